@@ -1,0 +1,114 @@
+//! Who may connect: the seam between a transport's credentials and a [`UserId`].
+
+use std::fmt;
+
+use async_trait::async_trait;
+
+use crate::{id::UserId, time::Timestamp};
+
+/// What a client brought to prove who it is. `Debug` never shows it.
+#[derive(Clone, Default)]
+#[non_exhaustive]
+pub struct Credentials {
+    token: Option<String>,
+}
+
+impl Credentials {
+    /// A bearer token: a JWT, or whatever the host's [`Authenticator`] understands.
+    #[must_use]
+    pub fn bearer(token: impl Into<String>) -> Self {
+        Self {
+            token: Some(token.into()),
+        }
+    }
+
+    /// A client that brought nothing.
+    #[must_use]
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// The bearer token, when the client brought one.
+    #[must_use]
+    pub fn token(&self) -> Option<&str> {
+        self.token.as_deref()
+    }
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let token = self.token.as_ref().map(|_| "<hidden>");
+        f.debug_struct("Credentials")
+            .field("token", &token)
+            .finish()
+    }
+}
+
+/// An authenticated user, and how long its proof holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Identity {
+    /// Who it is.
+    pub user: UserId,
+    /// When a live connection of this identity is closed with 4401. None: never.
+    pub expires_at: Option<Timestamp>,
+}
+
+impl Identity {
+    /// `user`, for as long as it likes.
+    #[must_use]
+    pub fn new(user: UserId) -> Self {
+        Self {
+            user,
+            expires_at: None,
+        }
+    }
+
+    /// The same, until `at`.
+    #[must_use]
+    pub fn expiring(mut self, at: Timestamp) -> Self {
+        self.expires_at = Some(at);
+        self
+    }
+}
+
+/// Why credentials were not accepted. Clients never see more of it than a close code.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AuthError {
+    /// The client brought no token.
+    #[error("no token was given")]
+    Missing,
+    /// The token was valid once.
+    #[error("the token has expired")]
+    Expired,
+    /// The token was never valid here.
+    #[error("the token is not valid")]
+    Invalid(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Whoever must be asked did not answer; the client may try again.
+    #[error("the authenticator is unavailable")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl AuthError {
+    /// An invalid token; `cause` is for the logs and must not quote the token.
+    pub fn invalid(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Invalid(cause.into())
+    }
+}
+
+/// Turns credentials into an identity.
+///
+/// It is asked once for each connection, before anything else happens to it, and may take its
+/// time: it holds up nobody else. Dropping the future midway must be safe; that is what happens
+/// when the client goes away.
+#[async_trait]
+pub trait Authenticator: Send + Sync + fmt::Debug + 'static {
+    /// Who brought these credentials.
+    ///
+    /// # Errors
+    ///
+    /// [`AuthError::Unavailable`] lets the client try again later (close code 4503); anything
+    /// else tells it to get a new token first (4401). No error may hold the token.
+    async fn authenticate(&self, credentials: &Credentials) -> Result<Identity, AuthError>;
+}
