@@ -1,0 +1,329 @@
+//! The wire protocol: what a client may say, what the server says, and how both are written.
+//!
+//! Every message is one JSON object in one text frame. `sdp` and `candidate` are opaque: they are
+//! checked for their JSON type and relayed as they were written, byte for byte.
+//!
+//! | from | message |
+//! | --- | --- |
+//! | server | `{"type":"match-found","sessionId","partnerId","isInitiator"}` |
+//! | both | `{"type":"offer","sessionId","sdp"}` |
+//! | both | `{"type":"answer","sessionId","sdp"}` |
+//! | both | `{"type":"ice-candidate","sessionId","candidate"}` |
+//! | client | `{"type":"heartbeat","sessionId"?,"id"?}` |
+//! | server | `{"type":"heartbeat-ack","id"}` |
+//! | client | `{"type":"leave","sessionId"}` |
+//! | server | `{"type":"partner-disconnected","sessionId"}` |
+//! | server | `{"type":"error","code","message","sessionId"?}` |
+
+mod parse;
+
+use serde::{Serialize, Serializer};
+use serde_json::{Number, value::RawValue};
+
+use crate::{
+    frame::Text,
+    id::{SessionId, UserId},
+};
+
+/// What a client says.
+#[derive(Debug)]
+pub enum ClientMessage<'a> {
+    /// Something for the partner.
+    Signal(Signal<'a>),
+    /// The client is alive.
+    Heartbeat {
+        /// The session that the client believes to be in.
+        session: Option<SessionId>,
+        /// Asks for a `heartbeat-ack` with the same number.
+        id: Option<Number>,
+    },
+    /// The client hangs up.
+    Leave {
+        /// What it leaves.
+        session: SessionId,
+    },
+}
+
+/// The three kinds of signal, RFC 8829 (JSEP), sections 3.2 and 3.5.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SignalKind {
+    /// A session description that proposes.
+    Offer,
+    /// A session description that accepts.
+    Answer,
+    /// An ICE candidate, or the end of them.
+    IceCandidate,
+}
+
+impl SignalKind {
+    /// Its `type` on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Offer => "offer",
+            Self::Answer => "answer",
+            Self::IceCandidate => "ice-candidate",
+        }
+    }
+
+    const fn payload_field(self) -> &'static str {
+        match self {
+            Self::Offer | Self::Answer => "sdp",
+            Self::IceCandidate => "candidate",
+        }
+    }
+}
+
+/// An offer, an answer or an ICE candidate on its way to the partner.
+#[derive(Debug)]
+pub struct Signal<'a> {
+    /// Which of the three it is.
+    pub kind: SignalKind,
+    /// In which session.
+    pub session: SessionId,
+    /// The `sdp` or the `candidate`, as the sender wrote it.
+    pub payload: &'a RawValue,
+    /// Whether the message holds the protocol's fields and no others.
+    pub(crate) exact: bool,
+}
+
+impl Signal<'_> {
+    /// What the partner gets for `frame`, the text that this signal was parsed from: that very
+    /// text, unless it holds fields that the partner must not see.
+    #[must_use]
+    pub fn relayed(&self, frame: &Text) -> Text {
+        if self.exact {
+            return frame.clone();
+        }
+        let (kind, field) = (self.kind.as_str(), self.kind.payload_field());
+        let (session, payload) = (&self.session, self.payload.get());
+        // A session id has no character that JSON escapes.
+        format!(r#"{{"type":"{kind}","sessionId":"{session}","{field}":{payload}}}"#).into()
+    }
+}
+
+/// A text that is no message of the protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a message of the protocol")]
+pub struct Malformed;
+
+impl<'a> ClientMessage<'a> {
+    /// The deepest nesting of objects and arrays in a payload that is relayed. A partner's JSON
+    /// parser may recurse; a real payload has one level.
+    pub const MAX_DEPTH: usize = 64;
+
+    /// Reads one message.
+    ///
+    /// Unknown fields are passed over, twice-given known ones are not.
+    ///
+    /// # Errors
+    ///
+    /// When `text` is no JSON object, its `type` is unknown, or a field is missing, given twice,
+    /// of a wrong JSON type, or nested deeper than [`Self::MAX_DEPTH`].
+    pub fn parse(text: &'a str) -> Result<Self, Malformed> {
+        parse::client_message(text)
+    }
+}
+
+/// What the server says; relayed signals are said in the sender's own words.
+#[derive(Debug, Serialize)]
+#[serde(
+    tag = "type",
+    rename_all = "kebab-case",
+    rename_all_fields = "camelCase"
+)]
+#[non_exhaustive]
+pub enum ServerMessage<'a> {
+    /// A session is open for the client, or its partner is back and negotiation starts over.
+    MatchFound {
+        /// The session.
+        session_id: &'a SessionId,
+        /// The other user.
+        partner_id: &'a UserId,
+        /// Whether this client makes the offer.
+        is_initiator: bool,
+    },
+    /// The partner's connection ended, or it left, or it fell silent.
+    PartnerDisconnected {
+        /// The session.
+        session_id: &'a SessionId,
+    },
+    /// The answer to a heartbeat that has an `id`.
+    HeartbeatAck {
+        /// That id.
+        id: &'a Number,
+    },
+    /// A message was refused; the connection goes on.
+    Error {
+        /// Why.
+        code: ErrorCode,
+        /// The same for people.
+        message: &'static str,
+        /// In which session, where the message named one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        session_id: Option<&'a SessionId>,
+    },
+}
+
+impl<'a> ServerMessage<'a> {
+    /// The refusal `code`, in the session that the refused message named.
+    #[must_use]
+    pub fn error(code: ErrorCode, session_id: Option<&'a SessionId>) -> Self {
+        Self::Error {
+            code,
+            message: code.message(),
+            session_id,
+        }
+    }
+
+    /// The message as it goes on the wire.
+    #[must_use]
+    pub fn to_text(&self) -> Text {
+        // Strings, numbers and booleans in a struct: there is nothing here that can fail.
+        serde_json::to_string(self).unwrap_or_default().into()
+    }
+}
+
+/// Why a message was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorCode {
+    /// It is no message of the protocol.
+    Malformed,
+    /// There is no such session, or the sender takes no part in it.
+    UnknownSession,
+    /// The first offer of a negotiation came from the responder.
+    NotInitiator,
+    /// The partner is away, and the sender has been told so.
+    PartnerAbsent,
+    /// The signal is larger than the server may hold for a partner.
+    TooLarge,
+    /// More signals than are allowed.
+    RateLimited,
+    /// The store or the bus did not answer; try again.
+    Unavailable,
+}
+
+impl ErrorCode {
+    /// Every error code.
+    pub const ALL: [Self; 7] = [
+        Self::Malformed,
+        Self::UnknownSession,
+        Self::NotInitiator,
+        Self::PartnerAbsent,
+        Self::TooLarge,
+        Self::RateLimited,
+        Self::Unavailable,
+    ];
+
+    /// The code on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::UnknownSession => "unknown-session",
+            Self::NotInitiator => "not-initiator",
+            Self::PartnerAbsent => "partner-absent",
+            Self::TooLarge => "too-large",
+            Self::RateLimited => "rate-limited",
+            Self::Unavailable => "unavailable",
+        }
+    }
+
+    /// The text that goes with it.
+    #[must_use]
+    pub const fn message(self) -> &'static str {
+        match self {
+            Self::Malformed => "this is not a message of the protocol",
+            Self::UnknownSession => "there is no such session for you",
+            Self::NotInitiator => "the initiator makes the first offer",
+            Self::PartnerAbsent => "your partner is not connected; wait for match-found",
+            Self::TooLarge => "the signal is too large",
+            Self::RateLimited => "too many signals; this one was dropped",
+            Self::Unavailable => "this could not be done now; try again",
+        }
+    }
+}
+
+impl Serialize for ErrorCode {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session() -> SessionId {
+        SessionId::new("s:1").unwrap()
+    }
+
+    #[test]
+    fn server_messages_are_written_as_the_protocol_has_them() {
+        let (session, partner) = (session(), UserId::new("Zoë \"Z\"").unwrap());
+        let found = ServerMessage::MatchFound {
+            session_id: &session,
+            partner_id: &partner,
+            is_initiator: true,
+        };
+        assert_eq!(
+            found.to_text().as_str(),
+            r#"{"type":"match-found","sessionId":"s:1","partnerId":"Zoë \"Z\"","isInitiator":true}"#
+        );
+        assert_eq!(
+            ServerMessage::PartnerDisconnected {
+                session_id: &session
+            }
+            .to_text()
+            .as_str(),
+            r#"{"type":"partner-disconnected","sessionId":"s:1"}"#
+        );
+        assert_eq!(
+            ServerMessage::HeartbeatAck {
+                id: &Number::from(7)
+            }
+            .to_text()
+            .as_str(),
+            r#"{"type":"heartbeat-ack","id":7}"#
+        );
+        assert_eq!(
+            ServerMessage::error(ErrorCode::PartnerAbsent, Some(&session))
+                .to_text()
+                .as_str(),
+            r#"{"type":"error","code":"partner-absent","message":"your partner is not connected; wait for match-found","sessionId":"s:1"}"#
+        );
+        for code in ErrorCode::ALL {
+            let (name, message) = (code.as_str(), code.message());
+            assert_eq!(
+                ServerMessage::error(code, None).to_text().as_str(),
+                format!(r#"{{"type":"error","code":"{name}","message":"{message}"}}"#)
+            );
+        }
+    }
+
+    #[test]
+    fn an_exact_signal_is_relayed_as_the_very_same_bytes() {
+        let frame = Text::from(
+            " {\"candidate\" : {\"a\":1e9999, \"a\":\"\\ud800\"},\n\"sessionId\":\"s:1\",\"type\":\"ice-candidate\"} ",
+        );
+        let ClientMessage::Signal(signal) = ClientMessage::parse(&frame).unwrap() else {
+            panic!("not a signal");
+        };
+        assert_eq!(signal.relayed(&frame).as_ptr(), frame.as_ptr());
+    }
+
+    #[test]
+    fn fields_that_strict_parsers_do_not_know_are_left_out_of_what_is_relayed() {
+        let frame = Text::from(
+            r#"{"type":"offer","from":"me","sessionId":"s:1","sdp":"v=0\u000d\u000A \/","x":[1]}"#,
+        );
+        let ClientMessage::Signal(signal) = ClientMessage::parse(&frame).unwrap() else {
+            panic!("not a signal");
+        };
+        assert_eq!(
+            signal.relayed(&frame).as_str(),
+            r#"{"type":"offer","sessionId":"s:1","sdp":"v=0\u000d\u000A \/"}"#
+        );
+    }
+}

@@ -1,0 +1,332 @@
+//! Reading a client's message: one pass over the text into one flat struct of raw values, then a
+//! match on its `type`.
+
+use std::{borrow::Cow, fmt};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error, IgnoredAny, MapAccess, Visitor},
+};
+use serde_json::{Number, value::RawValue};
+
+use super::{ClientMessage, Malformed, Signal, SignalKind};
+use crate::id::SessionId;
+
+pub(super) fn client_message(text: &str) -> Result<ClientMessage<'_>, Malformed> {
+    let fields: Fields<'_> = serde_json::from_str(text).map_err(|_| Malformed)?;
+    let kind: Cow<'_, str> = string(fields.kind)?;
+    match &*kind {
+        "offer" => fields.signal(SignalKind::Offer),
+        "answer" => fields.signal(SignalKind::Answer),
+        "ice-candidate" => fields.signal(SignalKind::IceCandidate),
+        "heartbeat" => {
+            let session = fields.session.map(session_id).transpose()?;
+            let id = fields
+                .id
+                .map(|id| Number::deserialize(id).map_err(|_| Malformed));
+            Ok(ClientMessage::Heartbeat {
+                session,
+                id: id.transpose()?,
+            })
+        }
+        "leave" => Ok(ClientMessage::Leave {
+            session: fields.session()?,
+        }),
+        _ => Err(Malformed),
+    }
+}
+
+/// The fields of every message, unread. A field that a message does not have is, for that message,
+/// an unknown one.
+#[derive(Default)]
+struct Fields<'a> {
+    kind: Option<&'a RawValue>,
+    session: Option<&'a RawValue>,
+    sdp: Option<&'a RawValue>,
+    candidate: Option<&'a RawValue>,
+    id: Option<&'a RawValue>,
+    unknown: bool,
+}
+
+impl<'a> Fields<'a> {
+    fn signal(self, kind: SignalKind) -> Result<ClientMessage<'a>, Malformed> {
+        let (payload, other) = match kind {
+            SignalKind::Offer | SignalKind::Answer => (self.sdp, self.candidate),
+            SignalKind::IceCandidate => (self.candidate, self.sdp),
+        };
+        let payload = payload.ok_or(Malformed)?;
+        let text = payload.get();
+        let allowed = match kind {
+            SignalKind::Offer | SignalKind::Answer => text.starts_with(['"', '{']),
+            SignalKind::IceCandidate => text.starts_with(['"', '{']) || text == "null",
+        };
+        if !allowed || nests_too_deep(text) {
+            return Err(Malformed);
+        }
+        let exact = other.is_none() && self.id.is_none() && !self.unknown;
+        Ok(ClientMessage::Signal(Signal {
+            kind,
+            session: self.session()?,
+            payload,
+            exact,
+        }))
+    }
+
+    fn session(&self) -> Result<SessionId, Malformed> {
+        self.session.ok_or(Malformed).and_then(session_id)
+    }
+}
+
+/// Written by hand for what a derive cannot say: an array is no message, `null` is a value, and
+/// whether anything unknown was there.
+impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object;
+
+        impl<'de> Visitor<'de> for Object {
+            type Value = Fields<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields<'de>, A::Error> {
+                let mut fields = Fields::default();
+                while let Some(name) = map.next_key()? {
+                    let field = match name {
+                        Name::Type => &mut fields.kind,
+                        Name::Session => &mut fields.session,
+                        Name::Sdp => &mut fields.sdp,
+                        Name::Candidate => &mut fields.candidate,
+                        Name::Id => &mut fields.id,
+                        Name::Unknown => {
+                            fields.unknown = true;
+                            map.next_value::<IgnoredAny>()?;
+                            continue;
+                        }
+                    };
+                    if field.replace(map.next_value()?).is_some() {
+                        return Err(A::Error::custom("a field is given twice"));
+                    }
+                }
+                Ok(fields)
+            }
+        }
+
+        deserializer.deserialize_map(Object)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(field_identifier, rename_all = "camelCase")]
+enum Name {
+    Type,
+    #[serde(rename = "sessionId")]
+    Session,
+    Sdp,
+    Candidate,
+    Id,
+    #[serde(other)]
+    Unknown,
+}
+
+/// A JSON string; borrowed unless it has escapes.
+fn string(value: Option<&RawValue>) -> Result<Cow<'_, str>, Malformed> {
+    let text = value.ok_or(Malformed)?.get();
+    match text
+        .strip_prefix('"')
+        .and_then(|rest| rest.strip_suffix('"'))
+    {
+        Some(plain) if !plain.contains('\\') => Ok(Cow::Borrowed(plain)),
+        _ => serde_json::from_str(text)
+            .map(Cow::Owned)
+            .map_err(|_| Malformed),
+    }
+}
+
+fn session_id(value: &RawValue) -> Result<SessionId, Malformed> {
+    SessionId::new(&string(Some(value))?).map_err(|_| Malformed)
+}
+
+fn nests_too_deep(value: &str) -> bool {
+    let opens = |b: &u8| matches!(b, b'{' | b'[');
+    if value.bytes().filter(opens).count() <= ClientMessage::MAX_DEPTH {
+        return false;
+    }
+    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
+    value.bytes().any(|b| {
+        match b {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'{' | b'[' if !in_string => depth += 1,
+            b'}' | b']' if !in_string => depth -= 1,
+            _ => {}
+        }
+        depth > ClientMessage::MAX_DEPTH
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn signal(text: &str) -> (SignalKind, String, String) {
+        match ClientMessage::parse(text) {
+            Ok(ClientMessage::Signal(signal)) => (
+                signal.kind,
+                signal.session.to_string(),
+                signal.payload.get().to_owned(),
+            ),
+            other => panic!("{text}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn every_client_message_is_read() {
+        assert_eq!(
+            signal(r#"{"type":"offer","sessionId":"s","sdp":"v=0"}"#),
+            (SignalKind::Offer, "s".into(), r#""v=0""#.into())
+        );
+        assert_eq!(
+            signal(r#"{"type":"answer","sessionId":"s","sdp":{"type":"answer","sdp":"v=0"}}"#),
+            (
+                SignalKind::Answer,
+                "s".into(),
+                r#"{"type":"answer","sdp":"v=0"}"#.into()
+            )
+        );
+        for candidate in [
+            r#"{"candidate":"","sdpMid":"0"}"#,
+            r#""""#,
+            r#""candidate:1""#,
+            "null",
+        ] {
+            let text =
+                format!(r#"{{"type":"ice-candidate","sessionId":"s","candidate":{candidate}}}"#);
+            assert_eq!(
+                signal(&text),
+                (SignalKind::IceCandidate, "s".into(), candidate.into())
+            );
+        }
+        let heartbeat = ClientMessage::parse(r#"{"type":"heartbeat"}"#);
+        assert!(matches!(
+            heartbeat,
+            Ok(ClientMessage::Heartbeat {
+                session: None,
+                id: None
+            })
+        ));
+        let heartbeat = ClientMessage::parse(r#"{"type":"heartbeat","sessionId":"s","id":1.5}"#);
+        let Ok(ClientMessage::Heartbeat {
+            session: Some(session),
+            id: Some(id),
+        }) = heartbeat
+        else {
+            panic!("{heartbeat:?}");
+        };
+        assert_eq!((session.as_str(), id.to_string()), ("s", "1.5".into()));
+        let leave = ClientMessage::parse(r#"{"type":"leave","sessionId":"s"}"#);
+        assert!(matches!(leave, Ok(ClientMessage::Leave { session }) if session.as_str() == "s"));
+    }
+
+    #[test]
+    fn json_may_be_written_in_any_way() {
+        assert_eq!(
+            signal(
+                "\t{\"sdp\" :\n\"\" , \"\\u0074ype\":\"o\\u0066fer\",\"sessionId\":\"\\u0073\"}\r"
+            ),
+            (SignalKind::Offer, "s".into(), r#""""#.into())
+        );
+        let many_braces = format!(
+            r#"{{"type":"offer","sessionId":"s","sdp":"{}\"{}"}}"#,
+            "{".repeat(500),
+            "[".repeat(500)
+        );
+        assert_eq!(signal(&many_braces).0, SignalKind::Offer);
+    }
+
+    #[test]
+    fn fields_of_other_messages_are_unknown_ones() {
+        for text in [
+            r#"{"type":"heartbeat","sdp":5,"candidate":5}"#,
+            r#"{"type":"leave","sessionId":"s","id":"x"}"#,
+            r#"{"type":"offer","sessionId":"s","sdp":"","id":[],"candidate":false,"a":{},"a":1}"#,
+        ] {
+            assert!(ClientMessage::parse(text).is_ok(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_message_is_malformed() {
+        let deep = |open: &str, close: &str, n| format!("{}1{}", open.repeat(n), close.repeat(n));
+        let texts = [
+            String::new(),
+            " ".into(),
+            "null".into(),
+            "5".into(),
+            r#""heartbeat""#.into(),
+            r#"["heartbeat"]"#.into(),
+            r#"["offer","s","v=0",null,1]"#.into(),
+            "{}".into(),
+            "{".into(),
+            r#"{"type":"heartbeat"} x"#.into(),
+            r#"{"type":"heartbeat"}{"type":"heartbeat"}"#.into(),
+            r#"{"type":"heartbeat",}"#.into(),
+            r#"{type:"heartbeat"}"#.into(),
+            r#"{'type':'heartbeat'}"#.into(),
+            r#"{"type":"Heartbeat"}"#.into(),
+            r#"{"type":"match-found","sessionId":"s"}"#.into(),
+            r#"{"type":null}"#.into(),
+            r#"{"type":1}"#.into(),
+            r#"{"type":["heartbeat"]}"#.into(),
+            r#"{"type":"heartbeat","type":"heartbeat"}"#.into(),
+            r#"{"type":"heartbeat","\u0074ype":"heartbeat"}"#.into(),
+            r#"{"type":"heartbeat","sessionId":null}"#.into(),
+            r#"{"type":"heartbeat","sessionId":7}"#.into(),
+            r#"{"type":"heartbeat","sessionId":"a b"}"#.into(),
+            r#"{"type":"heartbeat","sessionId":"s","sessionId":"s"}"#.into(),
+            r#"{"type":"heartbeat","id":"1"}"#.into(),
+            r#"{"type":"heartbeat","id":null}"#.into(),
+            r#"{"type":"leave"}"#.into(),
+            r#"{"type":"leave","sessionId":""}"#.into(),
+            r#"{"type":"leave","sessionId":"\ud800"}"#.into(),
+            r#"{"type":"offer","sdp":"v=0"}"#.into(),
+            r#"{"type":"offer","sessionId":"s"}"#.into(),
+            r#"{"type":"offer","sessionId":"s","sdp":null}"#.into(),
+            r#"{"type":"offer","sessionId":"s","sdp":["v=0"]}"#.into(),
+            r#"{"type":"offer","sessionId":"s","sdp":"v=0","sdp":"v=0"}"#.into(),
+            r#"{"type":"offer","sessionId":"s","sdp":"v=0""#.into(),
+            "{\"type\":\"offer\",\"sessionId\":\"s\",\"sdp\":\"a\nb\"}".into(),
+            r#"{"type":"answer","sessionId":"s","candidate":"c"}"#.into(),
+            r#"{"type":"ice-candidate","sessionId":"s","candidate":true}"#.into(),
+            r#"{"type":"ice-candidate","sessionId":"s","candidate":1}"#.into(),
+            deep("[", "]", 30_000),
+            deep(r#"{"type":"#, "}", 30_000),
+            format!(
+                r#"{{"type":"offer","sessionId":"s","sdp":{}}}"#,
+                deep(r#"{"a":"#, "}", 30_000)
+            ),
+            format!(
+                r#"{{"type":"offer","sessionId":"s","sdp":{}}}"#,
+                deep(r#"{"a":"#, "}", 65)
+            ),
+            format!(
+                "{{\"type\":\"leave\",\"sessionId\":\"{}\"}}",
+                "s".repeat(129)
+            ),
+        ];
+        for text in texts {
+            let shown: String = text.chars().take(80).collect();
+            assert!(ClientMessage::parse(&text).is_err(), "{shown}");
+        }
+    }
+
+    #[test]
+    fn a_payload_nests_up_to_its_limit() {
+        let sdp = format!("{}1{}", r#"{"a":"#.repeat(64), "}".repeat(64));
+        signal(&format!(
+            r#"{{"type":"offer","sessionId":"s","sdp":{sdp}}}"#
+        ));
+    }
+}
