@@ -5,6 +5,7 @@ use std::{borrow::Cow, fmt, ops::Deref};
 
 use bytes::Bytes;
 use bytestring::ByteString;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// UTF-8 text that is shared, not copied, when it is cloned.
 #[derive(Clone, PartialEq, Eq, Hash, Default)]
@@ -60,6 +61,18 @@ impl TryFrom<Bytes> for Text {
 impl From<Text> for Bytes {
     fn from(text: Text) -> Self {
         text.0.into_bytes()
+    }
+}
+
+impl Serialize for Text {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(Self::from)
     }
 }
 

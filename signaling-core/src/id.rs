@@ -25,6 +25,9 @@ pub enum IdError {
     /// The text is no `node:number`, as a [`ConnectionId`] is written.
     #[error("a connection id is written node:number")]
     Connection,
+    /// The operating system has no randomness for a new id.
+    #[error("no randomness for a new id")]
+    Random,
 }
 
 fn checked(text: &str, max: usize, allowed: fn(char) -> bool) -> Result<Arc<str>, IdError> {
@@ -41,11 +44,13 @@ fn checked(text: &str, max: usize, allowed: fn(char) -> bool) -> Result<Arc<str>
 }
 
 /// 128 bits from the operating system's random source, as 32 hexadecimal digits.
-fn random_hex() -> Result<String, getrandom::Error> {
-    Ok(format!(
-        "{:032x}",
-        u128::from(getrandom::u64()?) << 64 | u128::from(getrandom::u64()?)
-    ))
+fn random_hex() -> Result<String, IdError> {
+    Ok(format!("{:016x}{:016x}", random_u64()?, random_u64()?))
+}
+
+/// 64 bits from the operating system's random source.
+pub(crate) fn random_u64() -> Result<u64, IdError> {
+    getrandom::u64().map_err(|_| IdError::Random)
 }
 
 macro_rules! text_id {
@@ -157,7 +162,7 @@ impl SessionId {
     /// # Errors
     ///
     /// When the operating system has no randomness to give.
-    pub fn generate() -> Result<Self, getrandom::Error> {
+    pub fn generate() -> Result<Self, IdError> {
         Ok(Self(Arc::from(random_hex()?)))
     }
 }
@@ -188,23 +193,21 @@ impl NodeId {
         checked(text, Self::MAX_BYTES, Self::allowed).map(Self)
     }
 
-    /// Whether `name` may stand in front of a generated node id.
+    /// A new id of 128 random bits, with `name` and a dot in front of them where one is given.
     ///
     /// # Errors
     ///
-    /// When it is empty, longer than [`Self::MAX_NAME_BYTES`], or holds another character than
-    /// `A-Z a-z 0-9 . _ -`.
-    pub fn check_name(name: &str) -> Result<(), IdError> {
-        checked(name, Self::MAX_NAME_BYTES, Self::allowed).map(drop)
-    }
-
-    /// A new id of 128 random bits.
-    ///
-    /// # Errors
-    ///
-    /// When the operating system has no randomness to give.
-    pub fn generate() -> Result<Self, getrandom::Error> {
-        Ok(Self(Arc::from(random_hex()?)))
+    /// When `name` is empty, longer than [`Self::MAX_NAME_BYTES`], or holds another character than
+    /// `A-Z a-z 0-9 . _ -`; or when the operating system has no randomness to give.
+    pub fn generate(name: Option<&str>) -> Result<Self, IdError> {
+        let random = random_hex()?;
+        match name {
+            None => Ok(Self(Arc::from(random))),
+            Some(name) => {
+                let name = checked(name, Self::MAX_NAME_BYTES, Self::allowed)?;
+                Ok(Self(Arc::from(format!("{name}.{random}"))))
+            }
+        }
     }
 
     fn allowed(c: char) -> bool {

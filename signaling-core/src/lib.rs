@@ -1,7 +1,19 @@
 //! WebRTC signaling as a library.
 
 pub mod auth;
+pub mod bus;
+pub mod config;
+mod connection;
+pub mod event;
 pub mod frame;
 pub mod id;
+pub mod memory;
+pub mod notice;
 pub mod protocol;
+pub mod relay;
+pub mod session;
+pub mod store;
 pub mod time;
+
+pub use config::Config;
+pub use relay::Relay;

@@ -17,7 +17,7 @@
 
 mod parse;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Number, value::RawValue};
 
 use crate::{
@@ -45,7 +45,8 @@ pub enum ClientMessage<'a> {
 }
 
 /// The three kinds of signal, RFC 8829 (JSEP), sections 3.2 and 3.5.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum SignalKind {
     /// A session description that proposes.
     Offer,

@@ -1,0 +1,189 @@
+//! Every limit and interval, in one place.
+
+use std::time::Duration;
+
+/// The limits and intervals of a [`Relay`](crate::Relay). Start from [`Config::default`] and set
+/// what must differ.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Config {
+    /// A connection from which no heartbeat came for this long is closed with 4408. Default 30 s:
+    /// clients send one every 10 s, so two may be lost.
+    pub heartbeat_timeout: Duration,
+    /// How often a connection is pinged. Default 10 s: three chances before the silence limit, and
+    /// often enough to keep the state of NATs and proxies alive.
+    pub ping_interval: Duration,
+    /// A connection from which nothing at all came for this long is dead. Default 25 s: with the
+    /// work that follows still under the 30 s in which a partner must learn of it.
+    pub silence_timeout: Duration,
+    /// The largest frame accepted, in bytes; a larger one closes with 1009. Default 64 KiB: ten
+    /// times a session description with audio and video.
+    pub max_frame_bytes: usize,
+    /// Signals accepted from one connection, per second; 0 lifts the limit. Default 50: a call
+    /// set-up is some 20 signals within a second. What is beyond gets the error `rate-limited`; a
+    /// client that has as much again refused is closed with 4429.
+    pub max_signals_per_second: u32,
+    /// Signals that may come at once before the rate counts. Default 200: several calls set up at
+    /// the same time, with many network interfaces.
+    pub signal_burst: u32,
+    /// Malformed messages in a row that close with 4400. Default 16: a client that is merely
+    /// newer than the server sends valid ones between.
+    pub max_malformed: u32,
+    /// Messages waiting to be written to one connection, before it is closed with 4413. Default
+    /// 256: a burst of candidates for each session that a user may be in.
+    pub max_queued_messages: usize,
+    /// Bytes waiting to be written to one connection, before it is closed with 4413. Default
+    /// 1 MiB: it bounds what a client that does not read can pin.
+    pub max_queued_bytes: usize,
+    /// Signals kept for a partner that has not connected yet, before the sender is told that it is
+    /// absent. Default 64: an offer and all its candidates.
+    pub max_kept_signals: usize,
+    /// Bytes kept for a partner that has not connected yet, before the sender is told that it is
+    /// absent. Default 256 KiB: 64 signals of the size of a large description's half.
+    pub max_kept_bytes: usize,
+    /// How long a participant may stay away before its session ends. Default 60 s: time for a
+    /// page to reload and a phone to change networks.
+    pub abandon_after: Duration,
+    /// Sessions that one user may be in at once. Default 8: small group calls in a mesh.
+    pub max_sessions_per_user: usize,
+    /// How long heartbeats are gathered before they are written to the store. Default 500 ms: the
+    /// store is at most 1 s behind.
+    pub heartbeat_batch: Duration,
+    /// How long a closing connection waits for the peer's close frame. Default 2 s: a round trip
+    /// on a bad network.
+    pub close_wait: Duration,
+    /// Connections that this node accepts; more are closed at once with 4503. Default none: the
+    /// open-file limit of the process is the host's to know.
+    pub max_connections: Option<usize>,
+    /// How long this node counts as alive for the others after it last said so. Default 15 s: with
+    /// the renewal interval, a dead node is noticed within 20 s.
+    pub node_lease: Duration,
+    /// How often this node says that it is alive and looks whether the others are. Default 5 s:
+    /// two renewals may fail before the lease runs out.
+    pub node_renewal: Duration,
+    /// How often this node looks for sessions whose participant stayed away too long. Default 1 s:
+    /// that much later than [`Self::abandon_after`] a session may end.
+    pub sweep_interval: Duration,
+    /// Messages waiting to be sent to one other node. Default 4096: half a second of a busy node.
+    pub max_node_queue: usize,
+    /// Events kept for a host that does not read them. Default 1024; after that the oldest are
+    /// dropped, and the host is told how many.
+    pub event_capacity: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            heartbeat_timeout: Duration::from_secs(30),
+            ping_interval: Duration::from_secs(10),
+            silence_timeout: Duration::from_secs(25),
+            max_frame_bytes: 64 * 1024,
+            max_signals_per_second: 50,
+            signal_burst: 200,
+            max_malformed: 16,
+            max_queued_messages: 256,
+            max_queued_bytes: 1024 * 1024,
+            max_kept_signals: 64,
+            max_kept_bytes: 256 * 1024,
+            abandon_after: Duration::from_secs(60),
+            max_sessions_per_user: 8,
+            heartbeat_batch: Duration::from_millis(500),
+            close_wait: Duration::from_secs(2),
+            max_connections: None,
+            node_lease: Duration::from_secs(15),
+            node_renewal: Duration::from_secs(5),
+            sweep_interval: Duration::from_secs(1),
+            max_node_queue: 4096,
+            event_capacity: 1024,
+        }
+    }
+}
+
+/// A setting that no relay could work with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{setting} {problem}")]
+pub struct ConfigError {
+    /// The field of [`Config`].
+    pub setting: &'static str,
+    /// What is wrong with its value.
+    pub problem: &'static str,
+}
+
+impl Config {
+    /// Checks that the settings can work together.
+    ///
+    /// # Errors
+    ///
+    /// Names the first setting that is zero where it may not be, or out of line with another.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let at_least_one = [
+            ("heartbeat_timeout", !self.heartbeat_timeout.is_zero()),
+            ("ping_interval", !self.ping_interval.is_zero()),
+            ("silence_timeout", !self.silence_timeout.is_zero()),
+            ("max_frame_bytes", self.max_frame_bytes > 0),
+            ("signal_burst", self.signal_burst > 0),
+            ("max_malformed", self.max_malformed > 0),
+            ("max_queued_messages", self.max_queued_messages > 0),
+            ("max_queued_bytes", self.max_queued_bytes > 0),
+            ("max_sessions_per_user", self.max_sessions_per_user > 0),
+            ("heartbeat_batch", !self.heartbeat_batch.is_zero()),
+            ("node_renewal", !self.node_renewal.is_zero()),
+            ("sweep_interval", !self.sweep_interval.is_zero()),
+            ("max_node_queue", self.max_node_queue > 0),
+            ("event_capacity", self.event_capacity > 0),
+        ];
+        if let Some((setting, _)) = at_least_one.iter().find(|(_, ok)| !ok) {
+            return Err(ConfigError {
+                setting,
+                problem: "may not be zero",
+            });
+        }
+        if self.ping_interval >= self.silence_timeout {
+            let problem = "must be shorter than silence_timeout, or idle clients would be cut off";
+            return Err(ConfigError {
+                setting: "ping_interval",
+                problem,
+            });
+        }
+        if self.node_renewal * 2 > self.node_lease {
+            let problem = "must be at least twice node_renewal, or one late renewal loses it";
+            return Err(ConfigError {
+                setting: "node_lease",
+                problem,
+            });
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_valid() {
+        assert_eq!(Config::default().validate(), Ok(()));
+    }
+
+    #[test]
+    fn a_setting_that_cannot_work_is_named() {
+        let named = |change: fn(&mut Config)| {
+            let mut config = Config::default();
+            change(&mut config);
+            config.validate().unwrap_err().setting
+        };
+        assert_eq!(
+            named(|c| c.heartbeat_timeout = Duration::ZERO),
+            "heartbeat_timeout"
+        );
+        assert_eq!(named(|c| c.max_queued_messages = 0), "max_queued_messages");
+        assert_eq!(
+            named(|c| c.ping_interval = c.silence_timeout),
+            "ping_interval"
+        );
+        assert_eq!(
+            named(|c| c.node_lease = Duration::from_secs(9)),
+            "node_lease"
+        );
+    }
+}

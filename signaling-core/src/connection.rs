@@ -1,0 +1,447 @@
+//! The rules of one connection, pure: what its client says, what it is told, and when it is given
+//! up.
+//!
+//! Inputs go in with the moment they happened; effects come out of [`Connection::next_effect`] and
+//! are to be carried out in that order, all of them before the next input. Between inputs,
+//! [`Connection::deadline`] says when [`Connection::on_deadline`] is due.
+
+mod effect;
+mod rate;
+mod seat;
+
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    config::Config,
+    frame::{CloseCode, Frame, Text, TransportError},
+    id::{ConnectionId, SessionId, UserId},
+    notice::Notice,
+    protocol::{ClientMessage, ErrorCode, ServerMessage},
+    session::{Role, SessionRecord},
+};
+
+pub(crate) use effect::Effect;
+use rate::{RateLimit, Verdict};
+use seat::Seat;
+
+/// Why a connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum DisconnectReason {
+    /// The client closed it.
+    Left,
+    /// The transport broke.
+    Lost,
+    /// No heartbeat came in time.
+    HeartbeatTimeout,
+    /// Nothing at all came in time, not even a pong.
+    Silent,
+    /// A newer connection of the same user is there.
+    Replaced,
+    /// The host wanted it gone.
+    ByHost,
+    /// The token expired.
+    TokenExpired,
+    /// The client did not read what was sent to it.
+    ReadsTooSlowly,
+    /// Too many malformed messages came in a row.
+    Malformed,
+    /// Too many signals came.
+    RateLimited,
+    /// A frame was larger than is accepted.
+    FrameTooLarge,
+    /// A text was not UTF-8.
+    InvalidText,
+    /// The peer broke the transport's rules.
+    ProtocolError,
+    /// The node shuts down.
+    ShuttingDown,
+    /// The node has as many connections as it may.
+    NodeFull,
+    /// The store was not there to admit it.
+    StoreUnavailable,
+    /// A fault of this server.
+    Internal,
+    /// Its node died, or could not be told from a dead one.
+    NodeLost,
+}
+
+impl DisconnectReason {
+    /// With which code to close; none where there is nobody to tell.
+    #[must_use]
+    pub const fn close_code(self) -> Option<CloseCode> {
+        match self {
+            Self::Lost | Self::NodeLost => None,
+            Self::Left | Self::ByHost => Some(CloseCode::Normal),
+            Self::HeartbeatTimeout | Self::Silent => Some(CloseCode::HeartbeatTimeout),
+            Self::Replaced => Some(CloseCode::Replaced),
+            Self::TokenExpired => Some(CloseCode::Unauthorized),
+            Self::ReadsTooSlowly => Some(CloseCode::TooSlow),
+            Self::Malformed => Some(CloseCode::Malformed),
+            Self::RateLimited => Some(CloseCode::RateLimited),
+            Self::FrameTooLarge => Some(CloseCode::TooLarge),
+            Self::InvalidText => Some(CloseCode::InvalidText),
+            Self::ProtocolError => Some(CloseCode::ProtocolError),
+            Self::ShuttingDown => Some(CloseCode::GoingAway),
+            Self::NodeFull | Self::StoreUnavailable => Some(CloseCode::Unavailable),
+            Self::Internal => Some(CloseCode::Internal),
+        }
+    }
+}
+
+impl From<&TransportError> for DisconnectReason {
+    fn from(error: &TransportError) -> Self {
+        match error {
+            TransportError::TooLarge => Self::FrameTooLarge,
+            TransportError::InvalidText => Self::InvalidText,
+            TransportError::Protocol(_) => Self::ProtocolError,
+            TransportError::Lost(_) => Self::Lost,
+        }
+    }
+}
+
+/// How many ended sessions are remembered, so that late news of them is known as such.
+const REMEMBERED_ENDS: usize = 8;
+
+#[derive(Debug)]
+pub(crate) struct Connection {
+    id: ConnectionId,
+    user: UserId,
+    config: Arc<Config>,
+    epoch: Option<u64>,
+    seats: Vec<Seat>,
+    ended: VecDeque<u64>,
+    effects: VecDeque<Effect>,
+    heartbeat_due: Instant,
+    sound_due: Instant,
+    ping_due: Instant,
+    token_expires: Option<Instant>,
+    signals: RateLimit,
+    others: RateLimit,
+    malformed: u32,
+    closed: bool,
+}
+
+impl Connection {
+    /// A connection that was accepted at `now` with a token that holds for `token_life`.
+    pub(crate) fn new(
+        id: ConnectionId,
+        user: UserId,
+        config: Arc<Config>,
+        token_life: Option<Duration>,
+        now: Instant,
+    ) -> Self {
+        Self {
+            id,
+            user,
+            epoch: None,
+            seats: Vec::new(),
+            ended: VecDeque::new(),
+            effects: VecDeque::new(),
+            heartbeat_due: now + config.heartbeat_timeout,
+            sound_due: now + config.silence_timeout,
+            ping_due: now + config.ping_interval,
+            // A token for longer than the clock can tell is one for ever.
+            token_expires: token_life.and_then(|life| now.checked_add(life)),
+            signals: RateLimit::new(now),
+            others: RateLimit::new(now),
+            malformed: 0,
+            closed: false,
+            config,
+        }
+    }
+
+    /// The next thing to do; none until there is another input.
+    pub(crate) fn next_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// Where the connection is seated, and as whom.
+    pub(crate) fn places(&self) -> Vec<(SessionId, Role)> {
+        self.seats
+            .iter()
+            .map(|seat| (seat.session().clone(), seat.role()))
+            .collect()
+    }
+
+    /// The sessions in which the connection is seated, as it knows them.
+    pub(crate) fn records(&self) -> Vec<Arc<SessionRecord>> {
+        self.seats
+            .iter()
+            .map(|seat| seat.record().clone())
+            .collect()
+    }
+
+    /// When [`Self::on_deadline`] is due. Inputs move it later, never earlier.
+    pub(crate) fn deadline(&self) -> Instant {
+        let due = self.heartbeat_due.min(self.sound_due).min(self.ping_due);
+        self.token_expires.map_or(due, |expires| expires.min(due))
+    }
+
+    /// The store has made this the user's connection number `epoch`. Frames count from here on.
+    pub(crate) fn on_admitted(&mut self, epoch: u64) {
+        self.epoch = Some(epoch);
+    }
+
+    /// Whether the client's frames are to be read yet: before its sessions are known, everything it
+    /// says of them would be refused.
+    pub(crate) fn is_admitted(&self) -> bool {
+        self.epoch.is_some()
+    }
+
+    /// Time has passed.
+    pub(crate) fn on_deadline(&mut self, now: Instant) {
+        if self.token_expires.is_some_and(|expires| now >= expires) {
+            return self.close(DisconnectReason::TokenExpired);
+        }
+        if now >= self.heartbeat_due {
+            return self.close(DisconnectReason::HeartbeatTimeout);
+        }
+        if now >= self.sound_due {
+            return self.close(DisconnectReason::Silent);
+        }
+        if now >= self.ping_due {
+            self.ping_due = now + self.config.ping_interval;
+            self.effects.push_back(Effect::Ping);
+        }
+    }
+
+    /// The client sent a frame.
+    pub(crate) fn on_frame(&mut self, frame: &Frame, now: Instant) {
+        debug_assert!(
+            self.effects.is_empty(),
+            "effects of the last input were left undone"
+        );
+        self.sound_due = now + self.config.silence_timeout;
+        match frame {
+            Frame::Text(text) if text.len() > self.config.max_frame_bytes => {
+                self.close(DisconnectReason::FrameTooLarge);
+            }
+            Frame::Text(text) => match ClientMessage::parse(text) {
+                Ok(message) => self.on_message(message, text, now),
+                Err(_) => self.on_malformed(),
+            },
+            Frame::Binary(_) => self.on_malformed(),
+            Frame::Ping(_) | Frame::Pong(_) => {}
+            Frame::Close(_) => self.close(DisconnectReason::Left),
+        }
+    }
+
+    /// The transport failed.
+    pub(crate) fn on_transport_error(&mut self, error: &TransportError) {
+        self.close(error.into());
+    }
+
+    /// The connection ends for a reason that is not its own.
+    pub(crate) fn on_close(&mut self, reason: DisconnectReason) {
+        self.close(reason);
+    }
+
+    fn on_malformed(&mut self) {
+        self.malformed += 1;
+        self.refuse(ErrorCode::Malformed, None);
+        if self.malformed >= self.config.max_malformed {
+            self.close(DisconnectReason::Malformed);
+        }
+    }
+
+    fn on_message(&mut self, message: ClientMessage<'_>, text: &Text, now: Instant) {
+        self.malformed = 0;
+        let limit = match &message {
+            ClientMessage::Signal(_) => &mut self.signals,
+            ClientMessage::Heartbeat { .. } | ClientMessage::Leave { .. } => &mut self.others,
+        };
+        let verdict = limit.take(now, &self.config);
+        if verdict == Verdict::Exhausted {
+            return self.close(DisconnectReason::RateLimited);
+        }
+        let allowed = verdict == Verdict::Accepted;
+        match message {
+            ClientMessage::Signal(signal) if allowed => match self.seat(&signal.session) {
+                Some(seat) => {
+                    let text = signal.relayed(text);
+                    let (seat, effects) = (&mut self.seats[seat], &mut self.effects);
+                    seat.relay(signal.kind, text, &self.config, effects);
+                }
+                None => self.refuse(ErrorCode::UnknownSession, Some(&signal.session)),
+            },
+            ClientMessage::Heartbeat { session, id } => {
+                self.heartbeat_due = now + self.config.heartbeat_timeout;
+                if !allowed {
+                    return self.refuse(ErrorCode::RateLimited, session.as_ref());
+                }
+                self.effects.push_back(Effect::Heartbeat);
+                if let Some(id) = &id {
+                    let ack = ServerMessage::HeartbeatAck { id }.to_text();
+                    self.effects.push_back(Effect::Send(ack));
+                }
+                if let Some(session) = session.filter(|session| self.seat(session).is_none()) {
+                    self.refuse(ErrorCode::UnknownSession, Some(&session));
+                }
+            }
+            ClientMessage::Leave { session } if allowed => match self.seat(&session) {
+                Some(seat) => {
+                    if self.seats[seat].leave() {
+                        let record = self.seats[seat].record().clone();
+                        self.effects.push_back(Effect::Leave(record));
+                    }
+                }
+                None => self.refuse(ErrorCode::UnknownSession, Some(&session)),
+            },
+            ClientMessage::Signal(signal) => {
+                self.refuse(ErrorCode::RateLimited, Some(&signal.session));
+            }
+            ClientMessage::Leave { session } => {
+                self.refuse(ErrorCode::RateLimited, Some(&session));
+            }
+        }
+    }
+
+    /// Somebody told this connection something.
+    pub(crate) fn on_notice(&mut self, notice: Notice) {
+        debug_assert!(
+            self.effects.is_empty(),
+            "effects of the last input were left undone"
+        );
+        match notice {
+            Notice::Opened(record) => {
+                let news = self.seat(&record.id).is_none() && !self.ended.contains(&record.opening);
+                if news {
+                    self.effects.push_back(Effect::Attach(record));
+                }
+            }
+            Notice::Changed(record) => self.on_record(record, false),
+            Notice::Detached {
+                session,
+                opening,
+                since,
+            } => {
+                if let Some(seat) = self.seat_of(&session, opening) {
+                    self.seats[seat].partner_detached(since, &mut self.effects);
+                }
+            }
+            Notice::Ended { session, opening } => {
+                if let Some(seat) = self.seat_of(&session, opening) {
+                    self.seats.swap_remove(seat).end(&mut self.effects);
+                }
+                self.remember_end(opening);
+            }
+            Notice::Signal(signal) => {
+                if let Some(seat) = self.seat(&signal.session) {
+                    self.seats[seat].receive(signal, &mut self.effects);
+                }
+            }
+            Notice::SignalsLost {
+                session,
+                pair,
+                received,
+            } => {
+                if let Some(seat) = self.seat(&session) {
+                    self.seats[seat].signals_lost(pair, received, &mut self.effects);
+                }
+            }
+            Notice::Replaced => self.close(DisconnectReason::Replaced),
+            Notice::Disconnect => self.close(DisconnectReason::ByHost),
+        }
+    }
+
+    /// Notices to this node may be lost.
+    pub(crate) fn on_notices_lost(&mut self) {
+        for seat in &self.seats {
+            seat.notices_lost(&self.id, &mut self.effects);
+        }
+        self.effects.push_back(Effect::LookUp);
+    }
+
+    /// A record of one of the user's sessions; `looked_up` where it was read because notices were
+    /// lost. Records come in any order and more than once.
+    pub(crate) fn on_record(&mut self, record: Arc<SessionRecord>, looked_up: bool) {
+        let Some(role) = record.role_of(&self.user) else {
+            return;
+        };
+        if self.ended.contains(&record.opening) {
+            return;
+        }
+        let mut seat = self.seat(&record.id);
+        if let Some(old) = seat.filter(|i| self.seats[*i].record().opening != record.opening) {
+            let old = self.seats.swap_remove(old);
+            self.remember_end(old.record().opening);
+            old.end(&mut self.effects);
+            seat = None;
+        }
+        if seat.is_some_and(|seat| record.revision <= self.seats[seat].record().revision) {
+            return;
+        }
+        let participant = record.participant(role);
+        match (participant.attachment(), seat) {
+            (Some(own), Some(seat))
+                if own.connection == self.id && own.since == self.seats[seat].since() =>
+            {
+                self.seats[seat].update(record, looked_up, &mut self.effects);
+            }
+            (Some(own), seat) if own.connection == self.id => {
+                let taken = Seat::take(record, role, &mut self.effects);
+                match seat {
+                    Some(seat) => self.seats[seat] = taken,
+                    None => self.seats.push(taken),
+                }
+            }
+            (Some(_), _) => {
+                if self.epoch.is_some_and(|epoch| participant.epoch > epoch) {
+                    self.close(DisconnectReason::Replaced);
+                }
+            }
+            (None, Some(seat)) => {
+                self.seats[seat].note(record.clone());
+                self.effects.push_back(Effect::Attach(record));
+            }
+            (None, None) => {}
+        }
+    }
+
+    /// The end of `session` that the client asked for could not be written.
+    pub(crate) fn on_leave_failed(&mut self, session: &SessionId) {
+        if let Some(seat) = self.seat(session) {
+            self.seats[seat].stay(&mut self.effects);
+        }
+    }
+
+    /// A signal in `session` could not be handed on.
+    pub(crate) fn on_undelivered(&mut self, session: &SessionId) {
+        self.refuse(ErrorCode::Unavailable, Some(session));
+    }
+
+    fn seat(&self, session: &SessionId) -> Option<usize> {
+        self.seats.iter().position(|seat| seat.session() == session)
+    }
+
+    fn seat_of(&self, session: &SessionId, opening: u64) -> Option<usize> {
+        self.seat(session)
+            .filter(|seat| self.seats[*seat].record().opening == opening)
+    }
+
+    fn remember_end(&mut self, opening: u64) {
+        if self.ended.len() == REMEMBERED_ENDS {
+            self.ended.pop_front();
+        }
+        self.ended.push_back(opening);
+    }
+
+    fn refuse(&mut self, code: ErrorCode, session: Option<&SessionId>) {
+        self.effects
+            .push_back(Effect::Send(ServerMessage::error(code, session).to_text()));
+    }
+
+    fn close(&mut self, reason: DisconnectReason) {
+        if !std::mem::replace(&mut self.closed, true) {
+            for seat in &self.seats {
+                seat.tell_local_partner(&self.id, &mut self.effects);
+            }
+            self.effects.push_back(Effect::Close(reason));
+        }
+    }
+}

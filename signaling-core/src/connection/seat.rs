@@ -1,0 +1,342 @@
+//! One participant's side of a session, pure: what it has been told, and what is on its way.
+//!
+//! The one rule behind all of it: a participant that has been told of its partner's absence is told
+//! of its return by `match-found` and starts over; one that has not been told never notices, and
+//! what it said in the meantime follows.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use super::Effect;
+use crate::{
+    config::Config,
+    frame::Text,
+    id::{ConnectionId, SessionId},
+    notice::{Notice, Pair, RelayedSignal},
+    protocol::{ErrorCode, ServerMessage, SignalKind},
+    session::{Attachment, Role, SessionRecord},
+};
+
+#[derive(Debug)]
+pub(super) struct Seat {
+    record: Arc<SessionRecord>,
+    role: Role,
+    since: u64,
+    partner: Partner,
+    /// Numbers the signals to the partner's attachment.
+    sent: u64,
+    /// The number of the last signal from the partner's attachment.
+    received: u64,
+    /// What `sent` was when the client was last told of a loss.
+    loss_told: u64,
+    /// Whether the initiator's first offer of this negotiation has passed.
+    offered: bool,
+    leaving: bool,
+}
+
+/// What the participant has been led to believe of its partner.
+#[derive(Debug)]
+enum Partner {
+    /// It is there.
+    Here(Attachment),
+    /// It will come: nobody said that it is absent, so what is said to it is kept.
+    Expected(Kept),
+    /// It is absent.
+    Gone,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    signals: Vec<(SignalKind, Text)>,
+    bytes: usize,
+}
+
+type Effects = VecDeque<Effect>;
+
+impl Seat {
+    /// The seat of `role`, which `record` has attached. Tells the client and the partner.
+    pub(super) fn take(record: Arc<SessionRecord>, role: Role, effects: &mut Effects) -> Self {
+        let since = record
+            .participant(role)
+            .attachment()
+            .map_or(0, |own| own.since);
+        let partner = record.participant(role.partner()).attachment().cloned();
+        effects.push_back(match_found(&record, role));
+        if let Some(partner) = &partner {
+            let to = partner.connection.clone();
+            effects.push_back(Effect::Notify {
+                to,
+                notice: Notice::Changed(record.clone()),
+            });
+        }
+        let partner = partner.map_or(Partner::Expected(Kept::default()), Partner::Here);
+        Self {
+            record,
+            role,
+            since,
+            partner,
+            sent: 0,
+            received: 0,
+            loss_told: 0,
+            offered: false,
+            leaving: false,
+        }
+    }
+
+    pub(super) fn session(&self) -> &SessionId {
+        &self.record.id
+    }
+
+    pub(super) fn record(&self) -> &Arc<SessionRecord> {
+        &self.record
+    }
+
+    pub(super) fn role(&self) -> Role {
+        self.role
+    }
+
+    pub(super) fn since(&self) -> u64 {
+        self.since
+    }
+
+    /// The client hangs up; false when it already did.
+    pub(super) fn leave(&mut self) -> bool {
+        !std::mem::replace(&mut self.leaving, true)
+    }
+
+    /// The end that the client asked for could not be written.
+    pub(super) fn stay(&mut self, effects: &mut Effects) {
+        self.leaving = false;
+        effects.push_back(refusal(ErrorCode::Unavailable, self.session()));
+    }
+
+    /// Remembers a newer record in which this participant's own attachment is gone.
+    pub(super) fn note(&mut self, record: Arc<SessionRecord>) {
+        self.record = record;
+    }
+
+    /// Draws from a newer record what it says of the partner. `looked_up` is true where the record
+    /// comes from the store because notices were lost: signals may be lost with them.
+    pub(super) fn update(
+        &mut self,
+        record: Arc<SessionRecord>,
+        looked_up: bool,
+        effects: &mut Effects,
+    ) {
+        self.record = record;
+        let partner = self
+            .record
+            .participant(self.role.partner())
+            .attachment()
+            .cloned();
+        match (&self.partner, partner) {
+            (Partner::Here(old), Some(new)) if *old == new => {}
+            (Partner::Here(_), None) => self.partner_gone(effects),
+            (Partner::Expected(_) | Partner::Gone, None) => {}
+            (_, Some(new)) => {
+                self.partner_here(new, effects);
+                if looked_up {
+                    self.report_lost(effects);
+                }
+            }
+        }
+    }
+
+    fn partner_here(&mut self, new: Attachment, effects: &mut Effects) {
+        if matches!(self.partner, Partner::Here(_)) {
+            self.partner_gone(effects);
+        }
+        (self.sent, self.received, self.loss_told) = (0, 0, 0);
+        match std::mem::replace(&mut self.partner, Partner::Here(new)) {
+            Partner::Expected(kept) => {
+                for (kind, text) in kept.signals {
+                    self.send(kind, text, effects);
+                }
+            }
+            Partner::Gone | Partner::Here(_) => {
+                self.offered = false;
+                effects.push_back(match_found(&self.record, self.role));
+            }
+        }
+    }
+
+    fn partner_gone(&mut self, effects: &mut Effects) {
+        self.partner = Partner::Gone;
+        effects.push_back(Effect::Send(
+            ServerMessage::PartnerDisconnected {
+                session_id: self.session(),
+            }
+            .to_text(),
+        ));
+    }
+
+    /// The partner's attachment `since` has ended.
+    pub(super) fn partner_detached(&mut self, since: u64, effects: &mut Effects) {
+        if matches!(&self.partner, Partner::Here(partner) if partner.since == since) {
+            self.partner_gone(effects);
+        }
+    }
+
+    /// The session has ended: tells the client, unless it knows.
+    pub(super) fn end(mut self, effects: &mut Effects) {
+        if !self.leaving && !matches!(self.partner, Partner::Gone) {
+            self.partner_gone(effects);
+        }
+    }
+
+    /// Relays, keeps or refuses a signal of the own client.
+    pub(super) fn relay(
+        &mut self,
+        kind: SignalKind,
+        text: Text,
+        config: &Config,
+        effects: &mut Effects,
+    ) {
+        let from_responder = self.role == Role::Responder && kind == SignalKind::Offer;
+        let refused = match &mut self.partner {
+            Partner::Gone => Some(ErrorCode::PartnerAbsent),
+            _ if from_responder && !self.offered => Some(ErrorCode::NotInitiator),
+            _ if text.len() > config.max_queued_bytes => Some(ErrorCode::TooLarge),
+            Partner::Here(_) => None,
+            Partner::Expected(_) if text.len() > config.max_kept_bytes => Some(ErrorCode::TooLarge),
+            Partner::Expected(kept) => {
+                let full = kept.signals.len() >= config.max_kept_signals
+                    || kept.bytes + text.len() > config.max_kept_bytes;
+                if full {
+                    self.partner = Partner::Gone;
+                    Some(ErrorCode::PartnerAbsent)
+                } else {
+                    kept.bytes += text.len();
+                    kept.signals.push((kind, text.detached()));
+                    return;
+                }
+            }
+        };
+        match refused {
+            Some(code) => effects.push_back(refusal(code, self.session())),
+            None => self.send(kind, text, effects),
+        }
+    }
+
+    fn send(&mut self, kind: SignalKind, text: Text, effects: &mut Effects) {
+        let Partner::Here(partner) = &self.partner else {
+            return;
+        };
+        self.sent += 1;
+        let pair = Pair {
+            opening: self.record.opening,
+            from: self.since,
+            to: partner.since,
+        };
+        let signal = RelayedSignal {
+            session: self.record.id.clone(),
+            pair,
+            number: self.sent,
+            kind,
+            text,
+        };
+        let to = partner.connection.clone();
+        effects.push_back(Effect::Notify {
+            to,
+            notice: Notice::Signal(signal),
+        });
+    }
+
+    /// Hands a signal of the partner to the client. One between other attachments than those of
+    /// now is void: its sender learns from the record that it starts over.
+    pub(super) fn receive(&mut self, signal: RelayedSignal, effects: &mut Effects) {
+        if self.pair_to_here() != Some(signal.pair) || signal.number <= self.received {
+            return;
+        }
+        if signal.number > self.received + 1 {
+            self.report_lost(effects);
+        }
+        self.received = signal.number;
+        self.offered |= signal.kind == SignalKind::Offer;
+        effects.push_back(Effect::Send(signal.text));
+    }
+
+    /// The attachments between which a signal to this seat is valid now.
+    fn pair_to_here(&self) -> Option<Pair> {
+        match &self.partner {
+            Partner::Here(partner) => Some(Pair {
+                opening: self.record.opening,
+                from: partner.since,
+                to: self.since,
+            }),
+            Partner::Expected(_) | Partner::Gone => None,
+        }
+    }
+
+    /// Tells the partner's connection how far its signals have come.
+    fn report_lost(&self, effects: &mut Effects) {
+        if let (Partner::Here(partner), Some(pair)) = (&self.partner, self.pair_to_here()) {
+            let session = self.record.id.clone();
+            let notice = Notice::SignalsLost {
+                session,
+                pair,
+                received: self.received,
+            };
+            effects.push_back(Effect::Notify {
+                to: partner.connection.clone(),
+                notice,
+            });
+        }
+    }
+
+    /// The own connection ends. A partner on the same node is told at once, whatever the store
+    /// does; one on another node learns it from the record.
+    pub(super) fn tell_local_partner(&self, own: &ConnectionId, effects: &mut Effects) {
+        if let Partner::Here(partner) = &self.partner
+            && partner.connection.node() == own.node()
+        {
+            let (session, opening) = (self.record.id.clone(), self.record.opening);
+            let notice = Notice::Detached {
+                session,
+                opening,
+                since: self.since,
+            };
+            effects.push_back(Effect::Notify {
+                to: partner.connection.clone(),
+                notice,
+            });
+        }
+    }
+
+    /// Notices to this node may be lost, and signals of a partner on another node among them.
+    pub(super) fn notices_lost(&self, own: &ConnectionId, effects: &mut Effects) {
+        if matches!(&self.partner, Partner::Here(p) if p.connection.node() != own.node()) {
+            self.report_lost(effects);
+        }
+    }
+
+    /// Signals to the partner did not arrive: tells the client, once for each loss.
+    pub(super) fn signals_lost(&mut self, pair: Pair, received: u64, effects: &mut Effects) {
+        let current = match &self.partner {
+            Partner::Here(partner) => {
+                pair.from == self.since
+                    && pair.to == partner.since
+                    && pair.opening == self.record.opening
+            }
+            Partner::Expected(_) | Partner::Gone => false,
+        };
+        if current && self.sent > received.max(self.loss_told) {
+            self.loss_told = self.sent;
+            effects.push_back(refusal(ErrorCode::Unavailable, self.session()));
+        }
+    }
+}
+
+fn match_found(record: &SessionRecord, role: Role) -> Effect {
+    Effect::Send(
+        ServerMessage::MatchFound {
+            session_id: &record.id,
+            partner_id: &record.participant(role.partner()).user,
+            is_initiator: role == Role::Initiator,
+        }
+        .to_text(),
+    )
+}
+
+fn refusal(code: ErrorCode, session: &SessionId) -> Effect {
+    Effect::Send(ServerMessage::error(code, Some(session)).to_text())
+}

@@ -1,0 +1,95 @@
+//! What a host may observe: sessions that open, become active and end, participants that come and
+//! go.
+//!
+//! Each event happens on one node, the one that made the change, and is seen by the hosts there.
+
+use tokio::sync::broadcast;
+
+pub use crate::connection::DisconnectReason;
+use crate::id::{ConnectionId, SessionId, UserId};
+
+/// Why a session ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum EndReason {
+    /// A participant hung up.
+    Left,
+    /// The host ended it.
+    ByHost,
+    /// A participant stayed away too long.
+    Abandoned,
+}
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// A session was opened.
+    SessionOpened {
+        /// The session.
+        session: SessionId,
+        /// Who makes the offer.
+        initiator: UserId,
+        /// The other one.
+        responder: UserId,
+    },
+    /// A participant is there: for the first time, or back.
+    ParticipantConnected {
+        /// The session.
+        session: SessionId,
+        /// Who.
+        user: UserId,
+        /// On which connection.
+        connection: ConnectionId,
+    },
+    /// Both participants are there.
+    SessionActive {
+        /// The session.
+        session: SessionId,
+    },
+    /// A participant's connection has ended.
+    ParticipantDisconnected {
+        /// The session.
+        session: SessionId,
+        /// Who.
+        user: UserId,
+        /// Why.
+        reason: DisconnectReason,
+    },
+    /// The session is over.
+    SessionEnded {
+        /// The session.
+        session: SessionId,
+        /// Why.
+        reason: EndReason,
+    },
+}
+
+/// The host did not keep up, and this many events are gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0} events were missed")]
+pub struct Missed(pub u64);
+
+/// A subscription to the events of one relay, from [`Relay::events`](crate::Relay::events).
+#[derive(Debug)]
+pub struct Events(broadcast::Receiver<Event>);
+
+impl Events {
+    pub(crate) fn new(receiver: broadcast::Receiver<Event>) -> Self {
+        Self(receiver)
+    }
+
+    /// The next event; none once the relay is gone. Dropping the future loses nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Missed`] once in the place of events that were dropped because this subscription was more
+    /// than [`Config::event_capacity`](crate::Config::event_capacity) behind.
+    pub async fn next(&mut self) -> Result<Option<Event>, Missed> {
+        match self.0.recv().await {
+            Ok(event) => Ok(Some(event)),
+            Err(broadcast::error::RecvError::Closed) => Ok(None),
+            Err(broadcast::error::RecvError::Lagged(n)) => Err(Missed(n)),
+        }
+    }
+}

@@ -1,0 +1,372 @@
+//! The store and the bus of one process: nothing to install, nothing kept across a restart.
+//!
+//! Several relays in one process may share both, and are nodes to each other.
+
+use std::{
+    collections::{BTreeSet, HashMap, hash_map::Entry},
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use futures::{StreamExt, stream};
+use tokio::sync::mpsc;
+
+use crate::{
+    bus::{BusError, Delivery, Envelope, Inbox, MessageBus},
+    id::{ConnectionId, NodeId, SessionId, UserId},
+    session::SessionRecord,
+    store::{
+        Connected, Created, Enrolled, Enrolment, Heartbeat, Lease, SessionStore, StoreError,
+        UserRecord, Written,
+    },
+    time::Timestamp,
+};
+
+/// Sessions, users and nodes in memory. It never fails.
+#[derive(Default)]
+pub struct MemoryStore(Mutex<Tables>);
+
+#[derive(Default)]
+struct Tables {
+    sessions: HashMap<SessionId, SessionRecord>,
+    deadlines: BTreeSet<(Timestamp, SessionId)>,
+    users: HashMap<UserId, User>,
+    leases: HashMap<NodeId, Timestamp>,
+    last_epoch: u64,
+}
+
+#[derive(Default)]
+struct User {
+    connection: Option<(ConnectionId, u64)>,
+    enrolments: Vec<Enrolment>,
+}
+
+impl Tables {
+    fn put(&mut self, record: SessionRecord) {
+        self.remove(&record.id);
+        if let Some(deadline) = record.deadline() {
+            self.deadlines.insert((deadline, record.id.clone()));
+        }
+        self.sessions.insert(record.id.clone(), record);
+    }
+
+    fn remove(&mut self, session: &SessionId) {
+        let deadline = self
+            .sessions
+            .remove(session)
+            .and_then(|record| record.deadline());
+        if let Some(deadline) = deadline {
+            self.deadlines.remove(&(deadline, session.clone()));
+        }
+    }
+
+    /// Changes a user, and forgets it when nothing is left to know.
+    fn change_user<T>(&mut self, user: &UserId, change: impl FnOnce(&mut User) -> T) -> T {
+        let known = self.users.entry(user.clone()).or_default();
+        let result = change(known);
+        if known.connection.is_none() && known.enrolments.is_empty() {
+            self.users.remove(user);
+        }
+        result
+    }
+}
+
+impl MemoryStore {
+    /// An empty store.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn tables(&self) -> MutexGuard<'_, Tables> {
+        // A panic while it was held left whole records behind: each change is one insert.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tables = self.tables();
+        f.debug_struct("MemoryStore")
+            .field("sessions", &tables.sessions.len())
+            .field("users", &tables.users.len())
+            .finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl SessionStore for MemoryStore {
+    async fn create(&self, record: &SessionRecord) -> Result<Created, StoreError> {
+        let mut tables = self.tables();
+        if let Some(there) = tables.sessions.get(&record.id) {
+            return Ok(Created::Exists(Box::new(there.clone())));
+        }
+        tables.put(record.clone());
+        Ok(Created::Done)
+    }
+
+    async fn load(&self, session: &SessionId) -> Result<Option<SessionRecord>, StoreError> {
+        Ok(self.tables().sessions.get(session).cloned())
+    }
+
+    async fn replace(&self, record: &SessionRecord) -> Result<Written, StoreError> {
+        let mut tables = self.tables();
+        let Some(there) = tables.sessions.get(&record.id) else {
+            return Ok(Written::Missing);
+        };
+        if (there.opening, there.revision + 1) != (record.opening, record.revision) {
+            return Ok(Written::Conflict(Box::new(there.clone())));
+        }
+        let mut record = record.clone();
+        for (new, old) in record.participants.iter_mut().zip(&there.participants) {
+            new.last_heartbeat = old.last_heartbeat;
+        }
+        tables.put(record);
+        Ok(Written::Done)
+    }
+
+    async fn delete(&self, record: &SessionRecord) -> Result<Written, StoreError> {
+        let mut tables = self.tables();
+        let Some(there) = tables.sessions.get(&record.id) else {
+            return Ok(Written::Missing);
+        };
+        if (there.opening, there.revision) != (record.opening, record.revision) {
+            return Ok(Written::Conflict(Box::new(there.clone())));
+        }
+        tables.remove(&record.id);
+        Ok(Written::Done)
+    }
+
+    async fn enrol(
+        &self,
+        user: &UserId,
+        session: &SessionId,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<Enrolled, StoreError> {
+        Ok(self.tables().change_user(user, |user| {
+            if user
+                .enrolments
+                .iter()
+                .any(|enrolment| enrolment.session == *session)
+            {
+                return Enrolled::Done;
+            }
+            if user.enrolments.len() >= limit {
+                return Enrolled::Full(user.enrolments.clone());
+            }
+            user.enrolments.push(Enrolment {
+                session: session.clone(),
+                since: now,
+            });
+            Enrolled::Done
+        }))
+    }
+
+    async fn withdraw(&self, user: &UserId, session: &SessionId) -> Result<(), StoreError> {
+        self.tables().change_user(user, |user| {
+            user.enrolments.retain(|known| known.session != *session)
+        });
+        Ok(())
+    }
+
+    async fn connect(
+        &self,
+        user: &UserId,
+        connection: &ConnectionId,
+        _now: Timestamp,
+    ) -> Result<Connected, StoreError> {
+        let mut tables = self.tables();
+        let epoch = tables.last_epoch + 1;
+        let connected = tables.change_user(user, |user| {
+            let enrolments = user.enrolments.clone();
+            match &user.connection {
+                Some((there, epoch)) if there == connection => Connected {
+                    epoch: *epoch,
+                    previous: None,
+                    enrolments,
+                },
+                _ => {
+                    let previous = user.connection.replace((connection.clone(), epoch));
+                    Connected {
+                        epoch,
+                        previous: previous.map(|(there, _)| there),
+                        enrolments,
+                    }
+                }
+            }
+        });
+        tables.last_epoch = tables.last_epoch.max(connected.epoch);
+        Ok(connected)
+    }
+
+    async fn disconnect(
+        &self,
+        user: &UserId,
+        connection: &ConnectionId,
+    ) -> Result<bool, StoreError> {
+        Ok(self.tables().change_user(user, |user| {
+            user.connection
+                .take_if(|(there, _)| there == connection)
+                .is_some()
+        }))
+    }
+
+    async fn user(&self, user: &UserId) -> Result<UserRecord, StoreError> {
+        let tables = self.tables();
+        Ok(tables
+            .users
+            .get(user)
+            .map_or_else(UserRecord::default, |user| UserRecord {
+                connection: user.connection.as_ref().map(|(there, _)| there.clone()),
+                enrolments: user.enrolments.clone(),
+            }))
+    }
+
+    async fn record_heartbeats(
+        &self,
+        heartbeats: &[Heartbeat],
+    ) -> Result<Vec<ConnectionId>, StoreError> {
+        let mut tables = self.tables();
+        let mut replaced = Vec::new();
+        for heartbeat in heartbeats {
+            for (session, role) in &heartbeat.places {
+                let Some(record) = tables.sessions.get_mut(session) else {
+                    continue;
+                };
+                if record.attached_as(&heartbeat.connection) == Some(*role) {
+                    let last = &mut record.participants[*role as usize].last_heartbeat;
+                    *last = (*last).max(Some(heartbeat.at));
+                }
+            }
+            let user = tables
+                .users
+                .get(&heartbeat.user)
+                .and_then(|user| user.connection.as_ref());
+            if user.is_some_and(|(there, _)| *there != heartbeat.connection) {
+                replaced.push(heartbeat.connection.clone());
+            }
+        }
+        Ok(replaced)
+    }
+
+    async fn overdue(
+        &self,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<SessionRecord>, StoreError> {
+        let tables = self.tables();
+        let due = tables
+            .deadlines
+            .iter()
+            .take_while(|(deadline, _)| *deadline <= now)
+            .take(limit);
+        Ok(due
+            .filter_map(|(_, session)| tables.sessions.get(session).cloned())
+            .collect())
+    }
+
+    async fn renew_lease(
+        &self,
+        node: &NodeId,
+        now: Timestamp,
+        lease: Duration,
+    ) -> Result<Lease, StoreError> {
+        let mut tables = self.tables();
+        let before = tables.leases.insert(node.clone(), now.after(lease));
+        let lost = tables.leases.iter().filter(|(_, until)| **until <= now);
+        Ok(Lease {
+            held: before.is_some_and(|until| until > now),
+            generation: 0,
+            lost: lost.map(|(node, _)| node.clone()).collect(),
+        })
+    }
+
+    async fn attached_to(
+        &self,
+        node: &NodeId,
+        limit: usize,
+    ) -> Result<Vec<SessionRecord>, StoreError> {
+        let tables = self.tables();
+        let on_node = |record: &&SessionRecord| {
+            record
+                .participants
+                .iter()
+                .any(|p| p.connection().is_some_and(|c| c.node() == node))
+        };
+        Ok(tables
+            .sessions
+            .values()
+            .filter(on_node)
+            .take(limit)
+            .cloned()
+            .collect())
+    }
+
+    async fn forget_node(&self, node: &NodeId) -> Result<(), StoreError> {
+        let mut tables = self.tables();
+        tables.leases.remove(node);
+        tables.users.retain(|_, user| {
+            user.connection.take_if(|(there, _)| there.node() == node);
+            user.connection.is_some() || !user.enrolments.is_empty()
+        });
+        Ok(())
+    }
+}
+
+/// Carries envelopes between relays of one process. It never loses one, and fails only for an
+/// inbox that is full or that nobody opened.
+#[derive(Debug, Default)]
+pub struct MemoryBus {
+    inboxes: Arc<Mutex<HashMap<NodeId, mpsc::Sender<Envelope>>>>,
+}
+
+impl MemoryBus {
+    /// How many envelopes an inbox holds.
+    pub const INBOX_CAPACITY: usize = 16 * 1024;
+
+    /// A bus without inboxes.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn inboxes(&self) -> MutexGuard<'_, HashMap<NodeId, mpsc::Sender<Envelope>>> {
+        self.inboxes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl MessageBus for MemoryBus {
+    async fn publish(&self, node: &NodeId, envelopes: &[Envelope]) -> Result<(), BusError> {
+        let mut inboxes = self.inboxes();
+        let Entry::Occupied(inbox) = inboxes.entry(node.clone()) else {
+            return Err(BusError::NoInbox(node.clone()));
+        };
+        for envelope in envelopes {
+            match inbox.get().try_send(envelope.clone()) {
+                Ok(()) => {}
+                Err(mpsc::error::TrySendError::Full(_)) => {
+                    return Err(BusError::Full(node.clone()));
+                }
+                Err(mpsc::error::TrySendError::Closed(_)) => {
+                    inbox.remove();
+                    return Err(BusError::NoInbox(node.clone()));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn subscribe(&self, node: &NodeId) -> Result<Inbox, BusError> {
+        let (sender, receiver) = mpsc::channel(Self::INBOX_CAPACITY);
+        self.inboxes().insert(node.clone(), sender);
+        let envelopes = stream::unfold(receiver, |mut receiver| async move {
+            let envelope = receiver.recv().await?;
+            Some((Delivery::Envelope(envelope), receiver))
+        });
+        Ok(envelopes.boxed())
+    }
+}

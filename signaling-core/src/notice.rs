@@ -1,0 +1,75 @@
+//! What connections tell each other, on one node or between nodes.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{frame::Text, id::SessionId, protocol::SignalKind, session::SessionRecord};
+
+/// What one connection, or a node on behalf of the host, tells another connection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "notice", rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Notice {
+    /// A session was opened for the connection's user.
+    Opened(Arc<SessionRecord>),
+    /// This is the session now, as far as the sender knows.
+    Changed(Arc<SessionRecord>),
+    /// The partner's attachment has ended; the record that says so may follow.
+    Detached {
+        /// In which session.
+        session: SessionId,
+        /// Which opening of it.
+        opening: u64,
+        /// [`since`](crate::session::Attachment::since) of the attachment.
+        since: u64,
+    },
+    /// The session has ended.
+    Ended {
+        /// Which one.
+        session: SessionId,
+        /// Which opening of it.
+        opening: u64,
+    },
+    /// A signal of the partner.
+    Signal(RelayedSignal),
+    /// Signals from the connection did not all arrive.
+    SignalsLost {
+        /// In which session.
+        session: SessionId,
+        /// Between which attachments.
+        pair: Pair,
+        /// The number of the last that arrived without a gap.
+        received: u64,
+    },
+    /// A newer connection of the same user is there.
+    Replaced,
+    /// The host wants the connection gone.
+    Disconnect,
+}
+
+/// Two attachments that talk: a signal is for them and no others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pair {
+    /// Which opening of the session.
+    pub opening: u64,
+    /// [`since`](crate::session::Attachment::since) of the sender's attachment.
+    pub from: u64,
+    /// [`since`](crate::session::Attachment::since) of the receiver's attachment.
+    pub to: u64,
+}
+
+/// A signal between two nodes' connections.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RelayedSignal {
+    /// In which session.
+    pub session: SessionId,
+    /// Between which attachments.
+    pub pair: Pair,
+    /// Its number among the signals from that attachment to that other, from 1.
+    pub number: u64,
+    /// Which of the three kinds it is.
+    pub kind: SignalKind,
+    /// The message for the partner's client.
+    pub text: Text,
+}

@@ -1,0 +1,235 @@
+//! The engine: one [`Relay`] is one node, and all that a host talks to.
+
+mod builder;
+mod driver;
+mod health;
+mod heartbeats;
+mod host;
+mod inbox;
+mod local;
+mod mailbox;
+mod monitor;
+mod outbox;
+mod steward;
+mod writes;
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use futures::{Sink, Stream};
+use tokio::{sync::broadcast, time};
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
+
+pub use builder::{RelayBuilder, StartError};
+pub use host::{OpenError, Opened};
+
+use crate::{
+    auth::{AuthError, Authenticator, Credentials, Identity},
+    bus::{Envelope, MessageBus},
+    config::Config,
+    event::{DisconnectReason, Event, Events},
+    frame::{CloseCode, Frame, TransportError},
+    id::{ConnectionId, NodeId},
+    notice::Notice,
+    store::SessionStore,
+    time::Clock,
+};
+use health::Health;
+use heartbeats::Heartbeats;
+use local::Locals;
+use mailbox::Mail;
+use outbox::Outbox;
+
+/// One node: accepts connections, relays between them, and keeps sessions true.
+///
+/// It is cheap to clone, and all clones are the same node. Its background tasks end when the last
+/// clone is gone; end it with [`Relay::shutdown`] so that clients and partners learn of it at once.
+#[derive(Clone)]
+pub struct Relay {
+    node: Arc<Node>,
+    _background: Arc<DropGuard>,
+}
+
+/// What the parts of a relay share.
+struct Node {
+    id: NodeId,
+    config: Arc<Config>,
+    clock: Arc<dyn Clock>,
+    store: Arc<dyn SessionStore>,
+    bus: Arc<dyn MessageBus>,
+    authenticator: Arc<dyn Authenticator>,
+    locals: Locals,
+    outbox: Outbox,
+    heartbeats: Heartbeats,
+    health: Health,
+    events: broadcast::Sender<Event>,
+    /// Connections and what they left to be written; shutting down waits for these.
+    tasks: TaskTracker,
+    shutting_down: AtomicBool,
+    stopped: CancellationToken,
+}
+
+/// How a [`Relay::shutdown`] went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Shutdown {
+    /// Every connection was closed, and its end written.
+    Complete,
+    /// The deadline came first.
+    TimedOut,
+}
+
+impl Relay {
+    /// Starts describing a relay whose clients `authenticator` admits.
+    pub fn builder(authenticator: impl Authenticator) -> RelayBuilder {
+        RelayBuilder::new(Arc::new(authenticator))
+    }
+
+    /// This node's id.
+    #[must_use]
+    pub fn node_id(&self) -> &NodeId {
+        &self.node.id
+    }
+
+    /// The limits and intervals in force.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.node.config
+    }
+
+    /// How many connections this node has.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.node.locals.len()
+    }
+
+    /// Whether this node can serve: its store answers, and it is not shutting down.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        !self.node.is_shutting_down() && self.node.health.is_well()
+    }
+
+    /// What happens on this node from now on.
+    #[must_use]
+    pub fn events(&self) -> Events {
+        Events::new(self.node.events.subscribe())
+    }
+
+    /// Asks the relay's [`Authenticator`] who brought `credentials`.
+    ///
+    /// # Errors
+    ///
+    /// When they are not accepted; close with [`Relay::refuse`].
+    pub async fn authenticate(&self, credentials: &Credentials) -> Result<Identity, AuthError> {
+        self.node
+            .authenticator
+            .authenticate(credentials)
+            .await
+            .inspect_err(|error| {
+                let error = error as &dyn std::error::Error;
+                tracing::debug!(error, "credentials refused");
+            })
+    }
+
+    /// Serves one connection to its end, and says why it ended.
+    ///
+    /// Dropping the future breaks the connection; its partners are told as for any other end.
+    pub async fn serve<T, E>(&self, transport: T, identity: Identity) -> DisconnectReason
+    where
+        T: Stream<Item = Result<Frame, E>> + Sink<Frame, Error = E> + Send,
+        E: Into<TransportError>,
+    {
+        driver::serve(self.node.clone(), transport, identity).await
+    }
+
+    /// Closes a connection that is not to be served, with `code`, and waits for the peer's close
+    /// frame within [`Config::close_wait`].
+    pub async fn refuse<T, E>(&self, transport: T, code: CloseCode)
+    where
+        T: Stream<Item = Result<Frame, E>> + Sink<Frame, Error = E> + Send,
+    {
+        let _running = self.node.tasks.token();
+        driver::close(
+            transport,
+            Vec::new(),
+            Some(code),
+            self.node.config.close_wait,
+        )
+        .await;
+    }
+
+    /// Closes all connections with 1001, lets no new ones in, and waits for up to `deadline` until
+    /// every end is written.
+    pub async fn shutdown(&self, deadline: Duration) -> Shutdown {
+        let node = &self.node;
+        node.shutting_down.store(true, Ordering::SeqCst);
+        tracing::info!(node = %node.id, connections = node.locals.len(), "shutting down");
+        for local in node.locals.all() {
+            local.mailbox.close(DisconnectReason::ShuttingDown);
+        }
+        node.tasks.close();
+        let ended = async {
+            node.tasks.wait().await;
+            node.outbox.drain().await;
+            node.stopped.cancel();
+            if let Err(error) = node.store.forget_node(&node.id).await {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "node not signed off"
+                );
+            }
+        };
+        let outcome = match time::timeout(deadline, ended).await {
+            Ok(()) => Shutdown::Complete,
+            Err(_) => Shutdown::TimedOut,
+        };
+        node.stopped.cancel();
+        outcome
+    }
+}
+
+impl fmt::Debug for Relay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Relay")
+            .field("node", &self.node.id)
+            .field("connections", &self.connections())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Node {
+    fn is_shutting_down(&self) -> bool {
+        self.shutting_down.load(Ordering::SeqCst)
+    }
+
+    /// Tells the hosts; nobody listening is no fault.
+    fn emit(&self, event: Event) {
+        let _ = self.events.send(event);
+    }
+
+    /// Hands `notice` to a connection, wherever it is.
+    fn notify(&self, to: &ConnectionId, notice: Notice) {
+        if *to.node() == self.id {
+            if let Some(local) = self.locals.get(to.number()) {
+                local.mailbox.push(Mail::Notice(notice));
+            }
+        } else {
+            self.outbox.lane(to.node()).send(
+                Envelope::Notice {
+                    to: to.clone(),
+                    notice,
+                },
+                None,
+            );
+        }
+    }
+}

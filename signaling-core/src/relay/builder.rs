@@ -1,0 +1,152 @@
+use std::{
+    future::Future,
+    sync::{Arc, atomic::AtomicBool},
+};
+
+use tokio::sync::broadcast;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    Node, Relay, health::Health, heartbeats, inbox, local::Locals, monitor, outbox::Outbox,
+};
+use crate::{
+    auth::Authenticator,
+    bus::{BusError, MessageBus},
+    config::{Config, ConfigError},
+    id::{IdError, NodeId},
+    memory::{MemoryBus, MemoryStore},
+    store::{SessionStore, StoreError},
+    time::{Clock, SystemClock},
+};
+
+/// Describes a [`Relay`]; from [`Relay::builder`].
+#[derive(Debug)]
+#[must_use]
+pub struct RelayBuilder {
+    authenticator: Arc<dyn Authenticator>,
+    config: Config,
+    name: Option<String>,
+    clock: Arc<dyn Clock>,
+    store: Arc<dyn SessionStore>,
+    bus: Arc<dyn MessageBus>,
+}
+
+/// Why a relay did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// A setting cannot work.
+    #[error("invalid configuration")]
+    Config(#[from] ConfigError),
+    /// The node's name cannot be part of an id, or there is no randomness for the rest of it.
+    #[error("cannot name the node")]
+    Name(#[from] IdError),
+    /// The store did not answer.
+    #[error("cannot start without the store")]
+    Store(#[from] StoreError),
+    /// The bus did not answer.
+    #[error("cannot start without the bus")]
+    Bus(#[from] BusError),
+}
+
+impl RelayBuilder {
+    pub(super) fn new(authenticator: Arc<dyn Authenticator>) -> Self {
+        Self {
+            authenticator,
+            config: Config::default(),
+            name: None,
+            clock: Arc::new(SystemClock),
+            store: Arc::new(MemoryStore::new()),
+            bus: Arc::new(MemoryBus::new()),
+        }
+    }
+
+    /// Limits and intervals. Default: [`Config::default`].
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Where sessions are kept. Default: a [`MemoryStore`] of its own.
+    pub fn store(mut self, store: Arc<dyn SessionStore>) -> Self {
+        self.store = store;
+        self
+    }
+
+    /// How nodes reach each other. Default: a [`MemoryBus`] of its own, on which this node is
+    /// alone.
+    pub fn bus(mut self, bus: Arc<dyn MessageBus>) -> Self {
+        self.bus = bus;
+        self
+    }
+
+    /// A name in front of the node's random id, for people who read records and logs: 1 to
+    /// [`NodeId::MAX_NAME_BYTES`] of `A-Z a-z 0-9 . _ -`. Default: none.
+    pub fn node_name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Where wall time comes from. Default: [`SystemClock`].
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Starts the node: opens its inbox, announces it to the others, and spawns its background
+    /// tasks. Must run within a tokio runtime with time enabled.
+    ///
+    /// # Errors
+    ///
+    /// When the configuration cannot work, or the store or the bus does not answer.
+    pub async fn start(self) -> Result<Relay, StartError> {
+        self.config.validate()?;
+        let id = NodeId::generate(self.name.as_deref())?;
+        let inbox = self.bus.subscribe(&id).await?;
+        let lease = self
+            .store
+            .renew_lease(&id, self.clock.now(), self.config.node_lease)
+            .await?;
+        let stopped = CancellationToken::new();
+        let node = Arc::new(Node {
+            outbox: Outbox::new(self.bus.clone(), self.config.max_node_queue),
+            events: broadcast::Sender::new(self.config.event_capacity),
+            config: Arc::new(self.config),
+            locals: Locals::default(),
+            heartbeats: heartbeats::Heartbeats::default(),
+            health: Health::new(),
+            tasks: TaskTracker::new(),
+            shutting_down: AtomicBool::new(false),
+            stopped: stopped.clone(),
+            clock: self.clock,
+            store: self.store,
+            bus: self.bus,
+            authenticator: self.authenticator,
+            id,
+        });
+        spawn(&stopped, "inbox", inbox::run(node.clone(), inbox));
+        spawn(&stopped, "heartbeats", heartbeats::run(node.clone()));
+        spawn(
+            &stopped,
+            "monitor",
+            monitor::run(node.clone(), lease.generation),
+        );
+        tracing::info!(node = %node.id, "relay started");
+        Ok(Relay {
+            node,
+            _background: Arc::new(stopped.drop_guard()),
+        })
+    }
+}
+
+fn spawn(
+    stopped: &CancellationToken,
+    name: &'static str,
+    task: impl Future<Output = ()> + Send + 'static,
+) {
+    let stopped = stopped.clone();
+    tokio::spawn(async move {
+        stopped.run_until_cancelled(task).await;
+        tracing::debug!(task = name, "background task ended");
+    });
+}

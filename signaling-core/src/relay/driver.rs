@@ -1,0 +1,388 @@
+//! Drives one connection: moves frames between its transport and the pure rules, and carries out
+//! what these ask for. It never waits for a store, a bus or another connection.
+
+use std::{
+    collections::VecDeque,
+    future::{Future, poll_fn},
+    ops::ControlFlow,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures::{Sink, SinkExt, Stream, StreamExt};
+use tokio::time::{self, Instant, Sleep};
+
+use super::{
+    Node,
+    local::Local,
+    mailbox::{Mail, Mailbox},
+    outbox::Lane,
+    steward::{Duties, Duty},
+};
+use crate::{
+    auth::Identity,
+    bus::Envelope,
+    connection::{Connection, Effect},
+    event::DisconnectReason,
+    frame::{CloseCode, Frame, TransportError},
+    id::ConnectionId,
+    notice::Notice,
+    store::Heartbeat,
+};
+
+/// Frames read before others get their turn.
+const FRAMES_PER_TURN: usize = 32;
+/// Partners whose whereabouts are remembered: as many as a user commonly has.
+const REMEMBERED_ROUTES: usize = 8;
+
+pub(super) async fn serve<T, E>(
+    node: Arc<Node>,
+    transport: T,
+    identity: Identity,
+) -> DisconnectReason
+where
+    T: Stream<Item = Result<Frame, E>> + Sink<Frame, Error = E> + Send,
+    E: Into<TransportError>,
+{
+    let (_running, wait) = (node.tasks.token(), node.config.close_wait);
+    let mut transport = pin!(transport);
+    let mut driver = match Driver::admit(node, identity) {
+        Ok(driver) => driver,
+        Err(reason) => {
+            close(transport, Vec::new(), reason.close_code(), wait).await;
+            return reason;
+        }
+    };
+    let reason = poll_fn(|cx| driver.poll(transport.as_mut(), cx)).await;
+    let last_words = std::mem::take(&mut driver.last_words);
+    drop(driver);
+    match reason {
+        DisconnectReason::Lost => {}
+        // The peer's close frame is answered by the transport.
+        DisconnectReason::Left => close(transport, Vec::new(), None, wait).await,
+        _ => close(transport, last_words, reason.close_code(), wait).await,
+    }
+    reason
+}
+
+/// Sends what is left to say and a close frame, and reads on until the peer's, for at most `wait`:
+/// a socket that is dropped with unread input is reset, and the peer would never see the frame.
+pub(super) async fn close<T, E>(
+    transport: T,
+    last_words: Vec<Frame>,
+    code: Option<CloseCode>,
+    wait: Duration,
+) where
+    T: Stream<Item = Result<Frame, E>> + Sink<Frame, Error = E>,
+{
+    let goodbye = async {
+        let mut transport = pin!(transport);
+        for frame in last_words {
+            transport.feed(frame).await?;
+        }
+        if let Some(code) = code {
+            transport.send(Frame::Close(Some(code.into()))).await?;
+            while let Some(Ok(frame)) = transport.next().await {
+                if matches!(frame, Frame::Close(_)) {
+                    break;
+                }
+            }
+        }
+        transport.close().await
+    };
+    // A peer that is gone, or takes too long, misses the goodbye; there is nobody else to tell.
+    let _ = time::timeout(wait, goodbye).await;
+}
+
+struct Driver {
+    node: Arc<Node>,
+    local: Arc<Local>,
+    connection: Connection,
+    routes: VecDeque<(ConnectionId, Route)>,
+    /// Frames for the client, until the transport takes them.
+    outgoing: VecDeque<Frame>,
+    unflushed: bool,
+    alarm: Pin<Box<Sleep>>,
+    ended: Option<DisconnectReason>,
+    /// What the client is still to be told when the connection has ended.
+    last_words: Vec<Frame>,
+}
+
+enum Route {
+    Here(Arc<Local>),
+    Elsewhere(Arc<Lane>),
+}
+
+impl Driver {
+    fn admit(node: Arc<Node>, identity: Identity) -> Result<Self, DisconnectReason> {
+        let id = ConnectionId::new(node.id.clone(), node.locals.next_number());
+        let local = Arc::new(Local {
+            mailbox: Mailbox::new(&node.config),
+            user: identity.user.clone(),
+            duties: Duties::default(),
+            id: id.clone(),
+        });
+        if !node.locals.add(local.clone(), node.config.max_connections) {
+            tracing::warn!("connection refused: the node is full");
+            return Err(DisconnectReason::NodeFull);
+        }
+        // After it was added: a shutdown that begins in between closes it.
+        if node.is_shutting_down() {
+            node.locals.remove(id.number());
+            return Err(DisconnectReason::ShuttingDown);
+        }
+        let token_life = identity.expires_at.map(|at| at.since(node.clock.now()));
+        let now = Instant::now();
+        let config = node.config.clone();
+        let connection = Connection::new(id, identity.user, config, token_life, now.into_std());
+        tracing::debug!(connection = %local.id, user = %local.user, "connected");
+        node.assign(&local, Duty::Admit);
+        Ok(Self {
+            alarm: Box::pin(time::sleep_until(connection.deadline().into())),
+            routes: VecDeque::new(),
+            outgoing: VecDeque::new(),
+            unflushed: false,
+            ended: None,
+            last_words: Vec::new(),
+            connection,
+            local,
+            node,
+        })
+    }
+
+    fn poll<T, E>(
+        &mut self,
+        mut transport: Pin<&mut T>,
+        cx: &mut Context<'_>,
+    ) -> Poll<DisconnectReason>
+    where
+        T: Stream<Item = Result<Frame, E>> + Sink<Frame, Error = E>,
+        E: Into<TransportError>,
+    {
+        self.local.mailbox.register(cx);
+        let mut frames = 0;
+        loop {
+            if let Some(reason) = self.local.mailbox.closing() {
+                self.connection.on_close(reason);
+            }
+            while self.alarm.as_mut().poll(cx).is_ready() {
+                self.connection.on_deadline(Instant::now().into_std());
+                self.alarm.as_mut().reset(self.connection.deadline().into());
+                if self.carry_out().is_break() {
+                    break;
+                }
+            }
+            let _ = self.carry_out();
+            if let Poll::Ready(Err(error)) = self.poll_write(transport.as_mut(), cx) {
+                self.connection.on_transport_error(&error.into());
+                let _ = self.carry_out();
+            }
+            if let Some(reason) = self.ended {
+                return Poll::Ready(reason);
+            }
+            if frames >= FRAMES_PER_TURN {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            if !self.connection.is_admitted() {
+                return Poll::Pending;
+            }
+            let mut read = 0;
+            while frames < FRAMES_PER_TURN {
+                match transport.as_mut().poll_next(cx) {
+                    Poll::Pending => break,
+                    Poll::Ready(next) => {
+                        (frames, read) = (frames + 1, read + 1);
+                        if self
+                            .on_next(next.map(|frame| frame.map_err(Into::into)))
+                            .is_break()
+                        {
+                            break;
+                        }
+                    }
+                }
+            }
+            if read == 0 {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    fn on_next(&mut self, next: Option<Result<Frame, TransportError>>) -> ControlFlow<()> {
+        match next {
+            Some(Ok(frame)) => self.connection.on_frame(&frame, Instant::now().into_std()),
+            Some(Err(error)) => {
+                tracing::debug!(
+                    connection = %self.local.id,
+                    error = &error as &dyn std::error::Error,
+                    "transport failed"
+                );
+                self.connection.on_transport_error(&error);
+            }
+            None => self.connection.on_close(DisconnectReason::Lost),
+        }
+        self.carry_out_to_client(Self::queue)
+    }
+
+    /// Writes what waits for the client, flushing once for all of it.
+    fn poll_write<T, E>(
+        &mut self,
+        mut transport: Pin<&mut T>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), E>>
+    where
+        T: Sink<Frame, Error = E>,
+    {
+        loop {
+            if self.outgoing.is_empty() {
+                match self.local.mailbox.pop() {
+                    Some(mail) => {
+                        self.on_mail(mail);
+                        if self.carry_out().is_break() {
+                            return Poll::Ready(Ok(()));
+                        }
+                    }
+                    None => break,
+                }
+                continue;
+            }
+            ready!(transport.as_mut().poll_ready(cx))?;
+            if let Some(frame) = self.outgoing.pop_front() {
+                transport.as_mut().start_send(frame)?;
+                self.unflushed = true;
+            }
+        }
+        if self.unflushed {
+            ready!(transport.poll_flush(cx))?;
+            self.unflushed = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn on_mail(&mut self, mail: Mail) {
+        match mail {
+            Mail::Send(text) => self.outgoing.push_back(Frame::Text(text)),
+            Mail::Notice(notice) => {
+                if let Notice::Ended { session, .. } = &notice {
+                    self.local.duties.forget(session);
+                }
+                self.connection.on_notice(notice);
+            }
+            Mail::Admitted { epoch, records } => {
+                self.connection.on_admitted(epoch);
+                for record in records {
+                    self.connection.on_record(record, false);
+                }
+            }
+            Mail::Record { record, looked_up } => self.connection.on_record(record, looked_up),
+            Mail::LeaveFailed(session) => self.connection.on_leave_failed(&session),
+            Mail::Undelivered(session) => self.connection.on_undelivered(&session),
+            Mail::NoticesLost => self.connection.on_notices_lost(),
+            Mail::StoreEmptied => {
+                let records = self.connection.records();
+                self.node.assign(&self.local, Duty::Restore(records));
+            }
+        }
+    }
+
+    /// Carries out what the last input asks for; what goes to the client goes out next.
+    fn carry_out(&mut self) -> ControlFlow<()> {
+        self.carry_out_to_client(|driver, frame| driver.outgoing.push_back(frame))
+    }
+
+    /// Behind what waits for the client already.
+    fn queue(&mut self, frame: Frame) {
+        match frame {
+            Frame::Text(text) => self.local.mailbox.push(Mail::Send(text)),
+            other => self.outgoing.push_back(other),
+        }
+    }
+
+    fn carry_out_to_client(&mut self, to_client: fn(&mut Self, Frame)) -> ControlFlow<()> {
+        while let Some(effect) = self.connection.next_effect() {
+            match effect {
+                Effect::Send(text) => to_client(self, Frame::Text(text)),
+                Effect::Ping => to_client(self, Frame::Ping(Bytes::new())),
+                Effect::Notify { to, notice } => self.notify(to, notice),
+                Effect::Heartbeat => self.node.heartbeats.add(Heartbeat {
+                    user: self.local.user.clone(),
+                    connection: self.local.id.clone(),
+                    at: self.node.clock.now(),
+                    places: self.connection.places(),
+                }),
+                Effect::Attach(record) => self.node.assign(&self.local, Duty::Attach(record)),
+                Effect::Leave(record) => self.node.assign(&self.local, Duty::Leave(record)),
+                Effect::LookUp => {
+                    let records = self.connection.records();
+                    self.node.assign(&self.local, Duty::LookUp(records));
+                }
+                Effect::Close(reason) => {
+                    self.end(reason);
+                    return ControlFlow::Break(());
+                }
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn notify(&mut self, to: ConnectionId, notice: Notice) {
+        let known = self.routes.iter().position(|(id, _)| *id == to);
+        let route = match known {
+            Some(at) => &self.routes[at].1,
+            None => {
+                let route = if *to.node() == self.node.id {
+                    let Some(local) = self.node.locals.get(to.number()) else {
+                        return;
+                    };
+                    Route::Here(local)
+                } else {
+                    Route::Elsewhere(self.node.outbox.lane(to.node()))
+                };
+                if self.routes.len() == REMEMBERED_ROUTES {
+                    self.routes.pop_front();
+                }
+                self.routes.push_back((to.clone(), route));
+                &self.routes[self.routes.len() - 1].1
+            }
+        };
+        match route {
+            Route::Here(local) => local.mailbox.push(Mail::Notice(notice)),
+            Route::Elsewhere(lane) => {
+                lane.send(Envelope::Notice { to, notice }, Some(&self.local));
+            }
+        }
+    }
+
+    /// From here on nobody reaches this connection, and its end is written.
+    fn end(&mut self, reason: DisconnectReason) {
+        if self.ended.replace(reason).is_some() {
+            return;
+        }
+        tracing::debug!(connection = %self.local.id, ?reason, "disconnected");
+        self.local.mailbox.close(reason);
+        let queued = self.local.mailbox.take();
+        if reason != DisconnectReason::ReadsTooSlowly {
+            self.last_words.extend(self.outgoing.drain(..));
+            self.last_words
+                .extend(queued.into_iter().filter_map(|mail| match mail {
+                    Mail::Send(text) => Some(Frame::Text(text)),
+                    _ => None,
+                }));
+        }
+        self.node.locals.remove(self.local.id.number());
+        self.node.assign(&self.local, Duty::End(reason));
+    }
+}
+
+impl Drop for Driver {
+    /// A host that drops the future midway has lost the connection.
+    fn drop(&mut self) {
+        if self.ended.is_none() {
+            self.connection.on_close(DisconnectReason::Lost);
+            let _ = self.carry_out();
+        }
+    }
+}

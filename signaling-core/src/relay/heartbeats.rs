@@ -1,0 +1,69 @@
+//! Gathers heartbeats and writes them to the store in batches.
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::time;
+
+use super::Node;
+use crate::{event::DisconnectReason, store::Heartbeat};
+
+/// The last heartbeat of each connection that is not written yet.
+#[derive(Debug, Default)]
+pub(super) struct Heartbeats(Mutex<HashMap<u64, Heartbeat>>);
+
+impl Heartbeats {
+    fn pending(&self) -> MutexGuard<'_, HashMap<u64, Heartbeat>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn add(&self, heartbeat: Heartbeat) {
+        self.pending()
+            .insert(heartbeat.connection.number(), heartbeat);
+    }
+
+    fn take(&self) -> Vec<Heartbeat> {
+        self.pending()
+            .drain()
+            .map(|(_, heartbeat)| heartbeat)
+            .collect()
+    }
+
+    fn put_back(&self, heartbeats: Vec<Heartbeat>) {
+        let mut pending = self.pending();
+        for heartbeat in heartbeats {
+            if let Entry::Vacant(entry) = pending.entry(heartbeat.connection.number()) {
+                entry.insert(heartbeat);
+            }
+        }
+    }
+}
+
+pub(super) async fn run(node: Arc<Node>) {
+    let mut ticks = time::interval(node.config.heartbeat_batch);
+    ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let batch = node.heartbeats.take();
+        if batch.is_empty() {
+            continue;
+        }
+        match node.store.record_heartbeats(&batch).await {
+            Ok(replaced) => {
+                for connection in replaced.iter().filter(|id| *id.node() == node.id) {
+                    if let Some(local) = node.locals.get(connection.number()) {
+                        local.mailbox.close(DisconnectReason::Replaced);
+                    }
+                }
+            }
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "heartbeats wait");
+                let live = |beat: &Heartbeat| node.locals.get(beat.connection.number()).is_some();
+                node.heartbeats
+                    .put_back(batch.into_iter().filter(live).collect());
+            }
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! What a host asks of its relay.
+
+use std::sync::Arc;
+
+use super::Relay;
+use crate::{
+    event::{EndReason, Event},
+    id::{self, IdError, SessionId, UserId},
+    notice::Notice,
+    session::{SameUser, SessionRecord},
+    store::{Created, Enrolled, StoreError},
+};
+
+/// What became of [`Relay::open_session_as`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Opened {
+    /// The session is open now.
+    New,
+    /// This very session, with the same users in the same roles, was open already.
+    Existing,
+}
+
+/// Why a session was not opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// A user cannot be matched with itself.
+    #[error(transparent)]
+    SameUser(#[from] SameUser),
+    /// The id is that of a session with other users, or the same in other roles.
+    #[error("the session id is taken by other users")]
+    Conflict,
+    /// A user is in as many sessions as it may be in.
+    #[error("user {0} is in too many sessions")]
+    TooManySessions(UserId),
+    /// The store did not answer; whether the session is open is not known. Open it again with the
+    /// same id.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// No id could be made.
+    #[error(transparent)]
+    Id(#[from] IdError),
+}
+
+impl Relay {
+    /// Opens a session for two users who were matched, under a new id. `initiator` enrolled first
+    /// and makes the offer.
+    ///
+    /// Both get `match-found`, now or when they connect. The session ends when one of them does not
+    /// connect within [`Config::abandon_after`](crate::Config::abandon_after).
+    ///
+    /// # Errors
+    ///
+    /// See [`OpenError`].
+    pub async fn open_session(
+        &self,
+        initiator: &UserId,
+        responder: &UserId,
+    ) -> Result<SessionId, OpenError> {
+        let session = SessionId::generate()?;
+        let _ = self.open_session_as(&session, initiator, responder).await?;
+        Ok(session)
+    }
+
+    /// Opens a session under an id of the host's own. Opening it again changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// See [`OpenError`].
+    pub async fn open_session_as(
+        &self,
+        session: &SessionId,
+        initiator: &UserId,
+        responder: &UserId,
+    ) -> Result<Opened, OpenError> {
+        let (node, users) = (&self.node, [initiator, responder]);
+        let until = node.clock.now().after(node.config.abandon_after);
+        let record = SessionRecord::open(
+            session.clone(),
+            id::random_u64()?,
+            initiator.clone(),
+            responder.clone(),
+            until,
+        )?;
+        for (nth, user) in users.into_iter().enumerate() {
+            if !self.enrol(user, session).await? {
+                for user in &users[..nth] {
+                    node.store.withdraw(user, session).await?;
+                }
+                return Err(OpenError::TooManySessions(user.clone()));
+            }
+        }
+        let (record, opened) = match node.store.create(&record).await? {
+            Created::Done => (record, Opened::New),
+            Created::Exists(there) if there.same_users(&record) => (*there, Opened::Existing),
+            Created::Exists(there) => {
+                for user in users.iter().filter(|user| there.role_of(user).is_none()) {
+                    node.store.withdraw(user, session).await?;
+                }
+                return Err(OpenError::Conflict);
+            }
+        };
+        if opened == Opened::New {
+            tracing::debug!(%session, "session opened");
+            node.emit(Event::SessionOpened {
+                session: session.clone(),
+                initiator: initiator.clone(),
+                responder: responder.clone(),
+            });
+        }
+        // After the record is there: who connects from now on finds it by its enrolment.
+        let record = Arc::new(record);
+        for user in users {
+            if let Some(connection) = node.store.user(user).await?.connection {
+                node.notify(&connection, Notice::Opened(record.clone()));
+            }
+        }
+        Ok(opened)
+    }
+
+    /// False when the user is in as many sessions as it may be in.
+    async fn enrol(&self, user: &UserId, session: &SessionId) -> Result<bool, StoreError> {
+        let (node, limit) = (&self.node, self.node.config.max_sessions_per_user);
+        let now = node.clock.now();
+        let Enrolled::Full(enrolments) = node.store.enrol(user, session, now, limit).await? else {
+            return Ok(true);
+        };
+        // Some may lead nowhere any more, and go when they are followed.
+        for enrolment in &enrolments {
+            node.follow(user, enrolment).await?;
+        }
+        Ok(node.store.enrol(user, session, now, limit).await? == Enrolled::Done)
+    }
+
+    /// Ends a session; both participants get `partner-disconnected`. False when there is none.
+    ///
+    /// # Errors
+    ///
+    /// When the store did not answer; the session may have ended all the same.
+    pub async fn close_session(&self, session: &SessionId) -> Result<bool, StoreError> {
+        match self.node.store.load(session).await? {
+            Some(record) => {
+                self.node
+                    .end(Arc::new(record), EndReason::ByHost, |_| true)
+                    .await
+            }
+            None => Ok(false),
+        }
+    }
+
+    /// A session as the store has it.
+    ///
+    /// # Errors
+    ///
+    /// When the store did not answer.
+    pub async fn session(&self, session: &SessionId) -> Result<Option<SessionRecord>, StoreError> {
+        self.node.store.load(session).await
+    }
+
+    /// Whether the user has a connection, on any node.
+    ///
+    /// # Errors
+    ///
+    /// When the store did not answer.
+    pub async fn is_connected(&self, user: &UserId) -> Result<bool, StoreError> {
+        Ok(self.node.store.user(user).await?.connection.is_some())
+    }
+
+    /// Closes the user's connection with 1000, on any node. Its sessions wait for it to come back.
+    /// False when it has none.
+    ///
+    /// # Errors
+    ///
+    /// When the store did not answer.
+    pub async fn disconnect(&self, user: &UserId) -> Result<bool, StoreError> {
+        let connection = self.node.store.user(user).await?.connection;
+        if let Some(connection) = &connection {
+            self.node.notify(connection, Notice::Disconnect);
+        }
+        Ok(connection.is_some())
+    }
+}

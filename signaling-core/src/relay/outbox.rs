@@ -1,0 +1,167 @@
+//! What the connections of this node have for those of others: one lane for each node, in order
+//! and bounded.
+//!
+//! A signal that a lane cannot hand on goes back to its sender as a value. Any other notice that
+//! is lost makes the other node look its sessions up, as soon as it can be reached.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{sync::mpsc, time};
+use tokio_util::task::TaskTracker;
+
+use super::{local::Local, mailbox::Mail};
+use crate::{
+    bus::{BusError, Envelope, MessageBus},
+    id::{NodeId, SessionId},
+    notice::Notice,
+};
+
+/// The most envelopes in one call to the bus.
+const BATCH: usize = 128;
+/// Between attempts to tell a node that it has missed notices.
+const RETRY: Duration = Duration::from_millis(500);
+
+#[derive(Debug)]
+pub(super) struct Outbox {
+    bus: Arc<dyn MessageBus>,
+    capacity: usize,
+    lanes: Mutex<HashMap<NodeId, Arc<Lane>>>,
+    tasks: TaskTracker,
+}
+
+#[derive(Debug)]
+pub(super) struct Lane {
+    parcels: mpsc::Sender<Parcel>,
+    lossy: Arc<AtomicBool>,
+}
+
+#[derive(Debug)]
+struct Parcel {
+    envelope: Envelope,
+    /// Who must know when it gets nowhere.
+    sender: Option<(Arc<Local>, SessionId)>,
+}
+
+impl Parcel {
+    fn lost(self, lossy: &AtomicBool) {
+        match self.sender {
+            Some((sender, session)) => sender.mailbox.push(Mail::Undelivered(session)),
+            None => lossy.store(true, Ordering::SeqCst),
+        }
+    }
+}
+
+impl Lane {
+    /// Puts `envelope` into the lane; `sender` is told when it is a signal that gets nowhere.
+    pub(super) fn send(&self, envelope: Envelope, sender: Option<&Arc<Local>>) {
+        let sender = match (&envelope, sender) {
+            (
+                Envelope::Notice {
+                    notice: Notice::Signal(signal),
+                    ..
+                },
+                Some(sender),
+            ) => Some((sender.clone(), signal.session.clone())),
+            _ => None,
+        };
+        if let Err(refused) = self.parcels.try_send(Parcel { envelope, sender }) {
+            refused.into_inner().lost(&self.lossy);
+        }
+    }
+}
+
+impl Outbox {
+    pub(super) fn new(bus: Arc<dyn MessageBus>, capacity: usize) -> Self {
+        Self {
+            bus,
+            capacity,
+            lanes: Mutex::default(),
+            tasks: TaskTracker::new(),
+        }
+    }
+
+    /// The lane to `node`, opened when there is none.
+    pub(super) fn lane(&self, node: &NodeId) -> Arc<Lane> {
+        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(lane) = lanes.get(node) {
+            return lane.clone();
+        }
+        let (parcels, receiver) = mpsc::channel(self.capacity);
+        let lane = Arc::new(Lane {
+            parcels,
+            lossy: Arc::default(),
+        });
+        let run = run(self.bus.clone(), node.clone(), receiver, lane.lossy.clone());
+        self.tasks.spawn(run);
+        lanes.insert(node.clone(), lane.clone());
+        lane
+    }
+
+    /// Closes the lane to a node that is no more.
+    pub(super) fn forget(&self, node: &NodeId) {
+        self.lanes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(node);
+    }
+
+    /// Closes all lanes and waits until they are empty.
+    pub(super) async fn drain(&self) {
+        self.lanes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+/// Carries one lane's parcels until the lane is closed and empty.
+async fn run(
+    bus: Arc<dyn MessageBus>,
+    node: NodeId,
+    mut parcels: mpsc::Receiver<Parcel>,
+    lossy: Arc<AtomicBool>,
+) {
+    let mut batch = Vec::new();
+    loop {
+        let received = if lossy.load(Ordering::SeqCst) {
+            match time::timeout(RETRY, parcels.recv_many(&mut batch, BATCH)).await {
+                Ok(received) => Some(received),
+                Err(_) => None,
+            }
+        } else {
+            Some(parcels.recv_many(&mut batch, BATCH).await)
+        };
+        if received == Some(0) {
+            break;
+        }
+        let was_lossy = lossy.swap(false, Ordering::SeqCst);
+        let mut envelopes = Vec::with_capacity(batch.len() + 1);
+        envelopes.extend(was_lossy.then_some(Envelope::NoticesLost));
+        envelopes.extend(batch.iter().map(|parcel| parcel.envelope.clone()));
+        let published = bus.publish(&node, &envelopes).await;
+        if let Err(error) = &published {
+            log_failure(&node, error, was_lossy);
+            lossy.fetch_or(was_lossy, Ordering::SeqCst);
+            batch.drain(..).for_each(|parcel| parcel.lost(&lossy));
+        }
+        batch.clear();
+    }
+}
+
+fn log_failure(node: &NodeId, error: &BusError, again: bool) {
+    let error = error as &dyn std::error::Error;
+    if again {
+        tracing::debug!(%node, error, "notices to a node are still lost");
+    } else {
+        tracing::warn!(%node, error, "notices to a node are lost");
+    }
+}

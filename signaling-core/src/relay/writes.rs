@@ -1,0 +1,215 @@
+//! The conditional writes: read a record, let the rules make the next one, put it in its place, and
+//! begin again where somebody else was faster.
+
+use std::sync::Arc;
+
+use super::Node;
+use crate::{
+    event::{DisconnectReason, EndReason, Event},
+    id::{ConnectionId, SessionId, UserId},
+    notice::Notice,
+    session::{Role, SessionRecord, Status},
+    store::{Enrolment, StoreError, Written},
+};
+
+/// How often a write begins again. Two participants and a few nodes compete for a record, and one
+/// of them wins each round.
+const ROUNDS: usize = 64;
+
+/// Why a write did not come about in [`ROUNDS`].
+#[derive(Debug, thiserror::Error)]
+#[error("a record changed faster than it could be written")]
+struct Contended;
+
+/// What became of an attach.
+#[derive(Debug)]
+pub(super) enum Attach {
+    /// The connection is attached; this is the record.
+    Done(Arc<SessionRecord>),
+    /// A newer connection of the user was there.
+    Superseded,
+    /// The session is over, or is another one now.
+    Ended,
+}
+
+impl Node {
+    /// Attaches `connection`, the user's number `epoch`, to a session, beginning with `record` as
+    /// the guess of what the store holds.
+    pub(super) async fn attach(
+        &self,
+        record: Arc<SessionRecord>,
+        user: &UserId,
+        connection: &ConnectionId,
+        epoch: u64,
+    ) -> Result<Attach, StoreError> {
+        let mut record = record;
+        for _ in 0..ROUNDS {
+            let Some(role) = record.role_of(user) else {
+                return Ok(Attach::Ended);
+            };
+            if record.attached_as(connection) == Some(role) {
+                return Ok(Attach::Done(record));
+            }
+            let Ok(next) = record.attach(role, connection, epoch) else {
+                return Ok(Attach::Superseded);
+            };
+            record = match self.store.replace(&next).await? {
+                Written::Missing => return Ok(Attach::Ended),
+                Written::Conflict(there) if !there.same_state(&next) => Arc::from(there),
+                Written::Done | Written::Conflict(_) => {
+                    self.attached(&record, &next, role, connection);
+                    return Ok(Attach::Done(Arc::new(next)));
+                }
+            };
+        }
+        Err(StoreError::unavailable(Contended))
+    }
+
+    fn attached(
+        &self,
+        before: &SessionRecord,
+        after: &SessionRecord,
+        role: Role,
+        connection: &ConnectionId,
+    ) {
+        let (session, user) = (after.id.clone(), after.participant(role).user.clone());
+        tracing::debug!(%session, %connection, "attached");
+        if before.participant(role).attachment().is_some() {
+            self.emit(Event::ParticipantDisconnected {
+                session: session.clone(),
+                user: user.clone(),
+                reason: DisconnectReason::Replaced,
+            });
+        }
+        self.emit(Event::ParticipantConnected {
+            session: session.clone(),
+            user,
+            connection: connection.clone(),
+        });
+        if after.status() == Status::Active {
+            self.emit(Event::SessionActive { session });
+        }
+    }
+
+    /// Detaches `connection` from a session, beginning with `record` as the guess of what the
+    /// store holds, and tells the partner. Nothing happens where it is not attached any more.
+    pub(super) async fn detach(
+        &self,
+        record: Arc<SessionRecord>,
+        connection: &ConnectionId,
+        reason: DisconnectReason,
+    ) -> Result<(), StoreError> {
+        let mut record = record;
+        for _ in 0..ROUNDS {
+            let now = self.clock.now();
+            let Some(role) = record.attached_as(connection) else {
+                return Ok(());
+            };
+            let Some(next) = record.detach(connection, now, self.config.abandon_after) else {
+                return Ok(());
+            };
+            record = match self.store.replace(&next).await? {
+                Written::Missing => return Ok(()),
+                Written::Conflict(there) if !there.same_state(&next) => Arc::from(there),
+                Written::Done | Written::Conflict(_) => {
+                    tracing::debug!(session = %next.id, %connection, ?reason, "detached");
+                    self.emit(Event::ParticipantDisconnected {
+                        session: next.id.clone(),
+                        user: next.participant(role).user.clone(),
+                        reason,
+                    });
+                    self.tell(&Arc::new(next), role.partner());
+                    return Ok(());
+                }
+            };
+        }
+        Err(StoreError::unavailable(Contended))
+    }
+
+    /// Tells the participant in `role` how its session is now, if it is there.
+    fn tell(&self, record: &Arc<SessionRecord>, role: Role) {
+        if let Some(connection) = record.participant(role).connection() {
+            self.notify(connection, Notice::Changed(record.clone()));
+        }
+    }
+
+    /// Ends a session while `condition` holds of its record, beginning with `record` as the guess
+    /// of what the store holds, and tells both participants. Says whether it was there to end.
+    pub(super) async fn end(
+        &self,
+        record: Arc<SessionRecord>,
+        reason: EndReason,
+        condition: impl Fn(&SessionRecord) -> bool + Send,
+    ) -> Result<bool, StoreError> {
+        let mut record = record;
+        for _ in 0..ROUNDS {
+            if !condition(&record) {
+                return Ok(false);
+            }
+            let there = match self.store.delete(&record).await? {
+                Written::Conflict(there) if there.opening == record.opening => {
+                    record = Arc::from(there);
+                    continue;
+                }
+                Written::Done => true,
+                Written::Missing | Written::Conflict(_) => false,
+            };
+            self.ended(&record, there.then_some(reason)).await;
+            return Ok(there);
+        }
+        Err(StoreError::unavailable(Contended))
+    }
+
+    async fn ended(&self, record: &SessionRecord, reason: Option<EndReason>) {
+        let (session, opening) = (&record.id, record.opening);
+        for participant in &record.participants {
+            if let Some(connection) = participant.connection() {
+                let session = session.clone();
+                self.notify(connection, Notice::Ended { session, opening });
+            }
+        }
+        let Some(reason) = reason else { return };
+        tracing::debug!(%session, ?reason, "session ended");
+        self.emit(Event::SessionEnded {
+            session: session.clone(),
+            reason,
+        });
+        for participant in &record.participants {
+            if let Err(error) = self.store.withdraw(&participant.user, session).await {
+                // The enrolment is dropped when it is next found to lead nowhere.
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(%session, error, "an enrolment outlives its session");
+            }
+        }
+    }
+
+    /// The record that an enrolment leads to. One that has led nowhere for longer than it takes to
+    /// open a session is dropped.
+    pub(super) async fn follow(
+        &self,
+        user: &UserId,
+        enrolment: &Enrolment,
+    ) -> Result<Option<SessionRecord>, StoreError> {
+        let record = self.store.load(&enrolment.session).await?;
+        let led_here = record
+            .as_ref()
+            .is_some_and(|record| record.role_of(user).is_some());
+        if led_here {
+            return Ok(record);
+        }
+        if self.clock.now().since(enrolment.since) >= self.config.abandon_after {
+            self.store.withdraw(user, &enrolment.session).await?;
+        }
+        Ok(None)
+    }
+
+    /// The record of `session`, where `user` takes part in it.
+    pub(super) async fn load_for(
+        &self,
+        user: &UserId,
+        session: &SessionId,
+    ) -> Result<Option<SessionRecord>, StoreError> {
+        let record = self.store.load(session).await?;
+        Ok(record.filter(|record| record.role_of(user).is_some()))
+    }
+}

@@ -1,0 +1,416 @@
+//! The rules of a session, pure: who takes part, and what an attach and a detach change.
+//!
+//! A [`SessionRecord`] is what the store keeps and all nodes agree on. It is never changed in
+//! place: a rule makes the next record, one [`revision`](SessionRecord::revision) later, and the
+//! store takes it only if the one it replaces is still there.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    id::{ConnectionId, SessionId, UserId},
+    time::Timestamp,
+};
+
+/// A participant's place in its session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Participant 1: enrolled first, makes the offer.
+    Initiator,
+    /// Participant 2.
+    Responder,
+}
+
+impl Role {
+    /// Both, in the order of a record's participants.
+    pub const BOTH: [Self; 2] = [Self::Initiator, Self::Responder];
+
+    /// The other one.
+    #[must_use]
+    pub const fn partner(self) -> Self {
+        match self {
+            Self::Initiator => Self::Responder,
+            Self::Responder => Self::Initiator,
+        }
+    }
+}
+
+/// Whether a session's participants are there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// At least one is absent.
+    Waiting,
+    /// Both are attached.
+    Active,
+}
+
+impl Status {
+    /// Its name in records and answers.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Active => "active",
+        }
+    }
+}
+
+/// Which connection a participant is on.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Attachment {
+    /// The connection.
+    pub connection: ConnectionId,
+    /// The revision of the record that made the attachment: no two attachments of a session have
+    /// the same, also when a connection attaches again.
+    pub since: u64,
+}
+
+/// Where a participant is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Presence {
+    /// On this connection.
+    Attached(Attachment),
+    /// Nowhere; the session ends when it is not back by then.
+    Absent {
+        /// The end of its patience.
+        until: Timestamp,
+    },
+}
+
+/// One of the two users of a session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Participant {
+    /// Who it is.
+    pub user: UserId,
+    /// Where it is.
+    pub presence: Presence,
+    /// The highest epoch that attached; an older connection's late attach is refused by it.
+    pub epoch: u64,
+    /// When its last heartbeat arrived. Stores keep this up to date beside the revisions.
+    pub last_heartbeat: Option<Timestamp>,
+}
+
+impl Participant {
+    fn new(user: UserId, until: Timestamp) -> Self {
+        Self {
+            user,
+            presence: Presence::Absent { until },
+            epoch: 0,
+            last_heartbeat: None,
+        }
+    }
+
+    /// The attachment, unless the participant is absent.
+    #[must_use]
+    pub fn attachment(&self) -> Option<&Attachment> {
+        match &self.presence {
+            Presence::Attached(attachment) => Some(attachment),
+            Presence::Absent { .. } => None,
+        }
+    }
+
+    /// The connection that it is attached with, unless it is absent.
+    #[must_use]
+    pub fn connection(&self) -> Option<&ConnectionId> {
+        self.attachment().map(|attachment| &attachment.connection)
+    }
+
+    /// A participant as a store holds it.
+    #[must_use]
+    pub fn stored(
+        user: UserId,
+        presence: Presence,
+        epoch: u64,
+        last_heartbeat: Option<Timestamp>,
+    ) -> Self {
+        Self {
+            user,
+            presence,
+            epoch,
+            last_heartbeat,
+        }
+    }
+}
+
+/// Why two users cannot have a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a user cannot be matched with itself")]
+pub struct SameUser;
+
+/// The attach came from a connection that a newer one has replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a newer connection of the same user was here")]
+pub struct Superseded;
+
+/// A session, as the store keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct SessionRecord {
+    /// Its id.
+    pub id: SessionId,
+    /// A random number of this opening: a session opened later under the same id has another.
+    pub opening: u64,
+    /// Counts the changes of this record, heartbeats excepted; 0 when it is opened.
+    pub revision: u64,
+    /// The initiator, then the responder.
+    pub participants: [Participant; 2],
+}
+
+impl SessionRecord {
+    /// A session of two users, both absent until they attach or `until` passes.
+    ///
+    /// # Errors
+    ///
+    /// When both are the same user.
+    pub fn open(
+        id: SessionId,
+        opening: u64,
+        initiator: UserId,
+        responder: UserId,
+        until: Timestamp,
+    ) -> Result<Self, SameUser> {
+        if initiator == responder {
+            return Err(SameUser);
+        }
+        let participants = [initiator, responder].map(|user| Participant::new(user, until));
+        Ok(Self {
+            id,
+            opening,
+            revision: 0,
+            participants,
+        })
+    }
+
+    /// A record as a store holds it.
+    #[must_use]
+    pub fn stored(
+        id: SessionId,
+        opening: u64,
+        revision: u64,
+        participants: [Participant; 2],
+    ) -> Self {
+        Self {
+            id,
+            opening,
+            revision,
+            participants,
+        }
+    }
+
+    /// The participant in `role`.
+    #[must_use]
+    pub fn participant(&self, role: Role) -> &Participant {
+        &self.participants[role as usize]
+    }
+
+    /// The role of `user`; none when it takes no part.
+    #[must_use]
+    pub fn role_of(&self, user: &UserId) -> Option<Role> {
+        Role::BOTH
+            .into_iter()
+            .find(|role| self.participant(*role).user == *user)
+    }
+
+    /// The role in which `connection` is attached.
+    #[must_use]
+    pub fn attached_as(&self, connection: &ConnectionId) -> Option<Role> {
+        let is = |role: &Role| self.participant(*role).connection() == Some(connection);
+        Role::BOTH.into_iter().find(is)
+    }
+
+    /// Active when both are attached.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let attached = |participant: &Participant| participant.attachment().is_some();
+        if self.participants.iter().all(attached) {
+            Status::Active
+        } else {
+            Status::Waiting
+        }
+    }
+
+    /// When the session ends if nobody attaches; none while both are attached.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Timestamp> {
+        let until = |participant: &Participant| match participant.presence {
+            Presence::Absent { until } => Some(until),
+            Presence::Attached(_) => None,
+        };
+        self.participants.iter().filter_map(until).min()
+    }
+
+    /// Whether both sessions are for the same users in the same roles.
+    #[must_use]
+    pub fn same_users(&self, other: &Self) -> bool {
+        Role::BOTH
+            .iter()
+            .all(|role| self.participant(*role).user == other.participant(*role).user)
+    }
+
+    /// Whether both records are the same, heartbeats aside.
+    #[must_use]
+    pub fn same_state(&self, other: &Self) -> bool {
+        let places = |record: &Self| {
+            record.participants.clone().map(|participant| Participant {
+                last_heartbeat: None,
+                ..participant
+            })
+        };
+        (&self.id, self.opening, self.revision) == (&other.id, other.opening, other.revision)
+            && places(self) == places(other)
+    }
+
+    /// The record once `role` is on `connection`, the user's connection number `epoch`; whatever
+    /// it was on before, it is there no more.
+    ///
+    /// # Errors
+    ///
+    /// When a connection with a higher epoch has attached before.
+    pub fn attach(
+        &self,
+        role: Role,
+        connection: &ConnectionId,
+        epoch: u64,
+    ) -> Result<Self, Superseded> {
+        if epoch < self.participant(role).epoch {
+            return Err(Superseded);
+        }
+        let mut next = self.clone();
+        next.revision += 1;
+        let participant = &mut next.participants[role as usize];
+        let attachment = Attachment {
+            connection: connection.clone(),
+            since: next.revision,
+        };
+        participant.presence = Presence::Attached(attachment);
+        participant.epoch = epoch;
+        Ok(next)
+    }
+
+    /// The record once `connection` has ended; none when it is attached nowhere in it.
+    ///
+    /// Its participant may stay away for `patience` from `now`.
+    #[must_use]
+    pub fn detach(
+        &self,
+        connection: &ConnectionId,
+        now: Timestamp,
+        patience: Duration,
+    ) -> Option<Self> {
+        let role = self.attached_as(connection)?;
+        let mut next = self.clone();
+        next.revision += 1;
+        next.participants[role as usize].presence = Presence::Absent {
+            until: now.after(patience),
+        };
+        Some(next)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::NodeId;
+
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    fn at(seconds: u64) -> Timestamp {
+        Timestamp::from_millis(seconds * 1000)
+    }
+
+    fn user(name: &str) -> UserId {
+        UserId::new(name).unwrap()
+    }
+
+    fn connection(number: u64) -> ConnectionId {
+        ConnectionId::new(NodeId::new("n").unwrap(), number)
+    }
+
+    fn opened() -> SessionRecord {
+        let id = SessionId::new("s").unwrap();
+        SessionRecord::open(id, 7, user("ann"), user("bob"), at(60)).unwrap()
+    }
+
+    #[test]
+    fn a_user_is_not_matched_with_itself() {
+        let id = SessionId::new("s").unwrap();
+        let same = SessionRecord::open(id, 7, user("ann"), user("ann"), at(60));
+        assert_eq!(same, Err(SameUser));
+    }
+
+    #[test]
+    fn the_first_enrolled_is_the_initiator() {
+        let record = opened();
+        assert_eq!(record.role_of(&user("ann")), Some(Role::Initiator));
+        assert_eq!(record.role_of(&user("bob")), Some(Role::Responder));
+        assert_eq!(record.role_of(&user("eve")), None);
+    }
+
+    #[test]
+    fn a_session_is_active_while_both_are_attached() {
+        let record = opened();
+        assert_eq!(
+            (record.status(), record.deadline()),
+            (Status::Waiting, Some(at(60)))
+        );
+        let record = record.attach(Role::Responder, &connection(1), 1).unwrap();
+        assert_eq!(
+            (record.status(), record.deadline()),
+            (Status::Waiting, Some(at(60)))
+        );
+        let record = record.attach(Role::Initiator, &connection(2), 1).unwrap();
+        assert_eq!((record.status(), record.deadline()), (Status::Active, None));
+        let record = record.detach(&connection(1), at(100), PATIENCE).unwrap();
+        assert_eq!(
+            (record.status(), record.deadline()),
+            (Status::Waiting, Some(at(160)))
+        );
+        assert_eq!(record.attached_as(&connection(2)), Some(Role::Initiator));
+        assert_eq!(record.revision, 3);
+    }
+
+    #[test]
+    fn the_deadline_is_that_of_whoever_is_away_longest() {
+        let record = opened().attach(Role::Initiator, &connection(1), 1).unwrap();
+        let record = record.detach(&connection(1), at(30), PATIENCE).unwrap();
+        assert_eq!(record.deadline(), Some(at(60)));
+    }
+
+    #[test]
+    fn a_replaced_connections_late_end_changes_nothing() {
+        let record = opened().attach(Role::Initiator, &connection(1), 1).unwrap();
+        let record = record.attach(Role::Initiator, &connection(2), 2).unwrap();
+        assert_eq!(record.detach(&connection(1), at(1), PATIENCE), None);
+    }
+
+    #[test]
+    fn a_replaced_connections_late_attach_is_refused() {
+        let record = opened().attach(Role::Initiator, &connection(2), 2).unwrap();
+        assert_eq!(
+            record.attach(Role::Initiator, &connection(1), 1),
+            Err(Superseded)
+        );
+        let record = record.detach(&connection(2), at(1), PATIENCE).unwrap();
+        assert_eq!(
+            record.attach(Role::Initiator, &connection(1), 1),
+            Err(Superseded)
+        );
+    }
+
+    #[test]
+    fn attaching_again_is_another_attachment() {
+        let record = opened().attach(Role::Initiator, &connection(1), 1).unwrap();
+        let first = record.participant(Role::Initiator).attachment().cloned();
+        let record = record.detach(&connection(1), at(1), PATIENCE).unwrap();
+        let record = record.attach(Role::Initiator, &connection(1), 1).unwrap();
+        assert_ne!(
+            record.participant(Role::Initiator).attachment().cloned(),
+            first
+        );
+    }
+}

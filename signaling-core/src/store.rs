@@ -1,0 +1,208 @@
+//! The seam to wherever sessions are kept.
+
+use std::{fmt, time::Duration};
+
+use async_trait::async_trait;
+
+use crate::{
+    id::{ConnectionId, NodeId, SessionId, UserId},
+    session::{Role, SessionRecord},
+    time::Timestamp,
+};
+
+/// The store did not answer, or not in time, or not with sense.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// It could not be reached, or took too long. What was asked may have been done all the same.
+    #[error("the store is unavailable")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// It holds something under one of our keys that no store of this library writes.
+    #[error("the store holds a record that cannot be read")]
+    Corrupt(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl StoreError {
+    /// The store could not be reached.
+    pub fn unavailable(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Unavailable(cause.into())
+    }
+}
+
+/// What became of a [`SessionStore::create`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
+pub enum Created {
+    /// The record is there now.
+    Done,
+    /// Another one was there; it is unchanged.
+    Exists(Box<SessionRecord>),
+}
+
+/// What became of a conditional write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
+pub enum Written {
+    /// It is done.
+    Done,
+    /// The record was not the expected one; this is what is there, unchanged.
+    Conflict(Box<SessionRecord>),
+    /// There was no record; there still is none.
+    Missing,
+}
+
+/// What became of a [`SessionStore::enrol`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
+pub enum Enrolled {
+    /// The session is among the user's.
+    Done,
+    /// The user is in as many sessions as it may be in: these.
+    Full(Vec<Enrolment>),
+}
+
+/// That a user takes part in a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Enrolment {
+    /// The session. Its record may not be there yet, or no more.
+    pub session: SessionId,
+    /// Since when the user is enrolled.
+    pub since: Timestamp,
+}
+
+/// What became of a [`SessionStore::connect`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Connected {
+    /// The number of this connection among the user's: higher than that of every earlier one.
+    pub epoch: u64,
+    /// The connection that this one replaces.
+    pub previous: Option<ConnectionId>,
+    /// What the user is enrolled in.
+    pub enrolments: Vec<Enrolment>,
+}
+
+/// A user, as the store knows it; empty for one that it does not know.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct UserRecord {
+    /// Its newest connection, while that lives.
+    pub connection: Option<ConnectionId>,
+    /// What it is enrolled in.
+    pub enrolments: Vec<Enrolment>,
+}
+
+/// That a connection was heard from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// Whose connection it is.
+    pub user: UserId,
+    /// The connection.
+    pub connection: ConnectionId,
+    /// When it was heard from.
+    pub at: Timestamp,
+    /// Where it is attached, and as whom.
+    pub places: Vec<(SessionId, Role)>,
+}
+
+/// What became of a [`SessionStore::renew_lease`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    /// Whether the node had a lease that had not run out: without one, others may have written
+    /// the node off.
+    pub held: bool,
+    /// Changes when the store has lost its records. A store that cannot lose them always says the
+    /// same.
+    pub generation: u64,
+    /// The nodes whose lease has run out, until they are forgotten.
+    pub lost: Vec<NodeId>,
+}
+
+/// Where sessions, users and nodes are kept; shared by all nodes of a deployment.
+///
+/// # Contract
+///
+/// - The rules live in [`session`](crate::session), not here: a store compares, writes and finds.
+/// - Each call is atomic by itself, and calls on the same record are linearisable: who reads after
+///   a write was answered sees it.
+/// - A condition that does not hold is a value, never an error. After an error the call may have
+///   been done or not, and callers repeat it: done twice has the effect of done once.
+/// - No call takes longer than a few seconds; one that would is [`StoreError::Unavailable`].
+/// - Dropping a future midway is an error that nobody sees: the call may have been done.
+/// - Nothing is kept for ever: what belongs to no live session, connection or node goes by itself.
+#[async_trait]
+pub trait SessionStore: Send + Sync + fmt::Debug + 'static {
+    /// Adds a record, unless there is one with its id.
+    async fn create(&self, record: &SessionRecord) -> Result<Created, StoreError>;
+
+    /// The record of `session`.
+    async fn load(&self, session: &SessionId) -> Result<Option<SessionRecord>, StoreError>;
+
+    /// Puts `record` in the place of the one with the same opening and the revision before its
+    /// own. `last_heartbeat` stays as the store has it.
+    async fn replace(&self, record: &SessionRecord) -> Result<Written, StoreError>;
+
+    /// Removes the record with the same opening and revision as `record`.
+    async fn delete(&self, record: &SessionRecord) -> Result<Written, StoreError>;
+
+    /// Puts `session` among those of `user`, unless it already is or `limit` are.
+    async fn enrol(
+        &self,
+        user: &UserId,
+        session: &SessionId,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<Enrolled, StoreError>;
+
+    /// Takes `session` from those of `user`.
+    async fn withdraw(&self, user: &UserId, session: &SessionId) -> Result<(), StoreError>;
+
+    /// Makes `connection` the one of `user`, in one step with reading what it replaces. Once more
+    /// with the connection that is there already changes nothing and gives the same epoch.
+    async fn connect(
+        &self,
+        user: &UserId,
+        connection: &ConnectionId,
+        now: Timestamp,
+    ) -> Result<Connected, StoreError>;
+
+    /// Forgets that `connection` is the one of `user`, if it is; says whether it was.
+    async fn disconnect(
+        &self,
+        user: &UserId,
+        connection: &ConnectionId,
+    ) -> Result<bool, StoreError>;
+
+    /// What is known of `user`.
+    async fn user(&self, user: &UserId) -> Result<UserRecord, StoreError>;
+
+    /// Moves `last_heartbeat` forward for all places where the connection is still attached, and
+    /// names the connections that turn out to be no longer those of their users. It may say so
+    /// some heartbeats late.
+    async fn record_heartbeats(
+        &self,
+        heartbeats: &[Heartbeat],
+    ) -> Result<Vec<ConnectionId>, StoreError>;
+
+    /// Up to `limit` records whose deadline is not after `now`, those first that are longest over
+    /// it.
+    async fn overdue(&self, now: Timestamp, limit: usize)
+    -> Result<Vec<SessionRecord>, StoreError>;
+
+    /// Says that `node` is alive until `lease` from `now`, and names those that are not.
+    async fn renew_lease(
+        &self,
+        node: &NodeId,
+        now: Timestamp,
+        lease: Duration,
+    ) -> Result<Lease, StoreError>;
+
+    /// Up to `limit` records with an attachment to a connection of `node`.
+    async fn attached_to(
+        &self,
+        node: &NodeId,
+        limit: usize,
+    ) -> Result<Vec<SessionRecord>, StoreError>;
+
+    /// Forgets a node that has no attachments any more, its lease and the connections of users
+    /// that are on it.
+    async fn forget_node(&self, node: &NodeId) -> Result<(), StoreError>;
+}
