@@ -2,4 +2,6 @@
 
 pub mod auth;
 pub mod id;
+#[cfg(any(feature = "jwt", feature = "jwt-aws-lc"))]
+pub mod jwt;
 pub mod time;
