@@ -7,6 +7,8 @@ mod connection;
 pub mod event;
 pub mod frame;
 pub mod id;
+#[cfg(any(feature = "jwt", feature = "jwt-aws-lc"))]
+pub mod jwt;
 pub mod memory;
 pub mod notice;
 pub mod protocol;

@@ -133,10 +133,9 @@ async fn run(
     let mut batch = Vec::new();
     loop {
         let received = if lossy.load(Ordering::SeqCst) {
-            match time::timeout(RETRY, parcels.recv_many(&mut batch, BATCH)).await {
-                Ok(received) => Some(received),
-                Err(_) => None,
-            }
+            time::timeout(RETRY, parcels.recv_many(&mut batch, BATCH))
+                .await
+                .ok()
         } else {
             Some(parcels.recv_many(&mut batch, BATCH).await)
         };
