@@ -2,7 +2,7 @@
 //! connection itself never waits. A steward is a task that lives while there is something to do.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -47,7 +47,7 @@ struct Agenda {
     at_work: bool,
     epoch: u64,
     /// Where the connection may be attached, and the last record known of it.
-    attached: HashMap<SessionId, Arc<SessionRecord>>,
+    attached: BTreeMap<SessionId, Arc<SessionRecord>>,
 }
 
 impl Duties {
