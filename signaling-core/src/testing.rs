@@ -4,7 +4,10 @@
 //! Everything in here panics where an expectation does not hold: it is for tests only.
 
 pub mod bus;
+mod clock;
 pub mod fault;
 pub mod simulation;
 pub mod store;
 pub mod wire;
+
+pub use clock::TokioClock;
