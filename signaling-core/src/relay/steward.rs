@@ -4,12 +4,16 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
 use tokio::time;
 
-use super::{Node, local::Local, mailbox::Mail, writes::Attach};
+use super::{
+    Node,
+    local::Local,
+    mailbox::Mail,
+    writes::{Attach, RETRY},
+};
 use crate::{
     event::{DisconnectReason, EndReason},
     id::SessionId,
@@ -17,9 +21,6 @@ use crate::{
     session::SessionRecord,
     store::{Created, StoreError},
 };
-
-/// Between attempts at something that the store must learn.
-const RETRY: Duration = Duration::from_millis(500);
 
 /// Something to write.
 #[derive(Debug)]
