@@ -1,8 +1,16 @@
-//! What every store, bus and adapter must pass, and what such tests are written with (feature
+//! The suites that every store, bus and adapter must pass, and what they are made of (feature
 //! `test-util`).
 //!
-//! What is here panics where an expectation fails, with what was expected and what came.
+//! Everything in here panics where an expectation does not hold: it is for tests only.
 
+pub mod bus;
 pub mod client;
+mod clock;
 pub mod endpoint;
+pub mod fault;
+pub mod simulation;
+pub mod store;
 pub mod token;
+pub mod wire;
+
+pub use clock::TokioClock;

@@ -1,5 +1,9 @@
 //! The endpoint suite against the smallest adapter there can be: tungstenite over TCP.
-#![allow(clippy::unwrap_used, clippy::result_large_err, reason = "a test; tungstenite's error")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::result_large_err,
+    reason = "a test; tungstenite's error"
+)]
 
 use bytes::Bytes;
 use futures::{SinkExt, StreamExt, future};
