@@ -3,16 +3,25 @@
 use std::{collections::HashSet, sync::Arc};
 
 use axum::{
-    Router,
+    Extension, Router,
     extract::{RawQuery, State, ws::WebSocketUpgrade, ws::rejection::WebSocketUpgradeRejection},
     http::{
-        HeaderMap, StatusCode,
-        header::{ORIGIN, WWW_AUTHENTICATE},
+        HeaderMap, HeaderValue, StatusCode,
+        header::{
+            CONNECTION, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
+            UPGRADE, WWW_AUTHENTICATE,
+        },
     },
     response::{IntoResponse, Response},
     routing::{MethodRouter, any},
 };
-use signaling_core::{Relay, auth::AuthError, frame::CloseCode};
+use hyper::upgrade::OnUpgrade;
+use signaling_core::{
+    Relay,
+    auth::{AuthError, Identity},
+    frame::CloseCode,
+};
+use tokio_tungstenite::tungstenite::{handshake::derive_accept_key, protocol::WebSocketConfig};
 
 use crate::{
     PATH,
@@ -133,22 +142,25 @@ where
     }
 }
 
+/// axum checks the request; the socket is taken from hyper, since axum's own WebSocket does not
+/// give it out, and [`Transport`] must be able to end it well.
 async fn connect(
     State(endpoint): State<Arc<Endpoint>>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
+    on_upgrade: Option<Extension<OnUpgrade>>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
     if !endpoint.allows_origin_of(&headers) {
         return (StatusCode::FORBIDDEN, "origin not allowed").into_response();
     }
-    let upgrade = match upgrade {
-        Ok(upgrade) => upgrade,
-        Err(rejection) => return rejection.into_response(),
+    let (upgrade, on_upgrade) = match (upgrade, on_upgrade) {
+        (Ok(upgrade), Some(Extension(on_upgrade))) => (upgrade, on_upgrade),
+        (Err(rejection), _) => return rejection.into_response(),
+        (Ok(_), None) => return StatusCode::UPGRADE_REQUIRED.into_response(),
     };
-    let relay = endpoint.relay.clone();
     let credentials = credentials(query.as_deref(), &headers);
-    let admitted = match relay.authenticate(&credentials).await {
+    let admitted = match endpoint.relay.authenticate(&credentials).await {
         Ok(identity) => Ok(identity),
         Err(error) if endpoint.on_invalid_token == OnInvalidToken::HttpStatus => {
             return refusal(&error);
@@ -156,26 +168,59 @@ async fn connect(
         Err(AuthError::Unavailable(_)) => Err(CloseCode::Unavailable),
         Err(_) => Err(CloseCode::Unauthorized),
     };
-    let max = relay.config().max_frame_bytes;
-    upgrade
-        .protocols([SUBPROTOCOL])
+    tokio::spawn(serve(endpoint, on_upgrade, admitted));
+
+    let protocols = upgrade.protocols([SUBPROTOCOL]);
+    let mut response = switching_protocols(headers.get(SEC_WEBSOCKET_KEY));
+    if let Some(protocol) = protocols.selected_protocol() {
+        let headers = response.headers_mut();
+        headers.insert(SEC_WEBSOCKET_PROTOCOL, protocol.clone());
+    }
+    response
+}
+
+/// RFC 6455, 4.2.2; over HTTP/2 there is no key, and any success will do (RFC 8441, 5).
+fn switching_protocols(key: Option<&HeaderValue>) -> Response {
+    let Some(key) = key else {
+        return StatusCode::OK.into_response();
+    };
+    let headers = [
+        (CONNECTION, "upgrade"),
+        (UPGRADE, "websocket"),
+        (SEC_WEBSOCKET_ACCEPT, &derive_accept_key(key.as_bytes())),
+    ];
+    (StatusCode::SWITCHING_PROTOCOLS, headers).into_response()
+}
+
+/// One connection, to its end. The relay bounds every wait but the upgrade itself, which ends with
+/// the connection of the request.
+async fn serve(
+    endpoint: Arc<Endpoint>,
+    on_upgrade: OnUpgrade,
+    admitted: Result<Identity, CloseCode>,
+) {
+    let upgraded = match on_upgrade.await {
+        Ok(upgraded) => upgraded,
+        Err(error) => {
+            let error = &error as &dyn std::error::Error;
+            tracing::debug!(error, "upgrade failed");
+            return;
+        }
+    };
+    let relay = &endpoint.relay;
+    let max = Some(relay.config().max_frame_bytes);
+    let config = WebSocketConfig::default()
         .max_frame_size(max)
         .max_message_size(max)
         .read_buffer_size(endpoint.read_buffer)
-        .write_buffer_size(endpoint.write_buffer)
-        .on_failed_upgrade(|error: axum::Error| {
-            let error = &error as &dyn std::error::Error;
-            tracing::debug!(error, "upgrade failed");
-        })
-        .on_upgrade(async move |socket| {
-            let transport = Transport(socket);
-            match admitted {
-                Ok(identity) => {
-                    relay.serve(transport, identity).await;
-                }
-                Err(code) => relay.refuse(transport, code).await,
-            }
-        })
+        .write_buffer_size(endpoint.write_buffer);
+    let transport = Transport::new(upgraded, config).await;
+    match admitted {
+        Ok(identity) => {
+            relay.serve(transport, identity).await;
+        }
+        Err(code) => relay.refuse(transport, code).await,
+    }
 }
 
 fn refusal(error: &AuthError) -> Response {

@@ -356,6 +356,14 @@ async fn frames_that_break_the_rules_get_the_right_close_code() {
     );
 }
 
+#[tokio::test]
+async fn the_close_code_reaches_a_client_that_is_still_sending() {
+    let address = serve(signaling_axum::router(relay().await)).await;
+    let mut sent = frame(0x81, 16 * 1024 * 1024);
+    sent.extend_from_slice(&[0x88, 0x80, 0, 0, 0, 0]);
+    assert_eq!(raw_close_code(address, &sent).await, 1009);
+}
+
 /// A masked frame of spaces.
 fn frame(first: u8, length: usize) -> Vec<u8> {
     let mut frame = vec![first, 0x80 | 127];
