@@ -445,3 +445,6 @@ impl Connection {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

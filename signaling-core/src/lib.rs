@@ -15,6 +15,8 @@ pub mod protocol;
 pub mod relay;
 pub mod session;
 pub mod store;
+#[cfg(feature = "test-util")]
+pub mod testing;
 pub mod time;
 
 pub use config::Config;

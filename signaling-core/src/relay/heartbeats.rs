@@ -1,7 +1,7 @@
 //! Gathers heartbeats and writes them to the store in batches.
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::{BTreeMap, btree_map::Entry},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -12,10 +12,10 @@ use crate::{event::DisconnectReason, store::Heartbeat};
 
 /// The last heartbeat of each connection that is not written yet.
 #[derive(Debug, Default)]
-pub(super) struct Heartbeats(Mutex<HashMap<u64, Heartbeat>>);
+pub(super) struct Heartbeats(Mutex<BTreeMap<u64, Heartbeat>>);
 
 impl Heartbeats {
-    fn pending(&self) -> MutexGuard<'_, HashMap<u64, Heartbeat>> {
+    fn pending(&self) -> MutexGuard<'_, BTreeMap<u64, Heartbeat>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -25,10 +25,7 @@ impl Heartbeats {
     }
 
     fn take(&self) -> Vec<Heartbeat> {
-        self.pending()
-            .drain()
-            .map(|(_, heartbeat)| heartbeat)
-            .collect()
+        std::mem::take(&mut *self.pending()).into_values().collect()
     }
 
     fn put_back(&self, heartbeats: Vec<Heartbeat>) {

@@ -1,7 +1,7 @@
 //! The connections of this node.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -23,11 +23,11 @@ pub(super) struct Local {
 #[derive(Debug, Default)]
 pub(super) struct Locals {
     last_number: AtomicU64,
-    by_number: Mutex<HashMap<u64, Arc<Local>>>,
+    by_number: Mutex<BTreeMap<u64, Arc<Local>>>,
 }
 
 impl Locals {
-    fn by_number(&self) -> MutexGuard<'_, HashMap<u64, Arc<Local>>> {
+    fn by_number(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Local>>> {
         self.by_number
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

@@ -2,7 +2,7 @@
 //! connection itself never waits. A steward is a task that lives while there is something to do.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -46,8 +46,9 @@ struct Agenda {
     waiting: VecDeque<Duty>,
     at_work: bool,
     epoch: u64,
-    /// Where the connection may be attached, and the last record known of it.
-    attached: HashMap<SessionId, Arc<SessionRecord>>,
+    /// Where the connection is attached, as far as is known; none where an attempt was made and its
+    /// outcome is not.
+    attached: BTreeMap<SessionId, Option<Arc<SessionRecord>>>,
 }
 
 impl Duties {
@@ -148,12 +149,15 @@ impl Steward {
         let session = record.id.clone();
         let epoch = {
             let mut agenda = duties.agenda();
-            agenda.attached.insert(session.clone(), record.clone());
+            agenda.attached.entry(session.clone()).or_insert(None);
             agenda.epoch
         };
         match self.node.attach(record, user, id, epoch).await? {
             Attach::Done(record) => {
-                duties.agenda().attached.insert(session, record.clone());
+                duties
+                    .agenda()
+                    .attached
+                    .insert(session, Some(record.clone()));
                 Ok(Some(record))
             }
             Attach::Ended => {
@@ -286,8 +290,8 @@ impl Steward {
             },
         ) = (&self.node, &*self.local);
         let attached = std::mem::take(&mut duties.agenda().attached);
-        for record in attached.into_values() {
-            while let Err(error) = node.detach(record.clone(), id, reason).await {
+        for (session, record) in attached {
+            while let Err(error) = self.detach(&session, record.clone(), reason).await {
                 self.failed("not detached yet", &error);
                 if self.given_up().await {
                     return;
@@ -299,6 +303,22 @@ impl Steward {
             if self.given_up().await {
                 return;
             }
+        }
+    }
+
+    async fn detach(
+        &self,
+        session: &SessionId,
+        record: Option<Arc<SessionRecord>>,
+        reason: DisconnectReason,
+    ) -> Result<(), StoreError> {
+        let record = match record {
+            Some(record) => Some(record),
+            None => self.node.store.load(session).await?.map(Arc::new),
+        };
+        match record {
+            Some(record) => self.node.detach(record, &self.local.id, reason).await,
+            None => Ok(()),
         }
     }
 

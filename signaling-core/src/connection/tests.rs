@@ -1,0 +1,648 @@
+use std::time::Duration;
+
+use super::*;
+use crate::{
+    id::NodeId,
+    notice::{Pair, RelayedSignal},
+    protocol::SignalKind,
+    session::Status,
+    time::Timestamp,
+};
+
+/// Two participants, their pure connections, and a store that always answers at once.
+struct Call {
+    now: Instant,
+    wall: u64,
+    record: Option<Arc<SessionRecord>>,
+    users: [UserId; 2],
+    connections: [Option<Connection>; 2],
+    /// What each client was sent, oldest first.
+    inbox: [Vec<String>; 2],
+    closed: [Option<DisconnectReason>; 2],
+    numbers: u64,
+    config: Arc<Config>,
+}
+
+const ANN: usize = 0;
+const BOB: usize = 1;
+
+impl Call {
+    fn new() -> Self {
+        Self::with(Config::default())
+    }
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "any instant will do as the first"
+    )]
+    fn with(config: Config) -> Self {
+        let users = ["ann", "bob"].map(|name| UserId::new(name).unwrap());
+        let [ann, bob] = users.clone();
+        let until = Timestamp::from_millis(60_000);
+        let id = SessionId::new("s").unwrap();
+        let record = SessionRecord::open(id, 7, ann, bob, until).unwrap();
+        Self {
+            now: Instant::now(),
+            wall: 0,
+            record: Some(Arc::new(record)),
+            users,
+            connections: [None, None],
+            inbox: Default::default(),
+            closed: [None, None],
+            numbers: 0,
+            config: Arc::new(config),
+        }
+    }
+
+    /// Both are attached, and the first match was read.
+    fn established() -> Self {
+        let mut call = Self::new();
+        call.attach(ANN);
+        call.attach(BOB);
+        call.inbox = Default::default();
+        call
+    }
+
+    fn at(&self, seconds: u64) -> Instant {
+        self.now + Duration::from_secs(seconds)
+    }
+
+    fn id(&self, who: usize) -> ConnectionId {
+        self.connections[who].as_ref().unwrap().id.clone()
+    }
+
+    fn connect(&mut self, who: usize) {
+        self.numbers += 1;
+        let id = ConnectionId::new(NodeId::new("n").unwrap(), self.numbers);
+        let (user, config) = (self.users[who].clone(), self.config.clone());
+        let mut connection = Connection::new(id, user, config, None, self.now);
+        connection.on_admitted(self.numbers);
+        self.connections[who] = Some(connection);
+        self.closed[who] = None;
+    }
+
+    /// A new connection, attached.
+    fn attach(&mut self, who: usize) {
+        self.connect(who);
+        let record = self.record.clone().unwrap();
+        let next = record
+            .attach(Role::BOTH[who], &self.id(who), self.numbers)
+            .unwrap();
+        self.record = Some(Arc::new(next));
+        self.with_connection(who, |connection, record| {
+            connection.on_record(record, false)
+        });
+    }
+
+    /// The connection ends, and its partner hears it from the record.
+    fn detach(&mut self, who: usize) {
+        let id = self.id(who);
+        self.connections[who] = None;
+        let record = self.record.clone().unwrap();
+        let patience = self.config.abandon_after;
+        let now = Timestamp::from_millis(self.wall);
+        self.record = Some(Arc::new(record.detach(&id, now, patience).unwrap()));
+        self.announce(1 - who);
+    }
+
+    /// `who` gets the record as it is.
+    fn announce(&mut self, who: usize) {
+        self.with_connection(who, |connection, record| {
+            connection.on_notice(Notice::Changed(record));
+        });
+    }
+
+    fn end(&mut self) {
+        let record = self.record.take().unwrap();
+        for who in [ANN, BOB] {
+            let (session, opening) = (record.id.clone(), record.opening);
+            self.notice(who, Notice::Ended { session, opening });
+        }
+    }
+
+    fn notice(&mut self, who: usize, notice: Notice) {
+        if let Some(connection) = &mut self.connections[who] {
+            connection.on_notice(notice);
+        }
+        self.carry_out(who);
+    }
+
+    fn with_connection(
+        &mut self,
+        who: usize,
+        input: impl FnOnce(&mut Connection, Arc<SessionRecord>),
+    ) {
+        let record = self.record.clone().unwrap();
+        if let Some(connection) = &mut self.connections[who] {
+            input(connection, record);
+        }
+        self.carry_out(who);
+    }
+
+    fn say(&mut self, who: usize, text: &str) {
+        let now = self.now;
+        self.say_at(who, text, now);
+    }
+
+    fn say_at(&mut self, who: usize, text: &str, now: Instant) {
+        let frame = Frame::Text(text.into());
+        self.connections[who]
+            .as_mut()
+            .unwrap()
+            .on_frame(&frame, now);
+        self.carry_out(who);
+    }
+
+    fn signal(&mut self, who: usize, kind: &str, payload: &str) {
+        let field = if kind == "ice-candidate" {
+            "candidate"
+        } else {
+            "sdp"
+        };
+        let text = format!(r#"{{"type":"{kind}","sessionId":"s","{field}":"{payload}"}}"#);
+        self.say(who, &text);
+    }
+
+    fn carry_out(&mut self, who: usize) {
+        while let Some(effect) = self.connections[who]
+            .as_mut()
+            .and_then(Connection::next_effect)
+        {
+            match effect {
+                Effect::Send(text) => self.inbox[who].push(text.as_str().to_owned()),
+                Effect::Notify { to, notice } => {
+                    let of = |c: &Option<Connection>| c.as_ref().is_some_and(|c| c.id == to);
+                    if let Some(to) = self.connections.iter().position(of) {
+                        self.notice(to, notice);
+                    }
+                }
+                Effect::Attach(_) => {
+                    let (id, role) = (self.id(who), Role::BOTH[who]);
+                    let epoch = self.connections[who].as_ref().unwrap().epoch.unwrap();
+                    let record = self.record.clone().unwrap();
+                    self.record = Some(Arc::new(record.attach(role, &id, epoch).unwrap()));
+                    self.with_connection(who, |c, record| c.on_record(record, false));
+                }
+                Effect::Leave(_) => self.end(),
+                Effect::Close(reason) => self.closed[who] = Some(reason),
+                Effect::LookUp | Effect::Ping | Effect::Heartbeat => {}
+            }
+        }
+    }
+
+    /// What `who` was sent since this was last asked, each message by its type and, where it has
+    /// one, its payload or code.
+    fn read(&mut self, who: usize) -> Vec<String> {
+        let short = |text: String| {
+            let message: serde_json::Value = serde_json::from_str(&text).unwrap();
+            let field = |name: &str| message[name].as_str().map(str::to_owned);
+            let detail = field("sdp").or(field("candidate")).or(field("code"));
+            let kind = field("type").unwrap();
+            detail.map_or(kind.clone(), |detail| format!("{kind} {detail}"))
+        };
+        std::mem::take(&mut self.inbox[who])
+            .into_iter()
+            .map(short)
+            .collect()
+    }
+}
+
+#[test]
+fn a_call_is_set_up() {
+    let mut call = Call::new();
+    call.attach(ANN);
+    call.attach(BOB);
+    assert_eq!(call.record.as_ref().unwrap().status(), Status::Active);
+    assert_eq!(call.read(ANN), ["match-found"]);
+    assert_eq!(call.read(BOB), ["match-found"]);
+    call.signal(ANN, "offer", "o");
+    call.signal(ANN, "ice-candidate", "a");
+    call.signal(BOB, "answer", "r");
+    assert_eq!(call.read(BOB), ["offer o", "ice-candidate a"]);
+    assert_eq!(call.read(ANN), ["answer r"]);
+}
+
+#[test]
+fn signals_for_a_partner_that_has_not_come_yet_follow_its_match_found() {
+    let mut call = Call::new();
+    call.attach(ANN);
+    call.signal(ANN, "offer", "o");
+    call.signal(ANN, "ice-candidate", "a");
+    call.attach(BOB);
+    call.signal(ANN, "ice-candidate", "b");
+    assert_eq!(
+        call.read(BOB),
+        [
+            "match-found",
+            "offer o",
+            "ice-candidate a",
+            "ice-candidate b"
+        ]
+    );
+    assert_eq!(call.read(ANN), ["match-found"]);
+}
+
+#[test]
+fn too_many_kept_signals_tell_the_sender_and_start_over() {
+    let mut call = Call::with(Config {
+        max_kept_signals: 2,
+        ..Config::default()
+    });
+    call.attach(ANN);
+    for payload in ["a", "b", "c", "d"] {
+        call.signal(ANN, "ice-candidate", payload);
+    }
+    let absent = "error partner-absent";
+    assert_eq!(call.read(ANN), ["match-found", absent, absent]);
+    call.attach(BOB);
+    assert_eq!(call.read(ANN), ["match-found"]);
+    assert_eq!(call.read(BOB), ["match-found"]);
+}
+
+#[test]
+fn too_many_kept_bytes_tell_the_sender() {
+    let mut call = Call::with(Config {
+        max_kept_bytes: 150,
+        ..Config::default()
+    });
+    call.attach(ANN);
+    call.signal(ANN, "offer", &"o".repeat(200));
+    call.signal(ANN, "offer", &"o".repeat(50));
+    call.signal(ANN, "offer", &"o".repeat(50));
+    assert_eq!(
+        call.read(ANN),
+        ["match-found", "error too-large", "error partner-absent"]
+    );
+}
+
+#[test]
+fn a_lost_partner_is_told_once_and_its_return_starts_over() {
+    let mut call = Call::established();
+    call.signal(ANN, "offer", "o");
+    call.detach(BOB);
+    call.announce(ANN);
+    assert_eq!(call.read(ANN), ["partner-disconnected"]);
+    call.signal(ANN, "ice-candidate", "a");
+    assert_eq!(call.read(ANN), ["error partner-absent"]);
+    call.inbox[BOB].clear();
+    call.attach(BOB);
+    assert_eq!(call.read(ANN), ["match-found"]);
+    assert_eq!(call.read(BOB), ["match-found"]);
+    call.signal(BOB, "offer", "o");
+    assert_eq!(call.read(BOB), ["error not-initiator"]);
+}
+
+#[test]
+fn a_record_that_comes_late_or_twice_changes_nothing() {
+    let mut call = Call::established();
+    let old = call.record.clone().unwrap();
+    call.detach(BOB);
+    call.attach(BOB);
+    assert_eq!(call.read(ANN), ["partner-disconnected", "match-found"]);
+    call.notice(ANN, Notice::Changed(old));
+    call.announce(ANN);
+    assert_eq!(call.read(ANN), [""; 0]);
+}
+
+#[test]
+fn a_partner_that_changed_connections_unseen_is_a_lost_one_and_a_new_one() {
+    let mut call = Call::established();
+    let hidden = call.connections[ANN].take();
+    call.detach(BOB);
+    call.attach(BOB);
+    call.connections[ANN] = hidden;
+    call.announce(ANN);
+    assert_eq!(call.read(ANN), ["partner-disconnected", "match-found"]);
+}
+
+#[test]
+fn a_local_partners_end_is_told_before_it_is_written_and_not_again_after() {
+    let mut call = Call::established();
+    let now = call.now;
+    call.connections[BOB]
+        .as_mut()
+        .unwrap()
+        .on_frame(&Frame::Close(None), now);
+    call.carry_out(BOB);
+    assert_eq!(call.read(ANN), ["partner-disconnected"]);
+    call.detach(BOB);
+    assert_eq!(call.read(ANN), [""; 0]);
+}
+
+#[test]
+fn leaving_ends_the_session_and_tells_the_partner_only() {
+    let mut call = Call::established();
+    call.say(ANN, r#"{"type":"leave","sessionId":"s"}"#);
+    assert_eq!(call.read(ANN), [""; 0]);
+    assert_eq!(call.read(BOB), ["partner-disconnected"]);
+    call.signal(BOB, "ice-candidate", "a");
+    assert_eq!(call.read(BOB), ["error unknown-session"]);
+}
+
+#[test]
+fn a_leave_that_could_not_be_written_can_be_said_again() {
+    let mut call = Call::established();
+    let record = call.record.clone();
+    let leave = Frame::Text(r#"{"type":"leave","sessionId":"s"}"#.into());
+    let now = call.now;
+    for _ in 0..2 {
+        let ann = call.connections[ANN].as_mut().unwrap();
+        ann.on_frame(&leave, now);
+        assert!(matches!(ann.next_effect(), Some(Effect::Leave(_))));
+        ann.on_leave_failed(&record.as_ref().unwrap().id);
+        call.carry_out(ANN);
+        assert_eq!(call.read(ANN), ["error unavailable"]);
+    }
+}
+
+#[test]
+fn news_of_an_ended_session_do_not_bring_it_back() {
+    let mut call = Call::established();
+    let mut late = call.record.clone().unwrap().as_ref().clone();
+    late.revision += 5;
+    call.end();
+    assert_eq!(call.read(ANN), ["partner-disconnected"]);
+    call.notice(ANN, Notice::Opened(Arc::new(late.clone())));
+    call.notice(ANN, Notice::Changed(Arc::new(late)));
+    assert_eq!(call.read(ANN), [""; 0]);
+}
+
+#[test]
+fn a_session_opened_again_under_its_id_is_another_one() {
+    let mut call = Call::established();
+    let mut again = call.record.clone().unwrap().as_ref().clone();
+    again.opening += 1;
+    call.record = Some(Arc::new(again.clone()));
+    call.announce(ANN);
+    assert_eq!(call.read(ANN), ["partner-disconnected", "match-found"]);
+}
+
+#[test]
+fn the_first_offer_is_the_initiators() {
+    let mut call = Call::established();
+    call.signal(BOB, "offer", "x");
+    assert_eq!(call.read(BOB), ["error not-initiator"]);
+    call.signal(ANN, "offer", "o");
+    call.signal(BOB, "offer", "y");
+    assert_eq!(call.read(BOB), ["offer o"]);
+    assert_eq!(call.read(ANN), ["offer y"]);
+}
+
+#[test]
+fn what_is_between_other_attachments_is_void() {
+    let mut call = Call::established();
+    let record = call.record.clone().unwrap();
+    let since = |who: usize| {
+        record
+            .participant(Role::BOTH[who])
+            .attachment()
+            .unwrap()
+            .since
+    };
+    let pair = Pair {
+        opening: 7,
+        from: since(ANN),
+        to: since(BOB),
+    };
+    let text = |payload: &str| -> Text {
+        format!(r#"{{"type":"offer","sessionId":"s","sdp":"{payload}"}}"#).into()
+    };
+    let signal = |pair, number, payload| {
+        let (session, kind) = (record.id.clone(), SignalKind::Offer);
+        Notice::Signal(RelayedSignal {
+            session,
+            pair,
+            number,
+            kind,
+            text: text(payload),
+        })
+    };
+    call.notice(
+        BOB,
+        signal(
+            Pair {
+                to: pair.to + 1,
+                ..pair
+            },
+            1,
+            "x",
+        ),
+    );
+    call.notice(
+        BOB,
+        signal(
+            Pair {
+                from: pair.from + 1,
+                ..pair
+            },
+            1,
+            "x",
+        ),
+    );
+    call.notice(BOB, signal(Pair { opening: 8, ..pair }, 1, "x"));
+    call.notice(BOB, signal(pair, 1, "1"));
+    call.notice(BOB, signal(pair, 1, "1"));
+    assert_eq!(call.read(BOB), ["offer 1"]);
+}
+
+#[test]
+fn a_sender_is_told_of_a_signal_that_got_lost_on_the_way() {
+    let mut call = Call::established();
+    call.signal(ANN, "offer", "1");
+    let bob = call.connections[BOB].take();
+    call.signal(ANN, "ice-candidate", "2");
+    call.connections[BOB] = bob;
+    assert_eq!(call.read(ANN), [""; 0]);
+    call.signal(ANN, "ice-candidate", "3");
+    assert_eq!(call.read(ANN), ["error unavailable"]);
+    assert_eq!(call.read(BOB), ["offer 1", "ice-candidate 3"]);
+    call.signal(ANN, "ice-candidate", "4");
+    assert_eq!(call.read(ANN), [""; 0]);
+}
+
+#[test]
+fn who_was_taken_for_dead_attaches_again_and_starts_over() {
+    let mut call = Call::established();
+    let ann = call.connections[ANN].take();
+    let record = call.record.clone().unwrap();
+    let id = ann.as_ref().unwrap().id.clone();
+    let written_off = record
+        .detach(&id, Timestamp::default(), Duration::from_secs(60))
+        .unwrap();
+    call.record = Some(Arc::new(written_off));
+    call.announce(BOB);
+    assert_eq!(call.read(BOB), ["partner-disconnected"]);
+    call.connections[ANN] = ann;
+    call.announce(ANN);
+    assert_eq!(call.read(ANN), ["match-found"]);
+    assert_eq!(call.read(BOB), ["match-found"]);
+    call.signal(ANN, "offer", "o");
+    assert_eq!(call.read(BOB), ["offer o"]);
+}
+
+#[test]
+fn an_older_connection_gives_way_to_the_one_in_the_record() {
+    let mut call = Call::established();
+    let old = call.connections[ANN].take();
+    call.attach(ANN);
+    call.connections[ANN] = old;
+    call.announce(ANN);
+    assert_eq!(call.closed[ANN], Some(DisconnectReason::Replaced));
+}
+
+#[test]
+fn the_client_is_given_up_at_exactly_thirty_seconds_without_heartbeat() {
+    let mut call = Call::established();
+    let second = Duration::from_secs(1);
+    let ann = call.connections[ANN].as_mut().unwrap();
+    for n in 0..30 {
+        ann.on_frame(&Frame::Pong(bytes::Bytes::new()), call.now + second * n);
+        ann.on_deadline(call.now + second * n);
+        while let Some(effect) = ann.next_effect() {
+            assert!(matches!(effect, Effect::Ping));
+        }
+    }
+    let due = call.now + second * 30;
+    assert_eq!(ann.heartbeat_due, due);
+    ann.on_deadline(due - Duration::from_nanos(1));
+    assert!(ann.next_effect().is_none());
+    assert_eq!(ann.deadline(), due.min(ann.ping_due));
+    ann.on_deadline(due);
+    call.carry_out(ANN);
+    assert_eq!(call.closed[ANN], Some(DisconnectReason::HeartbeatTimeout));
+}
+
+#[test]
+fn a_vanished_client_is_noticed_within_25_seconds_whatever_the_phase_of_its_heartbeat() {
+    for last_heartbeat in (0..=10_000).step_by(100).map(Duration::from_millis) {
+        let mut call = Call::established();
+        let start = call.now;
+        call.say_at(ANN, r#"{"type":"heartbeat"}"#, start + last_heartbeat);
+        let vanished = start + Duration::from_secs(10);
+        call.connections[ANN]
+            .as_mut()
+            .unwrap()
+            .on_frame(&Frame::Pong(bytes::Bytes::new()), vanished);
+        // From here on, only deadlines.
+        while call.closed[ANN].is_none() {
+            let ann = call.connections[ANN].as_mut().unwrap();
+            let due = ann.deadline();
+            ann.on_deadline(due);
+            call.carry_out(ANN);
+            if call.closed[ANN].is_some() {
+                let no_heartbeat = start + last_heartbeat + Duration::from_secs(30);
+                let silent = vanished + Duration::from_secs(25);
+                assert_eq!(due, silent.min(no_heartbeat), "{last_heartbeat:?}");
+                assert!(due - vanished < Duration::from_secs(30));
+            }
+        }
+    }
+}
+
+#[test]
+fn inputs_never_move_the_deadline_earlier() {
+    let mut call = Call::established();
+    let mut last = call.connections[ANN].as_ref().unwrap().deadline();
+    for n in 0..9 {
+        let now = call.at(n);
+        call.say_at(ANN, r#"{"type":"heartbeat"}"#, now);
+        let deadline = call.connections[ANN].as_ref().unwrap().deadline();
+        assert!(deadline >= last);
+        last = deadline;
+    }
+}
+
+#[test]
+fn a_token_that_expires_closes_the_connection() {
+    let mut call = Call::new();
+    call.connect(ANN);
+    let (id, user) = (call.id(ANN), call.users[ANN].clone());
+    let life = Some(Duration::from_secs(7));
+    let mut ann = Connection::new(id, user, call.config.clone(), life, call.now);
+    assert_eq!(ann.deadline(), call.at(7));
+    ann.on_deadline(call.at(7));
+    assert!(matches!(
+        ann.next_effect(),
+        Some(Effect::Close(DisconnectReason::TokenExpired))
+    ));
+}
+
+#[test]
+fn a_token_for_ever_never_expires() {
+    let mut call = Call::new();
+    call.connect(ANN);
+    let (id, user) = (call.id(ANN), call.users[ANN].clone());
+    let ann = Connection::new(id, user, call.config.clone(), Some(Duration::MAX), call.now);
+    assert_eq!(ann.deadline(), call.at(10));
+}
+
+#[test]
+fn a_heartbeat_that_names_a_foreign_session_still_counts() {
+    let mut call = Call::established();
+    let now = call.at(29);
+    call.say_at(
+        ANN,
+        r#"{"type":"heartbeat","sessionId":"other","id":5}"#,
+        now,
+    );
+    assert_eq!(call.read(ANN), ["heartbeat-ack", "error unknown-session"]);
+    assert_eq!(
+        call.connections[ANN].as_ref().unwrap().heartbeat_due,
+        call.at(59)
+    );
+}
+
+#[test]
+fn sixteen_malformed_messages_in_a_row_close() {
+    let mut call = Call::established();
+    for _ in 0..15 {
+        call.say(ANN, "x");
+    }
+    call.say(ANN, r#"{"type":"heartbeat"}"#);
+    for _ in 0..15 {
+        call.say(ANN, "x");
+    }
+    assert_eq!(call.closed[ANN], None);
+    call.say(ANN, "x");
+    assert_eq!(call.closed[ANN], Some(DisconnectReason::Malformed));
+    assert_eq!(call.read(ANN), ["error malformed"; 31]);
+}
+
+#[test]
+fn a_flood_of_signals_is_refused_and_then_closed() {
+    let mut call = Call::established();
+    for _ in 0..400 {
+        call.signal(ANN, "ice-candidate", "a");
+    }
+    assert_eq!(call.read(BOB).len(), 200);
+    assert_eq!(call.read(ANN), ["error rate-limited"; 200]);
+    assert_eq!(call.closed[ANN], None);
+    call.signal(ANN, "ice-candidate", "a");
+    assert_eq!(call.closed[ANN], Some(DisconnectReason::RateLimited));
+}
+
+#[test]
+fn frames_larger_than_accepted_close() {
+    let mut call = Call::established();
+    call.say(ANN, &" ".repeat(64 * 1024));
+    assert_eq!(call.read(ANN), ["error malformed"]);
+    call.say(ANN, &" ".repeat(64 * 1024 + 1));
+    assert_eq!(call.closed[ANN], Some(DisconnectReason::FrameTooLarge));
+}
+
+#[test]
+fn signals_in_a_foreign_session_disclose_nothing() {
+    let mut call = Call::established();
+    for session in ["other", "S"] {
+        call.say(
+            ANN,
+            &format!(r#"{{"type":"offer","sessionId":"{session}","sdp":""}}"#),
+        );
+        call.say(
+            ANN,
+            &format!(r#"{{"type":"leave","sessionId":"{session}"}}"#),
+        );
+    }
+    assert_eq!(call.read(ANN), ["error unknown-session"; 4]);
+    assert!(call.record.is_some());
+}

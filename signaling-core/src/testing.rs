@@ -1,0 +1,13 @@
+//! The suites that every store, bus and adapter must pass, and what they are made of (feature
+//! `test-util`).
+//!
+//! Everything in here panics where an expectation does not hold: it is for tests only.
+
+pub mod bus;
+mod clock;
+pub mod fault;
+pub mod simulation;
+pub mod store;
+pub mod wire;
+
+pub use clock::TokioClock;

@@ -1,0 +1,327 @@
+//! A seeded run of a whole deployment: several nodes on one store and bus that misbehave, nodes
+//! that die or are cut off, clients that come, talk, hang up, move and vanish.
+//!
+//! What must hold is checked on what the clients saw:
+//!
+//! - `partner-disconnected` comes once for each loss, and never to who has no partner;
+//! - signals come while there is a partner, in the order sent, never twice, never astray;
+//! - every signal accepted came, or is kept, or its sender was told;
+//! - and once the trouble is over, each user has at most one connection, records hold the live
+//!   connections and no others, and whoever has a partner can talk to it.
+
+mod actor;
+mod history;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::time;
+
+use super::{
+    TokioClock,
+    fault::{Faults, Trouble},
+};
+use crate::{
+    Relay,
+    auth::{AuthError, Authenticator, Credentials, Identity},
+    bus::MessageBus,
+    id::{SessionId, UserId},
+    session::{SessionRecord, Status},
+    store::SessionStore,
+};
+use actor::{Actor, Order};
+
+/// What a run is made of.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Simulation {
+    /// What everything random follows from.
+    pub seed: u64,
+    /// Nodes at the same time.
+    pub nodes: usize,
+    /// Users.
+    pub users: usize,
+    /// Things that happen before the trouble ends.
+    pub steps: usize,
+    /// How the store and the bus behave meanwhile.
+    pub trouble: Trouble,
+}
+
+/// What happened in a run, so that a test can tell that enough did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Summary {
+    /// Sessions that were opened.
+    pub sessions: usize,
+    /// Connections that were made.
+    pub connections: usize,
+    /// Signals that were sent.
+    pub sent: usize,
+    /// Signals that arrived.
+    pub delivered: usize,
+    /// Losses of a partner that were told.
+    pub losses: usize,
+}
+
+impl Simulation {
+    /// Two nodes and six users in heavy trouble.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self {
+            seed,
+            nodes: 2,
+            users: 6,
+            steps: 80,
+            trouble: Trouble::HEAVY,
+        }
+    }
+
+    /// Runs it, on paused time, on a store and a bus of its own.
+    ///
+    /// # Panics
+    ///
+    /// When something does not hold; the seed is printed.
+    pub async fn run(self, store: Arc<dyn SessionStore>, bus: Arc<dyn MessageBus>) -> Summary {
+        let _name = NameOnPanic(self.seed);
+        let mut world = World {
+            random: fastrand::Rng::with_seed(self.seed),
+            nodes: Vec::new(),
+            actors: Vec::new(),
+            sessions: BTreeSet::new(),
+            clock: TokioClock::start(),
+            plan: self,
+            store,
+            bus,
+        };
+        for _ in 0..world.plan.nodes {
+            let node = world.start_node().await;
+            world.nodes.push(node);
+        }
+        for _ in 0..world.plan.steps {
+            world.step().await;
+        }
+        world.settle().await;
+        world.check().await
+    }
+}
+
+struct NameOnPanic(u64);
+
+impl Drop for NameOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the failing simulation has seed {}", self.0);
+        }
+    }
+}
+
+/// Admits nobody: simulated clients come with an identity.
+#[derive(Debug)]
+struct Nobody;
+
+#[async_trait::async_trait]
+impl Authenticator for Nobody {
+    async fn authenticate(&self, _: &Credentials) -> Result<Identity, AuthError> {
+        Err(AuthError::Missing)
+    }
+}
+
+struct Node {
+    relay: Relay,
+    faults: Faults,
+    cut: bool,
+}
+
+fn user(number: usize) -> UserId {
+    UserId::new(&format!("user-{number}")).expect("a user id")
+}
+
+struct World {
+    plan: Simulation,
+    random: fastrand::Rng,
+    store: Arc<dyn SessionStore>,
+    bus: Arc<dyn MessageBus>,
+    clock: TokioClock,
+    nodes: Vec<Node>,
+    actors: Vec<Actor>,
+    sessions: BTreeSet<SessionId>,
+}
+
+impl World {
+    async fn start_node(&mut self) -> Node {
+        let faults = Faults::new(self.random.u64(..));
+        let relay = Relay::builder(Nobody)
+            .store(faults.store(self.store.clone()))
+            .bus(faults.bus(self.bus.clone()))
+            .clock(Arc::new(self.clock))
+            .start()
+            .await
+            .expect("a store and a bus without faults yet");
+        faults.set(self.plan.trouble);
+        Node {
+            relay,
+            faults,
+            cut: false,
+        }
+    }
+
+    async fn step(&mut self) {
+        time::sleep(Duration::from_millis(self.random.u64(0..3_000))).await;
+        match self.random.u8(0..100) {
+            0..30 => self.connect(),
+            30..45 => self.open().await,
+            45..70 => self.order(Order::Chat),
+            70..75 => self.order(Order::Leave),
+            75..80 => self.order(Order::Close),
+            80..85 => self.order(Order::Drop),
+            85..90 => self.order(Order::Vanish),
+            90..95 => self.cut_or_mend(),
+            95..98 => self.end_session().await,
+            _ => self.kill().await,
+        }
+    }
+
+    fn connect(&mut self) {
+        let user = user(self.random.usize(0..self.plan.users));
+        let node = self.random.usize(0..self.nodes.len());
+        let relay = self.nodes[node].relay.clone();
+        let number = self.actors.len();
+        self.actors
+            .push(Actor::start(number, user, relay, self.random.u64(..)));
+    }
+
+    /// A host goes on until it knows that the session is open.
+    async fn open(&mut self) {
+        let first = self.random.usize(0..self.plan.users);
+        let second = (first + self.random.usize(1..self.plan.users)) % self.plan.users;
+        let (first, second) = (user(first), user(second));
+        let id = SessionId::new(&format!("{}", self.random.u64(..))).expect("an id");
+        for _ in 0..100 {
+            let node = self.random.usize(0..self.nodes.len());
+            let relay = self.nodes[node].relay.clone();
+            match relay.open_session_as(&id, &first, &second).await {
+                Ok(_) => {
+                    self.sessions.insert(id);
+                    return;
+                }
+                Err(crate::relay::OpenError::Store(_)) => {}
+                Err(crate::relay::OpenError::TooManySessions(_)) => return,
+                Err(error) => panic!("a session was not opened: {error}"),
+            }
+        }
+        panic!("no node can open a session");
+    }
+
+    async fn end_session(&mut self) {
+        let Some(session) = self.random.choice(&self.sessions).cloned() else {
+            return;
+        };
+        let node = self.random.usize(0..self.nodes.len());
+        // Whether it was there, or the store was, makes no difference here.
+        let _ = self.nodes[node].relay.close_session(&session).await;
+    }
+
+    fn order(&mut self, order: Order) {
+        let live: Vec<_> = self.actors.iter().filter(|actor| actor.is_live()).collect();
+        if let Some(actor) = self.random.choice(live) {
+            actor.order(order);
+        }
+    }
+
+    /// Cuts a node off, or the other way round; one node is always reachable.
+    fn cut_or_mend(&mut self) {
+        let number = self.random.usize(0..self.nodes.len());
+        let others_cut = self
+            .nodes
+            .iter()
+            .enumerate()
+            .any(|(n, node)| n != number && node.cut);
+        let alone = self.nodes.len() == 1;
+        let node = &mut self.nodes[number];
+        if node.cut || !(others_cut || alone) {
+            node.cut = !node.cut;
+            node.faults.cut(node.cut);
+        }
+    }
+
+    /// A node dies with all its connections, and another one takes its place.
+    async fn kill(&mut self) {
+        let number = self.random.usize(0..self.nodes.len());
+        let fresh = self.start_node().await;
+        let dead = std::mem::replace(&mut self.nodes[number], fresh);
+        dead.faults.cut(true);
+        for actor in self.actors.iter().filter(|actor| actor.is_on(&dead.relay)) {
+            actor.order(Order::Drop);
+        }
+    }
+
+    /// The trouble ends, and everybody has time to find that out.
+    async fn settle(&mut self) {
+        for node in &self.nodes {
+            node.faults.set(Trouble::NONE);
+            node.faults.cut(false);
+        }
+        time::sleep(Duration::from_secs(45)).await;
+        for actor in self.actors.iter().filter(|actor| actor.is_live()) {
+            actor.order(Order::Chat);
+        }
+        time::sleep(Duration::from_secs(5)).await;
+    }
+
+    async fn check(&self) -> Summary {
+        let mut live = BTreeMap::new();
+        for actor in self.actors.iter().filter(|actor| actor.is_live()) {
+            let other = live.insert(actor.user.clone(), actor);
+            assert!(other.is_none(), "{} has two live connections", actor.user);
+        }
+        let mut records = BTreeMap::new();
+        for session in &self.sessions {
+            let record = self.store.load(session).await.expect("no faults here");
+            if let Some(record) = record {
+                check_record(&record, &live);
+                records.insert(session.clone(), record);
+            }
+        }
+        history::check(&self.actors, &records);
+        let mut summary = history::summary(&self.actors);
+        summary.sessions = self.sessions.len();
+        summary
+    }
+}
+
+/// Who is live is attached, and nobody else; and who has a partner could talk to it.
+fn check_record(record: &SessionRecord, live: &BTreeMap<UserId, &Actor>) {
+    for participant in &record.participants {
+        let (user, session) = (&participant.user, &record.id);
+        match (participant.attachment(), live.get(user)) {
+            (Some(attachment), Some(actor)) => {
+                let node = actor.relay.node_id();
+                assert_eq!(
+                    attachment.connection.node(),
+                    node,
+                    "{user} is elsewhere in {session}"
+                );
+            }
+            (None, None) => {}
+            (there, live) => {
+                panic!(
+                    "{user} in {session}: attached {there:?}, live {}",
+                    live.is_some()
+                );
+            }
+        }
+    }
+    if record.status() == Status::Active {
+        for participant in &record.participants {
+            let actor = live[&participant.user];
+            assert!(
+                actor.chatted_last(&record.id),
+                "{} hears nobody",
+                participant.user
+            );
+        }
+    }
+}

@@ -1,0 +1,488 @@
+//! What every [`SessionStore`] must do.
+
+use std::time::Duration;
+
+use crate::{
+    id::{ConnectionId, NodeId, SessionId, UserId},
+    session::{Role, SessionRecord},
+    store::{
+        Created, Enrolled, Enrolment, Heartbeat, SessionStore, StoreError, UserRecord, Written,
+    },
+    time::{Clock, SystemClock, Timestamp},
+};
+
+type Store<'a> = &'a dyn SessionStore;
+type Outcome = Result<(), StoreError>;
+
+/// Runs every case, each on ids of its own, against stores from `make`, which may all be the same.
+///
+/// # Panics
+///
+/// In the case that does not hold.
+pub async fn suite<S: SessionStore>(make: impl AsyncFn() -> S) {
+    macro_rules! run {
+        ($($case:ident),* $(,)?) => {$(
+            if let Err(error) = $case(&make().await).await {
+                panic!("{}: {error}: {:?}", stringify!($case), std::error::Error::source(&error));
+            }
+        )*};
+    }
+    run!(
+        a_record_is_created_once,
+        a_record_is_replaced_by_its_next_revision_only,
+        a_record_of_another_opening_is_neither_replaced_nor_deleted,
+        a_record_is_deleted_at_its_revision_only,
+        writes_done_twice_have_the_effect_of_one,
+        of_racing_writes_one_wins,
+        a_newer_connection_replaces_the_older,
+        epochs_rise_also_after_a_disconnect,
+        an_old_connections_disconnect_changes_nothing,
+        enrolments_are_bounded_and_kept_once,
+        heartbeats_move_forward_only,
+        heartbeats_are_for_who_is_attached,
+        heartbeats_do_not_bring_a_session_back,
+        replaced_connections_are_named,
+        overdue_sessions_are_listed_with_the_longest_first,
+        a_lease_is_held_until_it_runs_out,
+        a_lost_node_is_named_until_it_is_forgotten,
+        attachments_to_a_node_are_listed,
+    );
+}
+
+/// Ids that no other case has.
+struct Names {
+    session: SessionId,
+    users: [UserId; 2],
+    node: NodeId,
+    now: Timestamp,
+}
+
+impl Names {
+    fn new() -> Self {
+        let session = SessionId::generate().expect("randomness");
+        let user = |name| UserId::new(&format!("{name}-{session}")).expect("a user id");
+        Self {
+            users: [user("ann"), user("bob")],
+            node: NodeId::generate(Some("store-suite")).expect("randomness"),
+            now: SystemClock.now(),
+            session,
+        }
+    }
+
+    fn connection(&self, number: u64) -> ConnectionId {
+        ConnectionId::new(self.node.clone(), number)
+    }
+
+    fn record(&self) -> SessionRecord {
+        self.opened(1, Duration::from_secs(60))
+    }
+
+    fn opened(&self, opening: u64, patience: Duration) -> SessionRecord {
+        let [ann, bob] = self.users.clone();
+        SessionRecord::open(
+            self.session.clone(),
+            opening,
+            ann,
+            bob,
+            self.now.after(patience),
+        )
+        .expect("two users")
+    }
+
+    fn attached(&self, record: &SessionRecord, role: Role, number: u64) -> SessionRecord {
+        record
+            .attach(role, &self.connection(number), number)
+            .expect("a newer connection")
+    }
+
+    async fn create(&self, store: Store<'_>) -> Result<SessionRecord, StoreError> {
+        let record = self.record();
+        assert_eq!(store.create(&record).await?, Created::Done);
+        Ok(record)
+    }
+
+    fn heartbeat(&self, number: u64, role: Role, at: Timestamp) -> Heartbeat {
+        Heartbeat {
+            user: self.users[role as usize].clone(),
+            connection: self.connection(number),
+            at,
+            places: vec![(self.session.clone(), role)],
+        }
+    }
+}
+
+async fn a_record_is_created_once(store: Store<'_>) -> Outcome {
+    let names = Names::new();
+    assert_eq!(store.load(&names.session).await?, None);
+    let record = names.create(store).await?;
+    assert_eq!(store.load(&names.session).await?, Some(record.clone()));
+    let other = names.opened(2, Duration::from_secs(9));
+    assert_eq!(
+        store.create(&other).await?,
+        Created::Exists(Box::new(record.clone()))
+    );
+    assert_eq!(store.load(&names.session).await?, Some(record));
+    Ok(())
+}
+
+async fn a_record_is_replaced_by_its_next_revision_only(store: Store<'_>) -> Outcome {
+    let names = Names::new();
+    let record = names.record();
+    let first = names.attached(&record, Role::Initiator, 1);
+    assert_eq!(store.replace(&first).await?, Written::Missing);
+    assert_eq!(store.load(&names.session).await?, None);
+    names.create(store).await?;
+    let second = names.attached(&first, Role::Responder, 2);
+    assert_eq!(
+        store.replace(&second).await?,
+        Written::Conflict(Box::new(record))
+    );
+    assert_eq!(store.replace(&first).await?, Written::Done);
+    assert_eq!(store.replace(&second).await?, Written::Done);
+    assert_eq!(store.load(&names.session).await?, Some(second.clone()));
+    let third = second
+        .detach(&names.connection(1), names.now, Duration::from_secs(5))
+        .expect("it is attached");
+    assert_eq!(store.replace(&third).await?, Written::Done);
+    assert_eq!(store.load(&names.session).await?, Some(third));
+    Ok(())
+}
+
+async fn a_record_of_another_opening_is_neither_replaced_nor_deleted(store: Store<'_>) -> Outcome {
+    let names = Names::new();
+    let record = names.create(store).await?;
+    let other = names.opened(2, Duration::from_secs(60));
+    let there = Written::Conflict(Box::new(record));
+    assert_eq!(
+        store
+            .replace(&names.attached(&other, Role::Initiator, 1))
+            .await?,
+        there
+    );
+    assert_eq!(store.delete(&other).await?, there);
+    Ok(())
+}
+
+async fn a_record_is_deleted_at_its_revision_only(store: Store<'_>) -> Outcome {
+    let names = Names::new();
+    let record = names.create(store).await?;
+    let next = names.attached(&record, Role::Initiator, 1);
+    assert_eq!(store.replace(&next).await?, Written::Done);
+    assert_eq!(
+        store.delete(&record).await?,
+        Written::Conflict(Box::new(next.clone()))
+    );
+    assert_eq!(store.delete(&next).await?, Written::Done);
+    assert_eq!(store.load(&names.session).await?, None);
+    Ok(())
+}
+
+async fn writes_done_twice_have_the_effect_of_one(store: Store<'_>) -> Outcome {
+    let names = Names::new();
+    let record = names.create(store).await?;
+    assert_eq!(
+        store.create(&record).await?,
+        Created::Exists(Box::new(record.clone()))
+    );
+    let next = names.attached(&record, Role::Initiator, 1);
+    assert_eq!(store.replace(&next).await?, Written::Done);
+    match store.replace(&next).await? {
+        Written::Conflict(there) => assert!(there.same_state(&next)),
+        other => panic!("the second write was {other:?}"),
+    }
+    let [ann, _] = &names.users;
+    let once = store.connect(ann, &names.connection(1), names.now).await?;
+    let twice = store.connect(ann, &names.connection(1), names.now).await?;
+    assert_eq!((twice.epoch, twice.previous), (once.epoch, None));
+    assert_eq!(store.delete(&next).await?, Written::Done);
+    assert_eq!(store.delete(&next).await?, Written::Missing);
+    assert!(store.disconnect(ann, &names.connection(1)).await?);
+    assert!(!store.disconnect(ann, &names.connection(1)).await?);
+    Ok(())
+}
+
+async fn of_racing_writes_one_wins(store: Store<'_>) -> Outcome {
+    let names = Names::new();
+    let record = names.create(store).await?;
+    let writes = (1..=16).map(|n| {
+        let next = names.attached(&record, Role::BOTH[n as usize % 2], n);
+        async move { Ok::<_, StoreError>((store.replace(&next).await?, next)) }
+    });
+    let mut winners = Vec::new();
+    for result in futures::future::join_all(writes).await {
+        let (written, record) = result?;
+        if written == Written::Done {
+            winners.push(record);
+        }
+    }
+    assert_eq!(winners.len(), 1);
+    assert_eq!(store.load(&names.session).await?, winners.pop());
+    Ok(())
+}
+
+async fn a_newer_connection_replaces_the_older(store: Store<'_>) -> Outcome {
+    let names = Names::new();
+    let [ann, _] = &names.users;
+    assert_eq!(store.user(ann).await?, UserRecord::default());
+    let first = store.connect(ann, &names.connection(1), names.now).await?;
+    assert_eq!((first.previous, first.enrolments), (None, vec![]));
+    let second = store.connect(ann, &names.connection(2), names.now).await?;
+    assert_eq!(second.previous, Some(names.connection(1)));
+    assert!(second.epoch > first.epoch);
+    assert_eq!(store.user(ann).await?.connection, Some(names.connection(2)));
+    Ok(())
+}
+
+async fn epochs_rise_also_after_a_disconnect(store: Store<'_>) -> Outcome {
+    let names = Names::new();
+    let [ann, _] = &names.users;
+    let mut last = 0;
+    for number in 1..20 {
+        let epoch = store
+            .connect(ann, &names.connection(number), names.now)
+            .await?
+            .epoch;
+        assert!(epoch > last, "epoch {epoch} after {last}");
+        last = epoch;
+        if number % 2 == 0 {
+            assert!(store.disconnect(ann, &names.connection(number)).await?);
+        }
+    }
+    Ok(())
+}
+
+async fn an_old_connections_disconnect_changes_nothing(store: Store<'_>) -> Outcome {
+    let names = Names::new();
+    let [ann, _] = &names.users;
+    store.connect(ann, &names.connection(1), names.now).await?;
+    store.connect(ann, &names.connection(2), names.now).await?;
+    assert!(!store.disconnect(ann, &names.connection(1)).await?);
+    assert_eq!(store.user(ann).await?.connection, Some(names.connection(2)));
+    assert!(store.disconnect(ann, &names.connection(2)).await?);
+    assert_eq!(store.user(ann).await?, UserRecord::default());
+    Ok(())
+}
+
+async fn enrolments_are_bounded_and_kept_once(store: Store<'_>) -> Outcome {
+    let names = Names::new();
+    let [ann, _] = &names.users;
+    let session = |n: usize| SessionId::new(&format!("{n}:{}", names.session)).expect("an id");
+    let enrolment = |n: usize| Enrolment {
+        session: session(n),
+        since: names.now,
+    };
+    for n in [1, 2, 1] {
+        assert_eq!(
+            store.enrol(ann, &session(n), names.now, 2).await?,
+            Enrolled::Done
+        );
+    }
+    match store.enrol(ann, &session(3), names.now, 2).await? {
+        Enrolled::Full(mut all) => {
+            all.sort_by_key(|enrolment| enrolment.session.clone());
+            assert_eq!(all, [enrolment(1), enrolment(2)]);
+        }
+        Enrolled::Done => panic!("a third of two"),
+    }
+    assert_eq!(
+        store.enrol(ann, &session(2), names.now, 2).await?,
+        Enrolled::Done
+    );
+    store.withdraw(ann, &session(1)).await?;
+    store.withdraw(ann, &session(1)).await?;
+    let connected = store.connect(ann, &names.connection(1), names.now).await?;
+    assert_eq!(connected.enrolments, [enrolment(2)]);
+    assert_eq!(store.user(ann).await?.enrolments, [enrolment(2)]);
+    Ok(())
+}
+
+async fn last_heartbeats(
+    store: Store<'_>,
+    names: &Names,
+) -> Result<[Option<Timestamp>; 2], StoreError> {
+    let record = store.load(&names.session).await?.expect("a record");
+    Ok(record
+        .participants
+        .map(|participant| participant.last_heartbeat))
+}
+
+async fn heartbeats_move_forward_only(store: Store<'_>) -> Outcome {
+    let names = Names::new();
+    let record = names.create(store).await?;
+    let record = names.attached(&record, Role::Initiator, 1);
+    assert_eq!(store.replace(&record).await?, Written::Done);
+    assert_eq!(last_heartbeats(store, &names).await?, [None, None]);
+    let later = names.now.after(Duration::from_secs(10));
+    for at in [names.now, later, names.now] {
+        let heartbeat = names.heartbeat(1, Role::Initiator, at);
+        store.record_heartbeats(&[heartbeat]).await?;
+    }
+    assert_eq!(last_heartbeats(store, &names).await?, [Some(later), None]);
+    // A write of the record that knows of none leaves them alone.
+    let record = names.attached(&record, Role::Responder, 2);
+    assert_eq!(store.replace(&record).await?, Written::Done);
+    assert_eq!(last_heartbeats(store, &names).await?, [Some(later), None]);
+    Ok(())
+}
+
+async fn heartbeats_are_for_who_is_attached(store: Store<'_>) -> Outcome {
+    let names = Names::new();
+    let record = names.create(store).await?;
+    let record = names.attached(&record, Role::Initiator, 1);
+    assert_eq!(store.replace(&record).await?, Written::Done);
+    let foreign = [
+        names.heartbeat(2, Role::Initiator, names.now),
+        names.heartbeat(1, Role::Responder, names.now),
+    ];
+    store.record_heartbeats(&foreign).await?;
+    assert_eq!(last_heartbeats(store, &names).await?, [None, None]);
+    Ok(())
+}
+
+async fn heartbeats_do_not_bring_a_session_back(store: Store<'_>) -> Outcome {
+    let names = Names::new();
+    store
+        .record_heartbeats(&[names.heartbeat(1, Role::Initiator, names.now)])
+        .await?;
+    assert_eq!(store.load(&names.session).await?, None);
+    assert_eq!(store.create(&names.record()).await?, Created::Done);
+    Ok(())
+}
+
+async fn replaced_connections_are_named(store: Store<'_>) -> Outcome {
+    let names = Names::new();
+    let [ann, bob] = &names.users;
+    store.connect(ann, &names.connection(1), names.now).await?;
+    store.connect(ann, &names.connection(2), names.now).await?;
+    store.connect(bob, &names.connection(3), names.now).await?;
+    let heartbeats = [
+        names.heartbeat(1, Role::Initiator, names.now),
+        names.heartbeat(3, Role::Responder, names.now),
+    ];
+    // A store may say so some heartbeats late, but not never.
+    for _ in 0..100 {
+        let replaced = store.record_heartbeats(&heartbeats).await?;
+        assert!(!replaced.contains(&names.connection(3)));
+        if replaced == [names.connection(1)] {
+            return Ok(());
+        }
+    }
+    panic!("a replaced connection was never named");
+}
+
+async fn overdue_sessions_are_listed_with_the_longest_first(store: Store<'_>) -> Outcome {
+    let now = SystemClock.now();
+    let mut all = Vec::new();
+    for seconds in [30, 10, 20] {
+        let names = Names {
+            now,
+            ..Names::new()
+        };
+        let record = names.opened(1, Duration::from_secs(seconds));
+        assert_eq!(store.create(&record).await?, Created::Done);
+        all.push((names, record));
+    }
+    let ours = async |at: u64| {
+        let listed = store
+            .overdue(now.after(Duration::from_secs(at)), 1_000)
+            .await?;
+        let of = |record: &SessionRecord| all.iter().position(|(n, _)| n.session == record.id);
+        Ok::<_, StoreError>(listed.iter().filter_map(of).collect::<Vec<_>>())
+    };
+    assert_eq!(ours(9).await?, [0_usize; 0]);
+    assert_eq!(ours(10).await?, [1]);
+    assert_eq!(ours(60).await?, [1, 2, 0]);
+    assert_eq!(
+        store
+            .overdue(now.after(Duration::from_secs(60)), 1)
+            .await?
+            .len(),
+        1
+    );
+    // Active sessions have no deadline, and deleted ones are gone.
+    let (names, record) = &all[1];
+    let attached = names.attached(record, Role::Initiator, 1);
+    assert_eq!(store.replace(&attached).await?, Written::Done);
+    let active = names.attached(&attached, Role::Responder, 2);
+    assert_eq!(store.replace(&active).await?, Written::Done);
+    assert_eq!(store.delete(&all[2].1).await?, Written::Done);
+    assert_eq!(ours(60).await?, [0]);
+    assert_eq!(store.delete(&active).await?, Written::Done);
+    assert_eq!(store.delete(&all[0].1).await?, Written::Done);
+    Ok(())
+}
+
+const LEASE: Duration = Duration::from_secs(2);
+
+async fn a_lease_is_held_until_it_runs_out(store: Store<'_>) -> Outcome {
+    let names = Names::new();
+    let first = store.renew_lease(&names.node, names.now, LEASE).await?;
+    assert!(!first.held);
+    let second = store.renew_lease(&names.node, names.now, LEASE).await?;
+    assert!(second.held);
+    assert_eq!(second.generation, first.generation);
+    assert!(!second.lost.contains(&names.node));
+    store.forget_node(&names.node).await?;
+    assert!(!store.renew_lease(&names.node, names.now, LEASE).await?.held);
+    store.forget_node(&names.node).await
+}
+
+async fn a_lost_node_is_named_until_it_is_forgotten(store: Store<'_>) -> Outcome {
+    let (names, survivor) = (Names::new(), Names::new());
+    let (lost, [ann, _]) = (&names.node, &names.users);
+    store.renew_lease(lost, names.now, LEASE).await?;
+    store.connect(ann, &names.connection(1), names.now).await?;
+    // Stores with a clock of their own need the time to pass, stores without to be told of it.
+    let mut now = names.now;
+    for _ in 0..100 {
+        now = now.after(LEASE / 10);
+        tokio::time::sleep(LEASE / 10).await;
+        if store
+            .renew_lease(&survivor.node, now, LEASE)
+            .await?
+            .lost
+            .contains(lost)
+        {
+            break;
+        }
+    }
+    let again = store.renew_lease(&survivor.node, now, LEASE).await?;
+    assert!(
+        again.held && again.lost.contains(lost),
+        "named until forgotten: {again:?}"
+    );
+    store.forget_node(lost).await?;
+    assert!(
+        !store
+            .renew_lease(&survivor.node, now, LEASE)
+            .await?
+            .lost
+            .contains(lost)
+    );
+    store.forget_node(&survivor.node).await
+}
+
+async fn attachments_to_a_node_are_listed(store: Store<'_>) -> Outcome {
+    let (names, other) = (Names::new(), Names::new());
+    let record = names.create(store).await?;
+    assert_eq!(store.attached_to(&names.node, 10).await?, []);
+    let record = names.attached(&record, Role::Initiator, 1);
+    assert_eq!(store.replace(&record).await?, Written::Done);
+    let record = record
+        .attach(Role::Responder, &other.connection(2), 2)
+        .expect("newer");
+    assert_eq!(store.replace(&record).await?, Written::Done);
+    for node in [&names.node, &other.node] {
+        assert_eq!(
+            store.attached_to(node, 10).await?,
+            std::slice::from_ref(&record)
+        );
+    }
+    let record = record
+        .detach(&names.connection(1), names.now, Duration::from_secs(9))
+        .expect("attached");
+    assert_eq!(store.replace(&record).await?, Written::Done);
+    assert_eq!(store.attached_to(&names.node, 10).await?, []);
+    assert_eq!(store.attached_to(&other.node, 10).await?, [record]);
+    Ok(())
+}
