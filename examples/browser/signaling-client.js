@@ -255,7 +255,7 @@ class Peer {
     this.#mayOffer = session.isInitiator;
     const pc = new RTCPeerConnection(options.rtcConfiguration);
     pc.onnegotiationneeded = () => this.#offer();
-    pc.onicecandidate = ({ candidate }) => this.#signal({ type: 'ice-candidate', candidate: candidate ?? null });
+    pc.onicecandidate = ({ candidate }) => this.#signal({ type: 'ice-candidate', candidate });
     pc.onconnectionstatechange = () => this.#connectionChanged();
     pc.ontrack = ({ track, streams, receiver, transceiver }) =>
       hooks.emit('track', { session, track, streams, receiver, transceiver });
@@ -278,7 +278,7 @@ class Peer {
 
   receive(message) {
     this.#inbox = this.#inbox
-      .then(() => (this.#closed ? undefined : this.#apply(message)))
+      .then(() => this.#apply(message))
       .catch((cause) => this.#failed(message.type, cause));
   }
 
@@ -297,7 +297,6 @@ class Peer {
   }
 
   close() {
-    this.pause();
     this.#closed = true;
     const pc = this.connection;
     pc.onnegotiationneeded = pc.onicecandidate = pc.onconnectionstatechange = pc.ontrack = null;
@@ -305,7 +304,7 @@ class Peer {
   }
 
   #offer() {
-    if (!this.#mayOffer || !this.live) return;
+    if (!this.#mayOffer) return;
     this.#makingOffer = true;
     this.#describe()
       .catch((cause) => this.#failed('local offer', cause))

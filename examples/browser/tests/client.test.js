@@ -137,6 +137,22 @@ describe('after a close', () => {
     assert.equal(FakeWebSocket.all.length, 2);
     assert.equal(client.state, 'open');
   });
+
+  it('a client that is connected again has forgotten its failures', async () => {
+    mock.method(Math, 'random', () => 0.5);
+    const { client, of } = await makeOpenClient({ token: () => 'jwt' });
+    for (const code of [4503, 4401, 1000, 4503, 4401]) {
+      if (client.state === 'closed') client.connect();
+      await settle();
+      FakeWebSocket.last.end(code);
+      await advance(of('state').at(-1).retryIn ?? 0);
+      await settle();
+      mock.timers.tick(1);
+      await settle();
+    }
+    const waits = of('state').filter(({ state }) => state === 'reconnecting').map(({ retryIn }) => retryIn);
+    assert.deepEqual(waits, [750, 0, 750, 0]);
+  });
 });
 
 describe('heartbeats', () => {
@@ -182,6 +198,16 @@ describe('heartbeats', () => {
     socket.say({ type: 'error', code: 'rate-limited', message: 'slow down' });
     await advance(7_000);
     assert.equal(client.state, 'open');
+  });
+
+  it('go on at the same pace after a reconnect', async () => {
+    const { socket } = await makeOpenClient();
+    socket.end(1006);
+    await advance(1_000);
+    FakeWebSocket.last.accept();
+    FakeWebSocket.last.acknowledge();
+    await advance(10_000);
+    assert.equal(FakeWebSocket.last.of('heartbeat').length, 2);
   });
 
   it('stop with the connection', async () => {
@@ -274,6 +300,18 @@ describe('tokens', () => {
     assert.ok(waits[2] >= 2_000 && waits[2] <= 4_000, `third wait ${waits[2]}`);
   });
 
+  it('that were accepted in between are fetched at once again', async () => {
+    const { of } = await makeOpenClient({ token: () => 'jwt' });
+    for (let expiries = 0; expiries < 3; expiries += 1) {
+      FakeWebSocket.last.end(4401);
+      await advance(1);
+      FakeWebSocket.last.accept();
+      FakeWebSocket.last.acknowledge();
+    }
+    const waits = of('state').filter(({ state }) => state === 'reconnecting').map(({ retryIn }) => retryIn);
+    assert.deepEqual(waits, [0, 0, 0]);
+  });
+
   it('that are fixed and refused stop the client', async () => {
     const { client, socket, of } = await makeOpenClient({ token: 'fixed' });
     socket.end(4401, 'token expired');
@@ -310,9 +348,14 @@ describe('tokens', () => {
 
 describe('waking up', () => {
   let page;
+  let signals;
   beforeEach(() => {
     page = new EventTarget();
-    mock.method(globalThis, 'addEventListener', (...args) => page.addEventListener(...args));
+    signals = [];
+    mock.method(globalThis, 'addEventListener', (type, listener, options) => {
+      signals.push(options.signal);
+      page.addEventListener(type, listener, options);
+    });
     globalThis.document = { visibilityState: 'visible' };
   });
   afterEach(() => {
@@ -350,6 +393,14 @@ describe('waking up', () => {
     assert.equal(client.state, 'reconnecting');
   });
 
+  it('does not leave the server the rest of a longer wait', async () => {
+    const { client } = await makeOpenClient();
+    await advance(10_000);
+    page.dispatchEvent(new Event('online'));
+    await advance(5_000);
+    assert.equal(client.state, 'reconnecting');
+  });
+
   it('means nothing while the page is hidden or the client closed', async () => {
     const { client, socket } = await makeOpenClient();
     globalThis.document.visibilityState = 'hidden';
@@ -360,6 +411,7 @@ describe('waking up', () => {
     page.dispatchEvent(new Event('online'));
     await settle();
     assert.equal(FakeWebSocket.all.length, 1);
+    assert.ok(signals.length > 0 && signals.every(({ aborted }) => aborted), 'a closed client still listens');
   });
 });
 
@@ -401,6 +453,17 @@ describe('leaving', () => {
     socket.acknowledge();
     socket.say({ type: 'match-found', sessionId: 's1', partnerId: 'bob', isInitiator: true });
     assert.equal(client.sessions.size, 1);
+  });
+
+  it('ends everything that was still planned for the call', async () => {
+    const { client, socket, pc } = await makeMatchedClient({ isInitiator: true });
+    pc.turn('failed');
+    socket.say({ type: 'error', code: 'unavailable', message: 'try again', sessionId: 's1' });
+    client.leave();
+    const before = socket.of('offer').length;
+    await advance(5_000);
+    assert.equal(pc.restarts, 0);
+    assert.equal(socket.of('offer').length, before);
   });
 
   it('of one session leaves the others alone', async () => {

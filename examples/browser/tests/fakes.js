@@ -5,7 +5,7 @@ import { SignalingClient } from '../signaling-client.js';
 
 /** Lets everything that is ready run. `setImmediate` is never mocked here. */
 export async function settle() {
-  for (let turn = 0; turn < 12; turn += 1) await new Promise(setImmediate);
+  for (let turn = 0; turn < 6; turn += 1) await new Promise(setImmediate);
 }
 
 /** Moves the mocked clock, letting promises run at every step so that chained timers start in time. */
@@ -120,6 +120,7 @@ export class FakePeerConnection {
   }
 
   restartIce() {
+    if (this.closed) throw new Error('the peer connection is closed');
     this.restarts += 1;
     this.#need();
   }
@@ -196,7 +197,12 @@ export class FakePeerConnection {
 
   #queue(operation) {
     this.#busy += 1;
-    const done = this.#chain.then(() => new Promise(setImmediate)).then(operation);
+    const done = this.#chain
+      .then(() => new Promise(setImmediate))
+      .then(() => {
+        if (this.closed) throw new Error('the peer connection is closed');
+        operation();
+      });
     const after = () => {
       this.#busy -= 1;
       if (this.#needed && this.#busy === 0) this.#need();

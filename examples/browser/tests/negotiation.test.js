@@ -374,6 +374,7 @@ describe('a failed peer connection', () => {
   it('may be one whose answer fits an older offer: a new round is begun', async () => {
     const { socket, of } = await makeMatchedClient({ isInitiator: true });
     socket.say({ type: 'answer', sessionId: 's1', sdp: 'answer 0 to offer 0' });
+    await settle();
     await advance(1);
     assert.equal(of('error')[0].code, 'negotiation-failed');
     assert.equal(socket.of('offer').length, 2);
@@ -400,6 +401,8 @@ describe('a refusal', () => {
     assert.equal(signals(socket).length, 2);
     await advance(502);
     assert.deepEqual(signals(socket), [...said, ...said]);
+    await advance(5_000);
+    assert.equal(signals(socket).length, 4, 'two refusals made two repetitions');
   });
 
   it('unavailable: an offer that was answered meanwhile is not said again', async () => {
@@ -409,6 +412,20 @@ describe('a refusal', () => {
     socket.say({ type: 'answer', sessionId: 's1', sdp: `answer 0 to ${pc.localDescription.sdp}` });
     await advance(1_001);
     assert.deepEqual(signals(socket).map(({ type }) => type), ['offer', 'ice-candidate', 'ice-candidate']);
+  });
+
+  it('unavailable: what belongs to an earlier round is not said again', async () => {
+    const { socket, pc } = await makeMatchedClient({ isInitiator: true });
+    socket.say({ type: 'answer', sessionId: 's1', sdp: `answer 0 to ${pc.localDescription.sdp}` });
+    await settle();
+    pc.restartIce();
+    await settle();
+    refuse(socket, 'unavailable');
+    await advance(1_001);
+    const [first, second, repeated, ...more] = socket.of('offer');
+    assert.notEqual(first.sdp, second.sdp);
+    assert.equal(repeated.sdp, second.sdp);
+    assert.deepEqual(more, []);
   });
 
   it('unavailable again: the pause grows', async () => {
@@ -448,6 +465,10 @@ describe('a refusal', () => {
     pc.restartIce();
     await settle();
     refuse(socket, 'not-initiator');
+    const before = socket.of('offer').length;
+    pc.onnegotiationneeded({});
+    await settle();
+    assert.equal(socket.of('offer').length, before);
     await receiveOffer(socket, 'offer y');
     assert.match(socket.of('answer').at(-1).sdp, /to offer y$/);
   });
