@@ -67,8 +67,7 @@ pub const AUDIENCE: &str = "signaling.test";
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct Setup {
-    /// Limits and intervals. Durations are whole seconds, and all that a case changes is in the
-    /// README's table of limits, so that a server can be told by its command line.
+    /// Limits and intervals; durations are whole milliseconds.
     pub config: Config,
     /// The store to use, where that may fail; another process says [`Unsupported`].
     pub store: Option<Arc<dyn SessionStore>>,
@@ -172,6 +171,12 @@ pub trait Endpoint: Send + Sync {
 
     /// Begins an orderly shutdown, and returns when it is over.
     async fn shutdown(&self);
+
+    /// What went wrong in the server without a client seeing it, such as panics in its log. Those
+    /// of tasks that the case's own runtime runs are noticed without this.
+    async fn faults(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// An endpoint whose relay is in this process.

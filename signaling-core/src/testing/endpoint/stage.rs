@@ -5,7 +5,7 @@ use std::{
     ops::Deref,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -32,6 +32,7 @@ type Start =
 pub(super) struct Host {
     start: Box<Start>,
     stages: Mutex<Vec<Stage>>,
+    no_checkup: AtomicBool,
 }
 
 impl Host {
@@ -43,6 +44,7 @@ impl Host {
         Self {
             start: Box::new(move |setup| Box::pin(start(setup))),
             stages: Mutex::default(),
+            no_checkup: AtomicBool::new(false),
         }
     }
 
@@ -84,17 +86,20 @@ impl Host {
         Ok(stage)
     }
 
-    /// No check of the endpoints at the end: they are shut down, or full.
+    /// Nobody new can talk at the end: the endpoint is shut down, or full.
     pub(super) fn no_checkup(&self) {
-        let mut stages = self.stages.lock().unwrap_or_else(PoisonError::into_inner);
-        stages.clear();
+        self.no_checkup.store(true, Ordering::Relaxed);
     }
 
-    /// Whatever a case did, two others can talk afterwards.
+    /// Whatever a case did, two others can talk afterwards, and the server is well.
     pub(super) async fn check_up(&self) {
         let stages = self.stages.lock().map(|stages| stages.clone());
         for stage in stages.unwrap_or_default() {
-            stage.call_of("checkup-1", "checkup-2").await.talk().await;
+            if !self.no_checkup.load(Ordering::Relaxed) {
+                stage.call_of("checkup-1", "checkup-2").await.talk().await;
+            }
+            let faults = stage.faults().await;
+            assert!(faults.is_empty(), "the server had faults: {faults:?}");
         }
     }
 }
