@@ -9,11 +9,11 @@ struct Kind {
 }
 
 macro_rules! messages {
-    ($($name:ident { $($field:ident: $type:ty),* })*) => {$(
+    ($($name:ident { $($(#[$meta:meta])? $field:ident: $type:ty),* })*) => {$(
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields, rename_all = "camelCase")]
         #[expect(dead_code, reason = "what counts is that they can be read")]
-        struct $name { r#type: IgnoredAny, $($field: $type),* }
+        struct $name { r#type: IgnoredAny, $($(#[$meta])? $field: $type),* }
     )*};
 }
 
@@ -23,7 +23,7 @@ messages! {
     Candidate { session_id: String, candidate: Box<RawValue> }
     PartnerDisconnected { session_id: String }
     HeartbeatAck { id: serde_json::Number }
-    Error { code: String, message: String, session_id: Option<String> }
+    Error { code: String, message: String, #[serde(default)] session_id: String }
 }
 
 pub(super) fn check(text: &str) -> Result<(), serde_json::Error> {
@@ -54,6 +54,7 @@ mod tests {
             r#"{"type":"partner-disconnected","sessionId":"s","reason":"left"}"#,
             r#"{"type":"partner-disconnected","sessionId":"s","sessionId":"s"}"#,
             r#"{"type":"error","code":"malformed"}"#,
+            r#"{"type":"error","code":"malformed","message":"m","sessionId":null}"#,
             r#"{"type":"offer","sessionId":"s"}"#,
             r#"{"type":"hello"}"#,
         ] {
