@@ -30,11 +30,10 @@ const client = new SignalingClient({ url: '/ws/signaling', token: ({ refused }) 
 // Talking to the demonstration's routes
 
 async function request(method, path, { body, token } = {}) {
-  const response = await fetch(path, {
-    method,
-    headers: { ...(body && { 'Content-Type': 'application/json' }), ...(token && { Authorization: `Bearer ${token}` }) },
-    body: body && JSON.stringify(body),
-  });
+  const headers = new Headers();
+  if (body) headers.set('Content-Type', 'application/json');
+  if (token) headers.set('Authorization', `Bearer ${token}`);
+  const response = await fetch(path, { method, headers, body: body && JSON.stringify(body) });
   const answer = await response.json().catch(() => null);
   if (response.ok) return answer;
   throw Object.assign(new Error(answer?.error?.message ?? `status ${response.status}`), { status: response.status });
