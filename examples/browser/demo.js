@@ -297,5 +297,6 @@ window.demo = {
 nameField.value = memory.read('name') ?? '';
 show('idle', '');
 if (memory.read('token') && !(await claim(memory.read('userId')))) memory.write({ token: '', phase: 'idle' });
+join.querySelector('button').disabled = false;
 if (memory.read('phase') === 'call') resume();
 else if (memory.read('phase') === 'searching') search();
