@@ -1,0 +1,172 @@
+/** Options of {@link SignalingClient}. Every time is in milliseconds. */
+export interface SignalingClientOptions {
+  /** The endpoint, e.g. `wss://example.com/ws/signaling`. Relative and `http(s)` addresses work too. */
+  url: string | URL;
+  /**
+   * The JWT, or a function that returns it. The function is asked before every connection; `refused` says that
+   * the server has just closed with 4401, so a cached token must be replaced. With a string, 4401 stops the client.
+   */
+  token: string | ((context: { refused: boolean }) => string | Promise<string>);
+  /** Shorthand for `rtcConfiguration.iceServers`. */
+  iceServers?: RTCIceServer[];
+  /** Configuration of every peer connection. */
+  rtcConfiguration?: RTCConfiguration;
+  /**
+   * How the token travels: `query` as `?token=`, `subprotocol` as `Sec-WebSocket-Protocol: signaling.v1, bearer.<jwt>`,
+   * which keeps it out of access logs but needs a server that selects `signaling.v1`. Default `query`.
+   */
+  auth?: 'query' | 'subprotocol';
+  /** Between two heartbeats. Default 10,000; the server gives up after 30,000 without one. */
+  heartbeatInterval?: number;
+  /** From a heartbeat until a server that has said nothing counts as dead. Default 10,000. */
+  ackTimeout?: number;
+  /** From the start of a connection until the server's first message. Default 10,000. */
+  connectTimeout?: number;
+  /** Upper end of the first reconnect delay; doubles with every failure in a row. Default 1,000. */
+  backoffBase?: number;
+  /** The most that delay grows to. Default 15,000, so that several attempts fit into a session's 60 s. */
+  backoffMax?: number;
+  /** Clients of a server that goes away (1001) spread over at least this. Default 3,000. */
+  goingAwayJitter?: number;
+  /** How long the server keeps a session whose partner is away. Default 60,000, the server's default. */
+  abandonAfter?: number;
+}
+
+/**
+ * - `idle`: `connect` has not been called
+ * - `connecting`: until the server's first message, which proves that it accepted the token
+ * - `open`: usable
+ * - `reconnecting`: waiting for the next attempt
+ * - `closed`: stopped for good; `connect` starts anew
+ */
+export type ClientState = 'idle' | 'connecting' | 'open' | 'reconnecting' | 'closed';
+
+/**
+ * - `active`: both are there
+ * - `partner-away`: the partner's connection ended; a `match` resumes the session, or `ended` finishes it
+ * - `offline`: our own connection ended; likewise
+ * - `ended`: over
+ */
+export type SessionState = 'active' | 'partner-away' | 'offline' | 'ended';
+
+/** One call with one partner. */
+export interface Session {
+  readonly id: string;
+  readonly partnerId: string;
+  /** The initiator offers first and wins a collision of offers. */
+  readonly isInitiator: boolean;
+  readonly state: SessionState;
+  /** A new one after every match; `null` once the session has ended. */
+  readonly peerConnection: RTCPeerConnection | null;
+}
+
+/**
+ * Error codes of the server, and two of this module: `connect-failed` (the token function or the WebSocket
+ * constructor threw; it is tried again), `negotiation-failed` (a description or candidate could not be applied).
+ */
+export type ErrorCode =
+  | 'malformed'
+  | 'unknown-session'
+  | 'not-initiator'
+  | 'partner-absent'
+  | 'too-large'
+  | 'rate-limited'
+  | 'unavailable'
+  | 'connect-failed'
+  | 'negotiation-failed';
+
+/** Event names and the `detail` of each `CustomEvent`. */
+export interface SignalingClientEvents {
+  /** `code` and `reason` say why a connection ended; `retryIn` (ms) when the next attempt starts. */
+  state: { state: ClientState; previous: ClientState; code?: number; reason?: string; retryIn?: number };
+  /** Matched. `again`: the same session starts over, with a new peer connection. */
+  match: { session: Session; again: boolean };
+  /** A peer connection was made, before local tracks are added: the place for data channels and transceivers. */
+  peerconnection: { session: Session; peerConnection: RTCPeerConnection };
+  /** The partner's media; as in `RTCTrackEvent`. */
+  track: {
+    session: Session;
+    track: MediaStreamTrack;
+    streams: readonly MediaStream[];
+    receiver: RTCRtpReceiver;
+    transceiver: RTCRtpTransceiver;
+  };
+  /** As in `RTCPeerConnection.connectionState`. After `failed` an ICE restart follows by itself. */
+  connectionstate: { session: Session; connectionState: RTCPeerConnectionState };
+  /** The partner left or lost its connection. `match` or `ended` follows. */
+  'partner-disconnected': { session: Session };
+  /**
+   * The session is over. `left`: by us. `gone`: by the partner or the server. `abandoned`: the partner stayed away.
+   * `closed`: this client stopped.
+   */
+  ended: { session: Session; reason: 'left' | 'gone' | 'abandoned' | 'closed' };
+  /** Something was refused or failed; what can be retried is retried. `cause` is what was thrown, if anything. */
+  error: { code: ErrorCode; message: string; sessionId?: string; cause?: unknown };
+  /** The client stopped: by `close` (`local`) or because the server's close code advises it. */
+  closed: { state: 'closed'; previous: ClientState; code: number; reason: string; local: boolean };
+}
+
+/**
+ * Connects to a signaling server, stays connected, and turns every match into a {@link Session}.
+ *
+ * @example
+ * const client = new SignalingClient({ url: '/ws/signaling', token: fetchToken });
+ * client.addEventListener('track', ({ detail }) => (video.srcObject = detail.streams[0]));
+ * client.setLocalStream(await navigator.mediaDevices.getUserMedia({ audio: true, video: true }));
+ * client.connect();
+ */
+export class SignalingClient extends EventTarget {
+  /** @throws {TypeError} when `url` is no address. */
+  constructor(options: SignalingClientOptions);
+
+  readonly state: ClientState;
+  /** A snapshot of the open sessions, by id. */
+  readonly sessions: ReadonlyMap<string, Session>;
+
+  /** Connects, and stays connected until `close` or a close code that says stop. May be called again then. */
+  connect(): void;
+  /** Disconnects. Sessions that were not left can be resumed, by any client of the same user, within the server's 60 s. */
+  close(): void;
+  /** Hangs up one session, or all of them. If the connection is down, the server is told when it is back. */
+  leave(sessionId?: string): void;
+  /** What to send in every session, now and later: one track of each kind. `null` sends nothing. */
+  setLocalStream(stream: MediaStream | null): void;
+
+  addEventListener<K extends keyof SignalingClientEvents>(
+    type: K,
+    listener: (event: CustomEvent<SignalingClientEvents[K]>) => void,
+    options?: boolean | AddEventListenerOptions,
+  ): void;
+  addEventListener(
+    type: string,
+    listener: EventListenerOrEventListenerObject | null,
+    options?: boolean | AddEventListenerOptions,
+  ): void;
+  removeEventListener<K extends keyof SignalingClientEvents>(
+    type: K,
+    listener: (event: CustomEvent<SignalingClientEvents[K]>) => void,
+    options?: boolean | EventListenerOptions,
+  ): void;
+  removeEventListener(
+    type: string,
+    listener: EventListenerOrEventListenerObject | null,
+    options?: boolean | EventListenerOptions,
+  ): void;
+}
+
+/** What a close code advises; codes that the protocol does not name count as `backoff`. */
+export type CloseAdvice = 'stop' | 'jitter' | 'reconnect' | 'backoff' | 'token';
+
+/** What to do after a close with this code. */
+export function closeAdvice(code: number): CloseAdvice;
+
+/**
+ * Milliseconds to wait before the next connection. `attempt` counts the failures in a row before this one;
+ * `random` returns a number from 0 up to but not including 1.
+ */
+export function reconnectDelay(
+  advice: Exclude<CloseAdvice, 'stop'>,
+  attempt: number,
+  limits?: Required<Pick<SignalingClientOptions, 'backoffBase' | 'backoffMax' | 'goingAwayJitter'>>,
+  random?: () => number,
+): number;

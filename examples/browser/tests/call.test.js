@@ -1,0 +1,339 @@
+// Real calls between headless Chromium pages, through the server that SIGNALING_SERVER names.
+
+import assert from 'node:assert/strict';
+import { after, afterEach, before, describe, it } from 'node:test';
+import { assertNoFailures, join, startBrowser, startServer, waitForCall, waitForState } from './browser.js';
+
+const binary = process.env.SIGNALING_SERVER;
+const SCHEMES = ['light', 'dark'];
+
+describe('the demonstration page', { skip: !binary && 'SIGNALING_SERVER names no server', timeout: 300_000 }, () => {
+  let server;
+  let browser;
+  const pages = [];
+
+  before(async () => {
+    server = await startServer(binary);
+    browser = await startBrowser();
+  });
+  after(async () => {
+    await browser?.close();
+    await server?.stop();
+  });
+  // Nobody may wait in the queue of the next test.
+  afterEach(async () => {
+    for (const page of pages.splice(0)) await page.context().close();
+  });
+
+  const open = async (options) => {
+    const page = await browser.newPage(server.address, options);
+    pages.push(page);
+    return page;
+  };
+
+  const call = async (address = server.address) => {
+    const [alice, bob] = [await browser.newPage(address), await browser.newPage(address)];
+    pages.push(alice, bob);
+    await join(alice, 'Alice');
+    await waitForState(alice, 'searching');
+    await join(bob, 'Bob');
+    await waitForCall(alice, bob);
+    return [alice, bob];
+  };
+
+  it('brings two people together, who see each other', async () => {
+    const [alice, bob] = await call();
+    assert.match(await alice.locator('#status').textContent(), /talking with .*Bob/);
+    assert.match(await bob.locator('#status').textContent(), /talking with .*Alice/);
+    for (const page of [alice, bob]) {
+      assert.equal(await page.locator('#remote').getAttribute('data-connection'), 'connected');
+      assert.equal(await page.locator('#link').getAttribute('data-state'), 'open');
+      const width = await page.locator('#remote').evaluate((video) => video.videoWidth);
+      assert.ok(width > 0, 'the partner has no picture');
+    }
+    assertNoFailures(alice, bob);
+  });
+
+  it('tells people of the same name apart', async () => {
+    const [first, second] = [await open(), await open()];
+    await join(first, 'Sam');
+    await waitForState(first, 'searching');
+    await join(second, 'Sam');
+    await waitForCall(first, second);
+    const seenByFirst = await first.locator('#partner').textContent();
+    assert.notEqual(await second.locator('#partner').textContent(), seenByFirst);
+  });
+
+  it('makes a duplicated tab somebody else instead of taking over the call', async () => {
+    const [alice, bob] = await call();
+    const memory = await alice.evaluate(() => Object.entries(sessionStorage));
+    const duplicate = await alice.context().newPage();
+    await duplicate.addInitScript((entries) => {
+      for (const [key, value] of entries) sessionStorage.setItem(key, value);
+    }, memory);
+    await duplicate.goto(server.address);
+    assert.equal(await duplicate.getByLabel('Your name').inputValue(), 'Alice');
+    await duplicate.getByRole('button', { name: 'Find a partner' }).click();
+    await waitForState(duplicate, 'searching');
+    await waitForCall(alice, bob);
+    const userOf = (page) => page.evaluate(() => sessionStorage.getItem('demo-userId'));
+    assert.notEqual(await userOf(duplicate), await userOf(alice));
+  });
+
+  it('says within two seconds that a partner was killed', async () => {
+    const [alice, victim] = [await open(), await startBrowser()];
+    try {
+      const bob = await victim.newPage(server.address);
+      await join(alice, 'Alice');
+      await waitForState(alice, 'searching');
+      await join(bob, 'Bob');
+      await waitForCall(alice, bob);
+    } catch (error) {
+      await victim.kill();
+      throw error;
+    }
+    const told = alice.waitForSelector('#app[data-state="partner-away"]', { timeout: 2_000 });
+    await Promise.all([told, victim.kill()]);
+    assert.match(await alice.locator('#status').textContent(), /Bob.* is gone/);
+    assertNoFailures(alice);
+  });
+
+  it('brings the call back when a page is reloaded, whichever side it is', async () => {
+    const [alice, bob] = await call();
+    const partner = await alice.locator('#partner').textContent();
+    for (const page of [alice, bob]) {
+      await page.reload();
+      await waitForCall(alice, bob);
+    }
+    assert.equal(await alice.locator('#partner').textContent(), partner, 'somebody else came back');
+    assertNoFailures(alice, bob);
+  });
+
+  it('brings the call back when the connection to the server breaks', async () => {
+    const [alice, bob] = await call();
+    const first = await alice.evaluateHandle(() => [...window.demo.client.sessions.values()][0].peerConnection);
+    await bob.evaluate(() => window.sockets.at(-1).close(4408, 'as the server would'));
+    await alice.waitForFunction(
+      (old) => {
+        const [session] = window.demo.client.sessions.values();
+        return session?.state === 'active' && session.peerConnection !== old;
+      },
+      first,
+    );
+    await waitForCall(alice, bob);
+    assert.equal(await bob.evaluate(() => window.sockets.length), 2);
+    assertNoFailures(alice, bob);
+  });
+
+  it('keeps the call while the server is away', async () => {
+    const other = await startServer(binary);
+    try {
+      const [alice, bob] = await call(other.address);
+      await other.stop();
+      for (const page of [alice, bob]) await page.waitForSelector('#link[data-state="reconnecting"]');
+      await waitForCall(alice, bob);
+      assertNoFailures(alice, bob);
+    } finally {
+      await other.stop();
+    }
+  });
+
+  it('tells the partner of a hang-up and turns the camera off', async () => {
+    const [alice, bob] = await call();
+    const camera = await alice.evaluateHandle(() => document.getElementById('local').srcObject);
+    await alice.getByRole('button', { name: 'Hang up' }).click();
+    await bob.waitForSelector('#app:is([data-state="partner-away"], [data-state="idle"])', { timeout: 2_000 });
+    assert.match(await bob.locator('#status').textContent(), /Alice.* (is gone|left the call)/);
+    await waitForState(alice, 'idle');
+    assert.deepEqual(await camera.evaluate((stream) => stream.getTracks().map(({ readyState }) => readyState)), [
+      'ended',
+      'ended',
+    ]);
+    assertNoFailures(alice, bob);
+  });
+
+  it('says that the partner has left for good, not only that it is away', async () => {
+    const [alice, bob] = await call();
+    await alice.getByRole('button', { name: 'Hang up' }).click();
+    await bob.waitForSelector('#app[data-state="idle"]', { timeout: 5_000 });
+    assert.match(await bob.locator('#status').textContent(), /Alice.* left the call/);
+  });
+
+  it('lets a third person wait, and finds it for whoever wants the next partner', async () => {
+    const [alice, bob] = await call();
+    const carol = await open();
+    await join(carol, 'Carol');
+    await waitForState(carol, 'searching');
+    await waitForCall(alice, bob);
+    assert.equal(await carol.locator('#app').getAttribute('data-state'), 'searching');
+
+    await alice.getByRole('button', { name: 'Next partner' }).click();
+    await waitForCall(alice, carol);
+    assert.match(await alice.locator('#partner').textContent(), /Carol/);
+    assertNoFailures(alice, bob, carol);
+  });
+
+  it('forgets who stopped searching', async () => {
+    const [alice, bob, carol] = [await open(), await open(), await open()];
+    await join(alice, 'Alice');
+    await waitForState(alice, 'searching');
+    const cancelled = alice.waitForResponse(
+      (response) => response.url().endsWith('/demo/queue') && response.request().method() === 'DELETE',
+    );
+    await alice.getByRole('button', { name: 'Stop searching' }).click();
+    assert.equal((await cancelled).status(), 204);
+    await join(bob, 'Bob');
+    await waitForState(bob, 'searching');
+    await join(carol, 'Carol');
+    await waitForCall(bob, carol);
+    assert.equal(await alice.locator('#app').getAttribute('data-state'), 'idle');
+  });
+
+  it('looks on after a reload while it was searching', async () => {
+    const [alice, bob] = [await open(), await open()];
+    await join(alice, 'Alice');
+    await waitForState(alice, 'searching');
+    await alice.reload();
+    await waitForState(alice, 'searching');
+    await join(bob, 'Bob');
+    await waitForCall(alice, bob);
+  });
+
+  it('lets somebody without a camera watch', async () => {
+    const [alice, bob] = [await open(), await open()];
+    await alice.evaluate(() => {
+      navigator.mediaDevices.getUserMedia = () => Promise.reject(new DOMException('no', 'NotFoundError'));
+    });
+    await join(alice, 'Alice');
+    await waitForState(alice, 'searching');
+    await join(bob, 'Bob');
+    await waitForCall(alice);
+    await waitForState(bob, 'connected');
+    assertNoFailures(alice, bob);
+  });
+
+  it('can be used by keyboard alone', async () => {
+    const [alice, bob] = [await open(), await open()];
+    const focused = () => alice.evaluate(() => document.activeElement.id || document.activeElement.textContent);
+    await alice.waitForSelector('#join button:enabled');
+    await alice.keyboard.press('Tab');
+    assert.equal(await focused(), 'name');
+    const outline = await alice.locator('#name').evaluate((field) => getComputedStyle(field).outlineWidth);
+    assert.notEqual(outline, '0px');
+    await alice.keyboard.type('Alice');
+    await alice.keyboard.press('Enter');
+    await waitForState(alice, 'searching');
+    assert.equal(await focused(), 'cancel');
+
+    await join(bob, 'Bob');
+    await waitForCall(alice, bob);
+    assert.equal(await focused(), 'hangup');
+    await alice.keyboard.press('Shift+Tab');
+    assert.equal(await focused(), 'next');
+    await alice.keyboard.press('Tab');
+    await alice.keyboard.press('Enter');
+    await waitForState(alice, 'idle');
+    assert.equal(await focused(), 'Find a partner');
+  });
+
+  it('announces its states and names its controls', async () => {
+    const page = await open();
+    assert.equal(await page.getByRole('status').getAttribute('aria-live'), 'polite');
+    assert.equal(await page.locator('html').getAttribute('lang'), 'en');
+    const nameless = await page.locator('button, input, video').evaluateAll((controls) =>
+      controls
+        .filter((each) => !(each.labels?.length || each.getAttribute('aria-label') || each.textContent.trim()))
+        .map(({ id }) => id),
+    );
+    assert.deepEqual(nameless, []);
+  });
+
+  it('fits a phone: nothing scrolls sideways and every control can be hit', async () => {
+    const phone = { viewport: { width: 360, height: 740 }, hasTouch: true, isMobile: true };
+    const [alice, bob] = [await open(phone), await open(phone)];
+    const fits = async (page) => {
+      const [wide, small] = await page.evaluate(() => [
+        document.documentElement.scrollWidth,
+        [...document.querySelectorAll('button, input')]
+          .filter((each) => each.checkVisibility())
+          .map((each) => [each.id, each.getBoundingClientRect()])
+          .filter(([, box]) => box.height < 44 || box.left < 0 || box.right > 360)
+          .map(([id]) => id),
+      ]);
+      assert.equal(wide, 360);
+      assert.deepEqual(small, []);
+    };
+    await fits(alice);
+    await join(alice, 'A name that is forty characters long, yes');
+    await waitForState(alice, 'searching');
+    await fits(alice);
+    await join(bob, 'Bob');
+    await waitForCall(alice, bob);
+    await fits(alice);
+    await fits(bob);
+    await alice.getByRole('button', { name: 'Hang up' }).click();
+    await waitForState(alice, 'idle');
+    await fits(alice);
+  });
+
+  for (const colorScheme of SCHEMES) {
+    it(`has contrast enough in ${colorScheme}`, async () => {
+      const [alice, bob] = [await open({ colorScheme }), await open()];
+      const report = async (selectors) => {
+        const rows = await alice.evaluate(contrasts, selectors);
+        assert.equal(rows.length, selectors.length, 'an element to check is missing');
+        for (const { selector, ratio, needed } of rows) {
+          assert.ok(ratio >= needed, `${selector}: ${ratio.toFixed(2)} is below ${needed}`);
+        }
+      };
+      await alice.waitForSelector('#join button:enabled');
+      const page = await alice.evaluate(() => getComputedStyle(document.body).backgroundColor);
+      const brightness = Math.max(...page.match(/\d+/g).map(Number));
+      assert.ok(colorScheme === 'dark' ? brightness < 60 : brightness > 200, `the page's background is ${page}`);
+      await report(['h1', '#link', 'h2', '#join p', '#join label', '#name', '#name|border', '.primary']);
+      await join(alice, 'Alice');
+      await waitForState(alice, 'searching');
+      await report(['#status', '#cancel', '#cancel|border', '#cancel|outline']);
+      await join(bob, 'Bob');
+      await waitForCall(alice, bob);
+      await report(['#partner', '#status', '#next', '#hangup']);
+    });
+  }
+});
+
+/**
+ * Runs in the page: the WCAG 2.2 contrast of each element's text (4.5), border or outline (3) against what is behind.
+ * A translucent background is measured over white, the worst that a video can show behind light text.
+ */
+function contrasts(selectors) {
+  const parse = (colour) => {
+    const [red, green, blue, alpha = 1] = colour.match(/[\d.]+/g).map(Number);
+    return { rgb: [red, green, blue], alpha };
+  };
+  const behind = (element) => {
+    for (let each = element; each; each = each.parentElement) {
+      const { rgb, alpha } = parse(getComputedStyle(each).backgroundColor);
+      if (alpha > 0) return rgb.map((channel) => channel * alpha + 255 * (1 - alpha));
+    }
+    return [255, 255, 255];
+  };
+  const luminance = (rgb) => {
+    const [red, green, blue] = rgb
+      .map((channel) => channel / 255)
+      .map((channel) => (channel <= 0.04045 ? channel / 12.92 : ((channel + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
+  };
+  const ratio = (first, second) => {
+    const [dark, bright] = [luminance(first), luminance(second)].sort((a, b) => a - b);
+    return (bright + 0.05) / (dark + 0.05);
+  };
+  return selectors.flatMap((selector) => {
+    const [query, part] = selector.split('|');
+    const element = document.querySelector(query);
+    if (!element?.checkVisibility()) return [];
+    const style = getComputedStyle(element);
+    if (!part) return [{ selector, ratio: ratio(parse(style.color).rgb, behind(element)), needed: 4.5 }];
+    const colour = part === 'border' ? style.borderTopColor : style.outlineColor;
+    return [{ selector, ratio: ratio(parse(colour).rgb, behind(element.parentElement)), needed: 3 }];
+  });
+}
