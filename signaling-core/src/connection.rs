@@ -21,7 +21,7 @@ use crate::{
     id::{ConnectionId, SessionId, UserId},
     notice::Notice,
     protocol::{ClientMessage, ErrorCode, ServerMessage},
-    session::{Role, SessionRecord},
+    session::{Place, SessionRecord},
 };
 
 pub(crate) use effect::Effect;
@@ -160,12 +160,9 @@ impl Connection {
         self.effects.pop_front()
     }
 
-    /// Where the connection is seated, and as whom.
-    pub(crate) fn places(&self) -> Vec<(SessionId, Role)> {
-        self.seats
-            .iter()
-            .map(|seat| (seat.session().clone(), seat.role()))
-            .collect()
+    /// Where the connection is seated.
+    pub(crate) fn places(&self) -> Vec<Place> {
+        self.seats.iter().map(Seat::place).collect()
     }
 
     /// The sessions in which the connection is seated, as it knows them.
@@ -354,6 +351,11 @@ impl Connection {
         for seat in &self.seats {
             seat.notices_lost(&self.id, &mut self.effects);
         }
+        self.effects.push_back(Effect::LookUp);
+    }
+
+    /// The store knows something else than this connection.
+    pub(crate) fn on_doubt(&mut self) {
         self.effects.push_back(Effect::LookUp);
     }
 

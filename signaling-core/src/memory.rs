@@ -230,26 +230,32 @@ impl SessionStore for MemoryStore {
         heartbeats: &[Heartbeat],
     ) -> Result<Vec<ConnectionId>, StoreError> {
         let mut tables = self.tables();
-        let mut replaced = Vec::new();
+        let mut doubtful = Vec::new();
         for heartbeat in heartbeats {
-            for (session, role) in &heartbeat.places {
-                let Some(record) = tables.sessions.get_mut(session) else {
-                    continue;
-                };
-                if record.attached_as(&heartbeat.connection) == Some(*role) {
-                    let last = &mut record.participants[*role as usize].last_heartbeat;
-                    *last = (*last).max(Some(heartbeat.at));
-                }
-            }
             let user = tables
                 .users
                 .get(&heartbeat.user)
                 .and_then(|user| user.connection.as_ref());
-            if user.is_some_and(|(there, _)| *there != heartbeat.connection) {
-                replaced.push(heartbeat.connection.clone());
+            let mut as_believed = user.is_some_and(|(there, _)| *there == heartbeat.connection);
+            for place in &heartbeat.places {
+                let record = tables.sessions.get_mut(&place.session);
+                let attached = record.filter(|record| {
+                    record.opening == place.opening
+                        && record.attached_as(&heartbeat.connection) == Some(place.role)
+                });
+                as_believed &= attached
+                    .as_ref()
+                    .is_some_and(|r| r.revision == place.revision);
+                if let Some(record) = attached {
+                    let last = &mut record.participants[place.role as usize].last_heartbeat;
+                    *last = (*last).max(Some(heartbeat.at));
+                }
+            }
+            if !as_believed {
+                doubtful.push(heartbeat.connection.clone());
             }
         }
-        Ok(replaced)
+        Ok(doubtful)
     }
 
     async fn overdue(

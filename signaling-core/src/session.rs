@@ -137,6 +137,19 @@ impl Participant {
     }
 }
 
+/// That a connection believes to be attached to a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The session.
+    pub session: SessionId,
+    /// As whom.
+    pub role: Role,
+    /// Which opening of the session.
+    pub opening: u64,
+    /// The newest revision that it knows.
+    pub revision: u64,
+}
+
 /// Why two users cannot have a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a user cannot be matched with itself")]

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use crate::{
     id::{ConnectionId, NodeId, SessionId, UserId},
-    session::{Role, SessionRecord},
+    session::{Place, SessionRecord},
     time::Timestamp,
 };
 
@@ -99,8 +99,8 @@ pub struct Heartbeat {
     pub connection: ConnectionId,
     /// When it was heard from.
     pub at: Timestamp,
-    /// Where it is attached, and as whom.
-    pub places: Vec<(SessionId, Role)>,
+    /// Where it believes to be attached.
+    pub places: Vec<Place>,
 }
 
 /// What became of a [`SessionStore::renew_lease`].
@@ -175,8 +175,11 @@ pub trait SessionStore: Send + Sync + fmt::Debug + 'static {
     async fn user(&self, user: &UserId) -> Result<UserRecord, StoreError>;
 
     /// Moves `last_heartbeat` forward for all places where the connection is still attached, and
-    /// names the connections that turn out to be no longer those of their users. It may say so
-    /// some heartbeats late.
+    /// names the connections of which not all is as they believe: another one is the user's, or a
+    /// place is not theirs any more, or its record is at another revision. It may say so some
+    /// heartbeats late.
+    ///
+    /// This is how a connection finds out whatever no notice told it.
     async fn record_heartbeats(
         &self,
         heartbeats: &[Heartbeat],

@@ -13,7 +13,7 @@ use crate::{
     id::{ConnectionId, SessionId},
     notice::{Notice, Pair, RelayedSignal},
     protocol::{ErrorCode, ServerMessage, SignalKind},
-    session::{Attachment, Role, SessionRecord},
+    session::{Attachment, Place, Role, SessionRecord},
 };
 
 #[derive(Debug)]
@@ -90,8 +90,19 @@ impl Seat {
         &self.record
     }
 
-    pub(super) fn role(&self) -> Role {
-        self.role
+    pub(super) fn place(&self) -> Place {
+        let SessionRecord {
+            id,
+            opening,
+            revision,
+            ..
+        } = &*self.record;
+        Place {
+            session: id.clone(),
+            role: self.role,
+            opening: *opening,
+            revision: *revision,
+        }
     }
 
     pub(super) fn since(&self) -> u64 {

@@ -5,7 +5,7 @@ use crate::{
     id::NodeId,
     notice::{Pair, RelayedSignal},
     protocol::SignalKind,
-    session::Status,
+    session::{Role, Status},
     time::Timestamp,
 };
 

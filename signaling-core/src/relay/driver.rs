@@ -281,6 +281,7 @@ impl Driver {
             Mail::LeaveFailed(session) => self.connection.on_leave_failed(&session),
             Mail::Undelivered(session) => self.connection.on_undelivered(&session),
             Mail::NoticesLost => self.connection.on_notices_lost(),
+            Mail::Doubt => self.connection.on_doubt(),
             Mail::StoreEmptied => {
                 let records = self.connection.records();
                 self.node.assign(&self.local, Duty::Restore(records));

@@ -7,8 +7,8 @@ use std::{
 
 use tokio::time;
 
-use super::Node;
-use crate::{event::DisconnectReason, store::Heartbeat};
+use super::{Node, mailbox::Mail};
+use crate::store::Heartbeat;
 
 /// The last heartbeat of each connection that is not written yet.
 #[derive(Debug, Default)]
@@ -48,10 +48,10 @@ pub(super) async fn run(node: Arc<Node>) {
             continue;
         }
         match node.store.record_heartbeats(&batch).await {
-            Ok(replaced) => {
-                for connection in replaced.iter().filter(|id| *id.node() == node.id) {
+            Ok(doubtful) => {
+                for connection in doubtful.iter().filter(|id| *id.node() == node.id) {
                     if let Some(local) = node.locals.get(connection.number()) {
-                        local.mailbox.close(DisconnectReason::Replaced);
+                        local.mailbox.push(Mail::Doubt);
                     }
                 }
             }

@@ -36,6 +36,8 @@ pub(super) enum Mail {
     Undelivered(SessionId),
     /// Notices to this node may be lost.
     NoticesLost,
+    /// The store knows something else than this connection.
+    Doubt,
     /// The store has lost its records.
     StoreEmptied,
 }

@@ -9,8 +9,8 @@ use tokio::time::{self, Instant};
 use super::{Node, mailbox::Mail};
 use crate::{
     event::{DisconnectReason, EndReason},
-    id::NodeId,
-    session::SessionRecord,
+    id::{ConnectionId, NodeId},
+    session::{Participant, SessionRecord},
     store::StoreError,
 };
 
@@ -23,6 +23,7 @@ pub(super) async fn run(node: Arc<Node>, generation: u64) {
     let mut monitor = Monitor {
         generation,
         renewed: Instant::now(),
+        unsure: Vec::new(),
         node,
     };
     let mut ticks = time::interval(monitor.node.config.sweep_interval);
@@ -39,6 +40,8 @@ struct Monitor {
     generation: u64,
     /// When the lease was last renewed.
     renewed: Instant,
+    /// Detaches for a lost node of which it is not known whether they were done.
+    unsure: Vec<(Arc<SessionRecord>, ConnectionId)>,
 }
 
 impl Monitor {
@@ -47,6 +50,8 @@ impl Monitor {
         if due || !self.node.health.is_well() {
             self.renew().await?;
         }
+        let unsure = std::mem::take(&mut self.unsure);
+        self.detach_lost(unsure).await?;
         // While others may still be catching up with an outage, nothing is given up for what they
         // could not write.
         if self.settled() {
@@ -75,9 +80,10 @@ impl Monitor {
             tracing::warn!(node = %node.id, "this node was taken for dead; looking sessions up");
             self.tell_all(|| Mail::NoticesLost);
         }
+        let lost = lease.lost.into_iter().filter(|lost| *lost != self.node.id);
         if self.settled() {
-            for lost in lease.lost.iter().filter(|lost| **lost != node.id) {
-                self.write_off(lost).await?;
+            for lost in lost.collect::<Vec<_>>() {
+                self.write_off(&lost).await?;
             }
         }
         Ok(())
@@ -90,67 +96,62 @@ impl Monitor {
     }
 
     /// Detaches all connections of a node that is dead.
-    async fn write_off(&self, lost: &NodeId) -> Result<(), StoreError> {
+    async fn write_off(&mut self, lost: &NodeId) -> Result<(), StoreError> {
         tracing::warn!(node = %lost, "a node is lost");
         loop {
             let records = self.node.store.attached_to(lost, PAGE).await?;
             if records.is_empty() {
                 break;
             }
-            self.each(records, |node, record| async move {
+            let mut attached = Vec::new();
+            for record in records.into_iter().map(Arc::new) {
                 let connections = record
                     .participants
-                    .each_ref()
-                    .map(|p| p.connection().cloned());
-                let on_lost = connections
-                    .into_iter()
-                    .flatten()
-                    .filter(|c| c.node() == lost);
-                for connection in on_lost {
-                    // The second of two has the first one's change to find: one more round.
-                    node.detach(record.clone(), &connection, DisconnectReason::NodeLost)
-                        .await?;
-                }
-                Ok(())
-            })
-            .await?;
+                    .iter()
+                    .filter_map(Participant::connection);
+                let on_lost = connections.filter(|connection| connection.node() == lost);
+                attached.extend(on_lost.map(|connection| (record.clone(), connection.clone())));
+            }
+            self.detach_lost(attached).await?;
         }
         self.node.outbox.forget(lost);
         self.node.store.forget_node(lost).await
     }
 
-    /// Ends the sessions whose participant stayed away too long.
-    async fn sweep(&self) -> Result<(), StoreError> {
-        let records = self.node.store.overdue(self.node.clock.now(), PAGE).await?;
-        self.each(records, |node, record| async move {
-            let overdue = |record: &SessionRecord| {
-                record
-                    .deadline()
-                    .is_some_and(|deadline| deadline <= node.clock.now())
-            };
-            node.end(record, EndReason::Abandoned, overdue)
-                .await
-                .map(drop)
-        })
-        .await
+    async fn detach_lost(
+        &mut self,
+        attached: Vec<(Arc<SessionRecord>, ConnectionId)>,
+    ) -> Result<(), StoreError> {
+        let node = &self.node;
+        let detached = stream::iter(attached).map(|(record, connection)| async move {
+            let reason = DisconnectReason::NodeLost;
+            let detached = node.detach(record.clone(), &connection, reason).await;
+            detached.map_err(|error| (error, (record, connection)))
+        });
+        let mut failure = Ok(());
+        let mut detached = detached.buffer_unordered(CONCURRENT);
+        while let Some(done) = detached.next().await {
+            if let Err((error, unsure)) = done {
+                self.unsure.push(unsure);
+                failure = Err(error);
+            }
+        }
+        failure
     }
 
-    async fn each<'a, F, W>(
-        &'a self,
-        records: Vec<SessionRecord>,
-        work: F,
-    ) -> Result<(), StoreError>
-    where
-        F: Fn(&'a Node, Arc<SessionRecord>) -> W,
-        W: Future<Output = Result<(), StoreError>>,
-    {
-        let work = records
-            .into_iter()
-            .map(|record| work(&self.node, Arc::new(record)));
-        let mut done = stream::iter(work).buffer_unordered(CONCURRENT);
-        while let Some(result) = done.next().await {
-            result?;
-        }
-        Ok(())
+    /// Ends the sessions whose participant stayed away too long.
+    async fn sweep(&self) -> Result<(), StoreError> {
+        let node = &self.node;
+        let records = node.store.overdue(node.clock.now(), PAGE).await?;
+        let overdue = |record: &SessionRecord| {
+            record
+                .deadline()
+                .is_some_and(|deadline| deadline <= node.clock.now())
+        };
+        let ended = stream::iter(records)
+            .map(|record| node.end(Arc::new(record), EndReason::Abandoned, overdue));
+        // All of them are carried through, whatever becomes of one.
+        let ended = ended.buffer_unordered(CONCURRENT).collect::<Vec<_>>().await;
+        ended.into_iter().collect::<Result<Vec<_>, _>>().map(drop)
     }
 }

@@ -4,22 +4,23 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
 use tokio::time;
 
-use super::{Node, local::Local, mailbox::Mail, writes::Attach};
+use super::{
+    Node,
+    local::Local,
+    mailbox::Mail,
+    writes::{Attach, RETRY},
+};
 use crate::{
     event::{DisconnectReason, EndReason},
     id::SessionId,
     notice::Notice,
     session::SessionRecord,
-    store::{Created, StoreError},
+    store::{Connected, Created, StoreError},
 };
-
-/// Between attempts at something that the store must learn.
-const RETRY: Duration = Duration::from_millis(500);
 
 /// Something to write.
 #[derive(Debug)]
@@ -117,12 +118,8 @@ impl Steward {
     }
 
     async fn try_admit(&self) -> Result<Mail, StoreError> {
-        let (node, Local { id, user, .. }) = (&self.node, &*self.local);
-        let connected = node.store.connect(user, id, node.clock.now()).await?;
-        self.local.duties.agenda().epoch = connected.epoch;
-        if let Some(previous) = connected.previous.filter(|previous| previous != id) {
-            node.notify(&previous, Notice::Replaced);
-        }
+        let (node, user) = (&self.node, &self.local.user);
+        let connected = self.connect().await?;
         let mut records = Vec::new();
         for enrolment in &connected.enrolments {
             if let Some(record) = node.follow(user, enrolment).await? {
@@ -133,6 +130,26 @@ impl Steward {
             epoch: connected.epoch,
             records,
         })
+    }
+
+    /// Makes the connection its user's.
+    async fn connect(&self) -> Result<Connected, StoreError> {
+        let (
+            node,
+            Local {
+                id, user, duties, ..
+            },
+        ) = (&self.node, &*self.local);
+        let connected = node.store.connect(user, id, node.clock.now()).await?;
+        duties.agenda().epoch = connected.epoch;
+        if let Some(previous) = connected
+            .previous
+            .as_ref()
+            .filter(|previous| *previous != id)
+        {
+            node.notify(previous, Notice::Replaced);
+        }
+        Ok(connected)
     }
 
     /// The record with the connection attached; none when there is nothing to attach to.
@@ -216,10 +233,7 @@ impl Steward {
         let (
             node,
             Local {
-                id,
-                user,
-                mailbox,
-                duties,
+                id, user, mailbox, ..
             },
         ) = (&self.node, &*self.local);
         let known = node.store.user(user).await?;
@@ -232,8 +246,7 @@ impl Steward {
             return Ok(());
         }
         if known.connection.is_none() {
-            let connected = node.store.connect(user, id, node.clock.now()).await?;
-            duties.agenda().epoch = connected.epoch;
+            self.connect().await?;
         }
         for enrolment in &known.enrolments {
             let Some(record) = node.follow(user, enrolment).await? else {
@@ -264,9 +277,8 @@ impl Steward {
     }
 
     async fn try_restore(&self, records: &[Arc<SessionRecord>]) -> Result<(), StoreError> {
-        let (node, Local { id, user, .. }) = (&self.node, &*self.local);
-        let connected = node.store.connect(user, id, node.clock.now()).await?;
-        self.local.duties.agenda().epoch = connected.epoch;
+        let (node, user) = (&self.node, &self.local.user);
+        self.connect().await?;
         for record in records {
             let limit = node.config.max_sessions_per_user;
             let _ = node

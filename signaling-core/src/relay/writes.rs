@@ -1,7 +1,9 @@
 //! The conditional writes: read a record, let the rules make the next one, put it in its place, and
 //! begin again where somebody else was faster.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+
+use tokio::time;
 
 use super::Node;
 use crate::{
@@ -15,6 +17,9 @@ use crate::{
 /// How often a write begins again. Two participants and a few nodes compete for a record, and one
 /// of them wins each round.
 const ROUNDS: usize = 64;
+
+/// Between attempts to reach the store.
+pub(super) const RETRY: Duration = Duration::from_millis(500);
 
 /// Why a write did not come about in [`ROUNDS`].
 #[derive(Debug, thiserror::Error)]
@@ -108,20 +113,28 @@ impl Node {
             let Some(next) = record.detach(connection, now, self.config.abandon_after) else {
                 return Ok(());
             };
-            record = match self.store.replace(&next).await? {
+            let done = match self.store.replace(&next).await? {
                 Written::Missing => return Ok(()),
-                Written::Conflict(there) if !there.same_state(&next) => Arc::from(there),
-                Written::Done | Written::Conflict(_) => {
-                    tracing::debug!(session = %next.id, %connection, ?reason, "detached");
-                    self.emit(Event::ParticipantDisconnected {
-                        session: next.id.clone(),
-                        user: next.participant(role).user.clone(),
-                        reason,
-                    });
-                    self.tell(&Arc::new(next), role.partner());
-                    return Ok(());
+                Written::Done => next,
+                Written::Conflict(there) if there.attached_as(connection).is_some() => {
+                    record = Arc::from(there);
+                    continue;
                 }
+                // Somebody was faster, or an earlier attempt was done and its answer lost. Then
+                // nobody has told the partner; telling it twice changes nothing.
+                Written::Conflict(there) => *there,
             };
+            let first = done.revision == record.revision + 1 && done.opening == record.opening;
+            if first && done.participant(role).attachment().is_none() {
+                tracing::debug!(session = %done.id, %connection, ?reason, "detached");
+                self.emit(Event::ParticipantDisconnected {
+                    session: done.id.clone(),
+                    user: done.participant(role).user.clone(),
+                    reason,
+                });
+            }
+            self.tell(&Arc::new(done), role.partner());
+            return Ok(());
         }
         Err(StoreError::unavailable(Contended))
     }
@@ -136,7 +149,7 @@ impl Node {
     /// Ends a session while `condition` holds of its record, beginning with `record` as the guess
     /// of what the store holds, and tells both participants. Says whether it was there to end.
     pub(super) async fn end(
-        &self,
+        self: &Arc<Self>,
         record: Arc<SessionRecord>,
         reason: EndReason,
         condition: impl Fn(&SessionRecord) -> bool + Send,
@@ -146,7 +159,11 @@ impl Node {
             if !condition(&record) {
                 return Ok(false);
             }
-            let there = match self.store.delete(&record).await? {
+            let deleted = self.store.delete(&record).await.inspect_err(|_| {
+                self.tasks
+                    .spawn(self.clone().find_out(record.clone(), reason));
+            });
+            let there = match deleted? {
                 Written::Conflict(there) if there.opening == record.opening => {
                     record = Arc::from(there);
                     continue;
@@ -158,6 +175,26 @@ impl Node {
             return Ok(there);
         }
         Err(StoreError::unavailable(Contended))
+    }
+
+    /// Finds out whether a delete was done whose answer was lost, and tells if it was.
+    async fn find_out(self: Arc<Self>, record: Arc<SessionRecord>, reason: EndReason) {
+        let there = loop {
+            if let Ok(there) = self.store.load(&record.id).await {
+                break there;
+            }
+            if self
+                .stopped
+                .run_until_cancelled(time::sleep(RETRY))
+                .await
+                .is_none()
+            {
+                return;
+            }
+        };
+        if there.is_none_or(|there| there.opening != record.opening) {
+            self.ended(&record, Some(reason)).await;
+        }
     }
 
     async fn ended(&self, record: &SessionRecord, reason: Option<EndReason>) {

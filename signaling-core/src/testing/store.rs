@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     id::{ConnectionId, NodeId, SessionId, UserId},
-    session::{Role, SessionRecord},
+    session::{Place, Role, SessionRecord},
     store::{
         Created, Enrolled, Enrolment, Heartbeat, SessionStore, StoreError, UserRecord, Written,
     },
@@ -41,7 +41,7 @@ pub async fn suite<S: SessionStore>(make: impl AsyncFn() -> S) {
         heartbeats_move_forward_only,
         heartbeats_are_for_who_is_attached,
         heartbeats_do_not_bring_a_session_back,
-        replaced_connections_are_named,
+        connections_that_believe_something_wrong_are_named,
         overdue_sessions_are_listed_with_the_longest_first,
         a_lease_is_held_until_it_runs_out,
         a_lost_node_is_named_until_it_is_forgotten,
@@ -106,7 +106,12 @@ impl Names {
             user: self.users[role as usize].clone(),
             connection: self.connection(number),
             at,
-            places: vec![(self.session.clone(), role)],
+            places: vec![Place {
+                session: self.session.clone(),
+                role,
+                opening: 1,
+                revision: 0,
+            }],
         }
     }
 }
@@ -349,25 +354,51 @@ async fn heartbeats_do_not_bring_a_session_back(store: Store<'_>) -> Outcome {
     Ok(())
 }
 
-async fn replaced_connections_are_named(store: Store<'_>) -> Outcome {
+async fn connections_that_believe_something_wrong_are_named(store: Store<'_>) -> Outcome {
     let names = Names::new();
     let [ann, bob] = &names.users;
     store.connect(ann, &names.connection(1), names.now).await?;
     store.connect(ann, &names.connection(2), names.now).await?;
     store.connect(bob, &names.connection(3), names.now).await?;
-    let heartbeats = [
-        names.heartbeat(1, Role::Initiator, names.now),
-        names.heartbeat(3, Role::Responder, names.now),
+    let record = names.create(store).await?;
+    let record = names.attached(&record, Role::Initiator, 2);
+    assert_eq!(store.replace(&record).await?, Written::Done);
+    let record = names.attached(&record, Role::Responder, 3);
+    assert_eq!(store.replace(&record).await?, Written::Done);
+    let beat = |number, role, change: fn(&mut Place)| {
+        let mut heartbeat = names.heartbeat(number, role, names.now);
+        heartbeat.places[0].revision = 2;
+        change(&mut heartbeat.places[0]);
+        heartbeat
+    };
+    let right = [
+        beat(2, Role::Initiator, |_| {}),
+        beat(3, Role::Responder, |_| {}),
     ];
-    // A store may say so some heartbeats late, but not never.
-    for _ in 0..100 {
-        let replaced = store.record_heartbeats(&heartbeats).await?;
-        assert!(!replaced.contains(&names.connection(3)));
-        if replaced == [names.connection(1)] {
-            return Ok(());
+    assert_eq!(store.record_heartbeats(&right).await?, []);
+    for wrong in [
+        beat(1, Role::Initiator, |_| {}),
+        beat(4, Role::Responder, |_| {}),
+        beat(2, Role::Responder, |_| {}),
+        beat(3, Role::Responder, |place| place.revision = 1),
+        beat(3, Role::Responder, |place| place.opening = 2),
+        beat(3, Role::Responder, |place| {
+            place.session = SessionId::new("gone").expect("an id");
+        }),
+    ] {
+        // A store may say so some heartbeats late, but not never.
+        let mut named = Vec::new();
+        for _ in 0..100 {
+            named = store
+                .record_heartbeats(std::slice::from_ref(&wrong))
+                .await?;
+            if !named.is_empty() {
+                break;
+            }
         }
+        assert_eq!(named, std::slice::from_ref(&wrong.connection), "{wrong:?}");
     }
-    panic!("a replaced connection was never named");
+    Ok(())
 }
 
 async fn overdue_sessions_are_listed_with_the_longest_first(store: Store<'_>) -> Outcome {

@@ -1,4 +1,9 @@
 //! The engine from outside: real relays on paused time, clients at the other end of a wire.
+#![expect(clippy::unwrap_used, reason = "these are tests")]
 
+mod harness;
+mod layers;
+mod life;
+mod nodes;
 mod seams;
 mod seeds;

@@ -1,0 +1,278 @@
+//! Several nodes on one store and bus: calls across them, users that move, nodes that vanish.
+
+use std::time::Duration;
+
+use signaling_core::event::{DisconnectReason, Event};
+use tokio::time::{self, Instant};
+
+use crate::harness::{Deployment, Guest, user};
+
+#[tokio::test(start_paused = true)]
+async fn a_call_works_across_two_nodes() {
+    let deployment = Deployment::new();
+    let (a, b) = (deployment.node().await, deployment.node().await);
+    let (mut ann, mut bob) = (Guest::connect(&a, "ann"), Guest::connect(&b, "bob"));
+    let session = a
+        .relay
+        .open_session(&user("ann"), &user("bob"))
+        .await
+        .unwrap();
+    ann.expect_match(&session, "bob", true).await;
+    bob.expect_match(&session, "ann", false).await;
+    for n in 0..50 {
+        ann.signal(&session, "offer", &format!("offer {n}")).await;
+        bob.expect(&format!("offer offer {n}")).await;
+        bob.signal(&session, "answer", &format!("answer {n}")).await;
+        ann.expect(&format!("answer answer {n}")).await;
+    }
+    bob.send(format!(r#"{{"type":"leave","sessionId":"{session}"}}"#))
+        .await;
+    ann.expect("partner-disconnected").await;
+    assert_eq!(a.relay.session(&session).await.unwrap(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn signals_are_kept_for_a_partner_that_connects_on_another_node() {
+    let deployment = Deployment::new();
+    let (a, b) = (deployment.node().await, deployment.node().await);
+    let session = b
+        .relay
+        .open_session(&user("ann"), &user("bob"))
+        .await
+        .unwrap();
+    let mut ann = Guest::connect(&a, "ann");
+    ann.expect_match(&session, "bob", true).await;
+    ann.signal(&session, "offer", "o").await;
+    ann.signal(&session, "ice-candidate", "c").await;
+    ann.settled().await;
+    let mut bob = Guest::connect(&b, "bob");
+    bob.expect_match(&session, "ann", false).await;
+    bob.expect("offer o").await;
+    bob.expect("ice-candidate c").await;
+    ann.expect_nothing().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_user_that_moves_to_another_node_is_replaced_on_the_first() {
+    let deployment = Deployment::new();
+    let (a, b) = (deployment.node().await, deployment.node().await);
+    let (mut ann, mut bob) = (Guest::connect(&a, "ann"), Guest::connect(&b, "bob"));
+    let session = a
+        .relay
+        .open_session(&user("ann"), &user("bob"))
+        .await
+        .unwrap();
+    ann.expect_match(&session, "bob", true).await;
+    bob.expect_match(&session, "ann", false).await;
+    for n in 0..20 {
+        let to = if n % 2 == 0 { &b } else { &a };
+        let mut moved = Guest::connect(to, "ann");
+        ann.expect_close(4409).await;
+        moved.expect_match(&session, "bob", true).await;
+        bob.expect("partner-disconnected").await;
+        bob.expect_match(&session, "ann", false).await;
+        ann = moved;
+    }
+    ann.signal(&session, "offer", "o").await;
+    bob.expect("offer o").await;
+    bob.expect_nothing().await;
+    assert_eq!(a.relay.connections() + b.relay.connections(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn partners_of_a_vanished_node_are_told_within_thirty_seconds_and_once() {
+    for phase in [0, 1_300, 2_500, 4_900] {
+        let deployment = Deployment::new();
+        let (a, b) = (deployment.node().await, deployment.node().await);
+        let mut events = b.relay.events();
+        let mut pairs = Vec::new();
+        for n in 0..50 {
+            let (ann, bob) = (format!("ann-{n}"), format!("bob-{n}"));
+            let mut pair = (Guest::connect(&a, &ann), Guest::connect(&b, &bob));
+            let session = a
+                .relay
+                .open_session(&user(&ann), &user(&bob))
+                .await
+                .unwrap();
+            pair.0.expect_match(&session, &bob, true).await;
+            pair.1.expect_match(&session, &ann, false).await;
+            pairs.push((pair.0, pair.1, session));
+        }
+        time::sleep(Duration::from_millis(phase)).await;
+        let died = Instant::now();
+        a.kill();
+        for (_, bob, _) in &mut pairs {
+            bob.expect("partner-disconnected").await;
+        }
+        assert!(
+            died.elapsed() < Duration::from_secs(30),
+            "{:?}",
+            died.elapsed()
+        );
+        time::sleep(Duration::from_secs(30)).await;
+        for (_, bob, session) in &mut pairs {
+            bob.settled().await;
+            let record = b.relay.session(session).await.unwrap().unwrap();
+            assert_eq!(record.participants[0].connection(), None);
+        }
+        let mut lost = 0;
+        while let Ok(event) = time::timeout(Duration::from_secs(1), events.next()).await {
+            if let Event::ParticipantDisconnected { reason, .. } = event.unwrap().unwrap() {
+                assert_eq!(reason, DisconnectReason::NodeLost);
+                lost += 1;
+            }
+        }
+        assert_eq!(lost, 50);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn exactly_one_of_many_survivors_tells() {
+    let deployment = Deployment::new();
+    let (a, b) = (deployment.node().await, deployment.node().await);
+    let bystanders = [deployment.node().await, deployment.node().await];
+    let mut events = bystanders.each_ref().map(|node| node.relay.events());
+    let (_ann, mut bob) = (Guest::connect(&a, "ann"), Guest::connect(&b, "bob"));
+    let session = b
+        .relay
+        .open_session(&user("ann"), &user("bob"))
+        .await
+        .unwrap();
+    bob.expect_match(&session, "ann", false).await;
+    let mut told = b.relay.events();
+    a.kill();
+    bob.expect("partner-disconnected").await;
+    bob.expect_nothing().await;
+    let mut lost = 0;
+    for events in events.iter_mut().chain([&mut told]) {
+        while let Ok(event) = time::timeout(Duration::from_secs(1), events.next()).await {
+            let event = event.unwrap().unwrap();
+            lost += usize::from(matches!(event, Event::ParticipantDisconnected { .. }));
+        }
+    }
+    assert_eq!(lost, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_was_cut_off_and_written_off_finds_out_and_attaches_its_users_again() {
+    let deployment = Deployment::new();
+    let (a, b) = (deployment.node().await, deployment.node().await);
+    let (mut ann, mut bob) = (Guest::connect(&a, "ann"), Guest::connect(&b, "bob"));
+    let session = b
+        .relay
+        .open_session(&user("ann"), &user("bob"))
+        .await
+        .unwrap();
+    ann.expect_match(&session, "bob", true).await;
+    bob.expect_match(&session, "ann", false).await;
+    a.faults.cut(true);
+    bob.expect("partner-disconnected").await;
+    assert!(!a.relay.is_ready());
+    a.faults.cut(false);
+    ann.expect_match(&session, "bob", true).await;
+    bob.expect_match(&session, "ann", false).await;
+    time::sleep(Duration::from_secs(2)).await;
+    assert!(a.relay.is_ready());
+    ann.signal(&session, "offer", "o").await;
+    bob.expect("offer o").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_was_cut_off_gives_up_users_who_went_elsewhere() {
+    let deployment = Deployment::new();
+    let (a, b) = (deployment.node().await, deployment.node().await);
+    let mut ann = Guest::connect(&a, "ann");
+    ann.settled().await;
+    a.faults.cut(true);
+    time::sleep(Duration::from_secs(2)).await;
+    let mut moved = Guest::connect(&b, "ann");
+    moved.settled().await;
+    ann.settled().await;
+    time::sleep(Duration::from_secs(20)).await;
+    a.faults.cut(false);
+    ann.expect_close(4409).await;
+    moved.settled().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn pairs_on_one_node_go_on_while_the_store_is_away() {
+    let deployment = Deployment::new();
+    let a = deployment.node().await;
+    let (mut ann, mut bob) = (Guest::connect(&a, "ann"), Guest::connect(&a, "bob"));
+    let session = a
+        .relay
+        .open_session(&user("ann"), &user("bob"))
+        .await
+        .unwrap();
+    ann.expect_match(&session, "bob", true).await;
+    bob.expect_match(&session, "ann", false).await;
+    a.faults.cut(true);
+    for n in 0..120 {
+        ann.signal(&session, "offer", &n.to_string()).await;
+        bob.expect(&format!("offer {n}")).await;
+        time::sleep(Duration::from_secs(1)).await;
+    }
+    assert!(!a.relay.is_ready());
+    ann.send(format!(r#"{{"type":"leave","sessionId":"{session}"}}"#))
+        .await;
+    ann.expect("error unavailable").await;
+    let mut eve = Guest::connect(&a, "eve");
+    eve.expect_close(4503).await;
+    // The end of a local partner is told all the same.
+    drop(bob);
+    ann.expect("partner-disconnected").await;
+    a.faults.cut(false);
+    let back = Instant::now();
+    while !a.relay.is_ready() {
+        time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(back.elapsed() < Duration::from_secs(2));
+    let mut bob = Guest::connect(&a, "bob");
+    bob.expect_match(&session, "ann", false).await;
+    ann.expect_match(&session, "bob", true).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_signal_to_a_node_that_cannot_be_reached_is_told_to_its_sender() {
+    let deployment = Deployment::new();
+    let (a, b) = (deployment.node().await, deployment.node().await);
+    let (mut ann, mut bob) = (Guest::connect(&a, "ann"), Guest::connect(&b, "bob"));
+    let session = a
+        .relay
+        .open_session(&user("ann"), &user("bob"))
+        .await
+        .unwrap();
+    ann.expect_match(&session, "bob", true).await;
+    bob.expect_match(&session, "ann", false).await;
+    a.faults.cut(true);
+    ann.signal(&session, "offer", "lost").await;
+    ann.expect("error unavailable").await;
+    a.faults.cut(false);
+    ann.signal(&session, "offer", "again").await;
+    bob.expect("offer again").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_an_outage_nobody_is_written_off_who_is_alive() {
+    let deployment = Deployment::new();
+    let (a, b) = (deployment.node().await, deployment.node().await);
+    let (mut ann, mut bob) = (Guest::connect(&a, "ann"), Guest::connect(&b, "bob"));
+    let session = a
+        .relay
+        .open_session(&user("ann"), &user("bob"))
+        .await
+        .unwrap();
+    ann.expect_match(&session, "bob", true).await;
+    bob.expect_match(&session, "ann", false).await;
+    for node in [&a, &b] {
+        node.faults.cut(true);
+    }
+    time::sleep(Duration::from_secs(100)).await;
+    a.faults.cut(false);
+    time::sleep(Duration::from_secs(3)).await;
+    b.faults.cut(false);
+    time::sleep(Duration::from_secs(30)).await;
+    ann.signal(&session, "offer", "still there").await;
+    bob.expect("offer still there").await;
+    ann.expect_nothing().await;
+}
