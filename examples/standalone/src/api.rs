@@ -1,0 +1,229 @@
+//! The HTTP API for the matching service, behind the API key.
+
+use std::sync::Arc;
+
+use axum::{
+    Json, Router,
+    extract::{
+        FromRequestParts, Path, Request, State,
+        rejection::{JsonRejection, PathRejection},
+    },
+    http::{HeaderMap, StatusCode, header::AUTHORIZATION, request::Parts},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::{delete, get, post},
+};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::json;
+use signaling_core::{
+    Relay,
+    id::{SessionId, UserId},
+    relay::Opened,
+};
+
+use crate::{
+    error::ApiError,
+    matchmaker::{Matchmaker, Place},
+    secret::ApiKey,
+};
+
+/// What the handlers share.
+#[derive(Debug, Clone)]
+pub(crate) struct Api {
+    relay: Relay,
+    matchmaker: Matchmaker,
+}
+
+/// The API beneath `/api`.
+pub(crate) fn router(relay: Relay, matchmaker: Matchmaker, key: ApiKey) -> Router {
+    let api = Router::new()
+        .route("/sessions", post(open_session))
+        .route(
+            "/sessions/{session}",
+            get(show_session).delete(close_session),
+        )
+        .route("/queue", post(enter_queue))
+        .route("/queue/{user}", delete(leave_queue))
+        .route("/users/{user}/connection", delete(disconnect))
+        .fallback(no_such_path)
+        .method_not_allowed_fallback(no_such_method)
+        .layer(middleware::from_fn_with_state(Arc::new(key), authorize))
+        .with_state(Api { relay, matchmaker });
+    Router::new().nest("/api", api)
+}
+
+/// The answer for every path that there is not.
+pub(crate) async fn no_such_path() -> ApiError {
+    ApiError::not_found("there is nothing here")
+}
+
+/// The answer for every method that a path does not have.
+pub(crate) async fn no_such_method() -> ApiError {
+    ApiError::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method-not-allowed",
+        "this path has other methods",
+    )
+}
+
+/// The token of an `Authorization: Bearer` header.
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme
+        .eq_ignore_ascii_case("bearer")
+        .then(|| token.trim_ascii())
+}
+
+/// A JSON body, or what is wrong with it in the API's own form.
+#[derive(Debug)]
+pub(crate) struct Body<T>(pub(crate) T);
+
+impl<S: Send + Sync, T: DeserializeOwned> axum::extract::FromRequest<S> for Body<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let body: Result<Json<T>, JsonRejection> = Json::from_request(request, state).await;
+        Ok(Self(body?.0))
+    }
+}
+
+/// An id in the path; what cannot be an id names nothing.
+#[derive(Debug)]
+struct Id<T>(T);
+
+impl<S: Send + Sync, T: TryFrom<String>> FromRequestParts<S> for Id<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let id: Result<Path<String>, PathRejection> = Path::from_request_parts(parts, state).await;
+        let id = T::try_from(id?.0);
+        id.map(Self)
+            .map_err(|_| ApiError::not_found("there is no such id"))
+    }
+}
+
+async fn authorize(
+    State(key): State<Arc<ApiKey>>,
+    request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    match bearer(request.headers()) {
+        Some(given) if key.is(given) => Ok(next.run(request).await),
+        _ => Err(ApiError::unauthorized("the API key is missing or wrong")),
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct NewSession {
+    initiator_id: UserId,
+    partner_id: UserId,
+    session_id: Option<SessionId>,
+}
+
+async fn open_session(
+    State(api): State<Api>,
+    Body(new): Body<NewSession>,
+) -> Result<Response, ApiError> {
+    let (initiator, partner) = (&new.initiator_id, &new.partner_id);
+    let (session, opened) = match new.session_id {
+        Some(session) => {
+            let opened = api
+                .relay
+                .open_session_as(&session, initiator, partner)
+                .await?;
+            (session, opened)
+        }
+        None => (
+            api.relay.open_session(initiator, partner).await?,
+            Opened::New,
+        ),
+    };
+    let status = match opened {
+        Opened::New => StatusCode::CREATED,
+        Opened::Existing => StatusCode::OK,
+    };
+    Ok((status, Json(json!({"sessionId": session}))).into_response())
+}
+
+async fn show_session(
+    State(api): State<Api>,
+    Id(session): Id<SessionId>,
+) -> Result<Response, ApiError> {
+    let record = api.relay.session(&session).await?;
+    let record = record.ok_or_else(no_such_session)?;
+    let participants = record.participants.each_ref().map(|participant| {
+        json!({
+            "userId": participant.user,
+            "connected": participant.connection().is_some(),
+            "lastHeartbeat": participant.last_heartbeat,
+        })
+    });
+    let status = record.status().as_str();
+    let body = json!({"sessionId": record.id, "status": status, "participants": participants});
+    Ok(Json(body).into_response())
+}
+
+async fn close_session(
+    State(api): State<Api>,
+    Id(session): Id<SessionId>,
+) -> Result<StatusCode, ApiError> {
+    match api.relay.close_session(&session).await? {
+        true => Ok(StatusCode::NO_CONTENT),
+        false => Err(no_such_session()),
+    }
+}
+
+fn no_such_session() -> ApiError {
+    ApiError::not_found("there is no such session")
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Waiting {
+    user_id: UserId,
+}
+
+async fn enter_queue(
+    State(api): State<Api>,
+    Body(waiting): Body<Waiting>,
+) -> Result<Place, ApiError> {
+    Ok(api.matchmaker.enter(waiting.user_id).await?)
+}
+
+impl IntoResponse for Place {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Waiting => {
+                (StatusCode::ACCEPTED, Json(json!({"status": "waiting"}))).into_response()
+            }
+            Self::Matched {
+                session,
+                partner,
+                is_initiator,
+            } => {
+                let body = json!({
+                    "status": "matched",
+                    "sessionId": session,
+                    "partnerId": partner,
+                    "isInitiator": is_initiator,
+                });
+                (StatusCode::CREATED, Json(body)).into_response()
+            }
+        }
+    }
+}
+
+async fn leave_queue(State(api): State<Api>, Id(user): Id<UserId>) -> Result<StatusCode, ApiError> {
+    match api.matchmaker.leave(user).await? {
+        true => Ok(StatusCode::NO_CONTENT),
+        false => Err(ApiError::not_found("this user does not wait")),
+    }
+}
+
+async fn disconnect(State(api): State<Api>, Id(user): Id<UserId>) -> Result<StatusCode, ApiError> {
+    match api.relay.disconnect(&user).await? {
+        true => Ok(StatusCode::NO_CONTENT),
+        false => Err(ApiError::not_found("this user has no connection")),
+    }
+}

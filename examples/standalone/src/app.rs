@@ -1,0 +1,92 @@
+//! All routes of the server in one router.
+
+use std::{future::ready, time::Duration};
+
+use axum::{
+    Router,
+    extract::{DefaultBodyLimit, Request, State},
+    http::{HeaderValue, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use signaling_axum::Endpoint;
+use signaling_core::Relay;
+use tokio::time;
+
+use crate::{
+    api::{self, no_such_method, no_such_path},
+    demo,
+    error::ApiError,
+    matchmaker::{Matchmaker, Partners},
+    pages,
+    queue::Queue,
+    settings::AppSettings,
+};
+
+/// The largest body that the API accepts: many times what it needs.
+const MAX_BODY_BYTES: usize = 16 * 1024;
+/// The longest that a request may take, its body included.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// The demonstration's queue forgets those without a connection, not those who wait for long.
+const DEMO_PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The router; must be made within the runtime.
+pub(crate) fn router(relay: &Relay, settings: &AppSettings) -> Router {
+    let mut endpoint = Endpoint::new(relay.clone());
+    if !settings.allowed_origins.is_empty() {
+        endpoint = endpoint.allowed_origins(settings.allowed_origins.clone());
+    }
+    let queue = Queue::new(settings.queue_capacity, settings.queue_timeout);
+    let matchmaker = Matchmaker::start(relay.clone(), queue, Partners::All);
+    let mut router = Router::new()
+        .route("/healthz", get(|| ready("ok")))
+        .route("/readyz", get(readyz))
+        .with_state(relay.clone())
+        .merge(api::router(
+            relay.clone(),
+            matchmaker,
+            settings.api_key.clone(),
+        ));
+    if let Some(signer) = settings.demo.clone() {
+        let queue = Queue::new(settings.queue_capacity, DEMO_PATIENCE);
+        let matchmaker = Matchmaker::start(relay.clone(), queue, Partners::Connected);
+        router = router
+            .merge(demo::router(relay.clone(), matchmaker, signer))
+            .merge(pages::router());
+    }
+    router
+        .fallback(no_such_path)
+        .method_not_allowed_fallback(no_such_method)
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(middleware::from_fn(limit_time))
+        .layer(middleware::map_response(harden))
+        .merge(endpoint.into_router())
+}
+
+async fn readyz(State(relay): State<Relay>) -> Response {
+    match relay.is_ready() {
+        true => "ok".into_response(),
+        false => ApiError::unavailable("this server cannot serve now").into_response(),
+    }
+}
+
+async fn limit_time(request: Request, next: Next) -> Response {
+    match time::timeout(REQUEST_TIMEOUT, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => ApiError::timeout().into_response(),
+    }
+}
+
+/// Answers are for the one who asked, now, and what they are called.
+async fn harden(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (header::CACHE_CONTROL, "no-store"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    response
+}

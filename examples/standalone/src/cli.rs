@@ -1,0 +1,272 @@
+//! The command line. Secrets have no flags: only the variables and files that `--help` names. Where
+//! a file belongs, the secret itself may be given by mistake: those values are not shown either.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{
+    Parser, ValueEnum,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
+use signaling_core::jwt::Algorithm;
+
+use crate::limits::{Limits, Period};
+
+/// WebRTC signaling server: WebSocket endpoint at /ws/signaling, HTTP API for the matching service
+/// under /api, /healthz and /readyz.
+#[derive(Debug, Parser)]
+#[command(name = "signaling-server", version, after_help = SECRETS)]
+pub(crate) struct Cli {
+    /// Address and port to listen on; port 0 takes a free one
+    #[arg(
+        long,
+        env = "SIGNALING_LISTEN",
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1:8080"
+    )]
+    pub(crate) listen: SocketAddr,
+
+    /// Develop: make the keys that are missing, serve the demonstration page; on loopback only
+    #[arg(long)]
+    pub(crate) dev: bool,
+
+    /// Public key that tokens are signed with, PEM
+    #[arg(
+        long,
+        env = "SIGNALING_JWT_PUBLIC_KEY",
+        hide_env_values = true,
+        value_name = "FILE"
+    )]
+    pub(crate) jwt_public_key: Option<PathBuf>,
+
+    /// JWK set with the keys that tokens are signed with
+    #[arg(
+        long,
+        env = "SIGNALING_JWKS",
+        hide_env_values = true,
+        value_name = "FILE"
+    )]
+    pub(crate) jwks: Option<PathBuf>,
+
+    /// Secret that tokens are signed with
+    #[arg(
+        long,
+        env = "SIGNALING_JWT_SECRET_FILE",
+        hide_env_values = true,
+        value_name = "FILE"
+    )]
+    pub(crate) jwt_secret_file: Option<PathBuf>,
+
+    /// How tokens are signed [default: HS256 for a secret; RS256, ES256, ES384 or EdDSA by the
+    /// type of a public key; a JWK set says so itself]
+    #[arg(long, env = "SIGNALING_JWT_ALGORITHM", value_name = "ALGORITHM")]
+    pub(crate) jwt_algorithm: Option<Algorithm>,
+
+    /// Issuer that tokens must name
+    #[arg(long, env = "SIGNALING_JWT_ISSUER", value_name = "TEXT")]
+    pub(crate) jwt_issuer: Option<String>,
+
+    /// Audience that tokens must name
+    #[arg(long, env = "SIGNALING_JWT_AUDIENCE", value_name = "TEXT")]
+    pub(crate) jwt_audience: Option<String>,
+
+    /// Claim that holds the user id
+    #[arg(
+        long,
+        env = "SIGNALING_JWT_USER_CLAIM",
+        value_name = "NAME",
+        default_value = "sub"
+    )]
+    pub(crate) jwt_user_claim: String,
+
+    /// Key of the HTTP API
+    #[arg(
+        long,
+        env = "SIGNALING_API_KEY_FILE",
+        hide_env_values = true,
+        value_name = "FILE"
+    )]
+    pub(crate) api_key_file: Option<PathBuf>,
+
+    #[arg(
+        long = "allowed-origin",
+        help = "Origin whose pages may connect, such as https://app.example; repeat it, or separate \
+                several by commas [default: all]",
+        env = "SIGNALING_ALLOWED_ORIGIN",
+        value_name = "ORIGIN",
+        value_delimiter = ',',
+        value_parser = origin
+    )]
+    pub(crate) allowed_origins: Vec<String>,
+
+    /// Time to close all connections when the server is told to end
+    #[arg(
+        long,
+        env = "SIGNALING_DRAIN_TIMEOUT",
+        value_name = "TIME",
+        default_value = "10s"
+    )]
+    pub(crate) drain_timeout: Period,
+
+    /// Users who may wait for a partner at once
+    #[arg(
+        long,
+        env = "SIGNALING_QUEUE_CAPACITY",
+        value_name = "N",
+        default_value_t = 10_000
+    )]
+    pub(crate) queue_capacity: usize,
+
+    /// Forget who waits for a partner and does not ask again for this long
+    #[arg(
+        long,
+        env = "SIGNALING_QUEUE_TIMEOUT",
+        value_name = "TIME",
+        default_value = "5m"
+    )]
+    pub(crate) queue_timeout: Period,
+
+    /// Form of the log, which goes to standard error
+    #[arg(
+        long,
+        env = "SIGNALING_LOG_FORMAT",
+        value_name = "FORMAT",
+        default_value = "text"
+    )]
+    pub(crate) log_format: LogFormat,
+
+    /// What to log: a level, or directives such as info,signaling_core=debug
+    #[arg(long, env = "RUST_LOG", value_name = "LEVEL", default_value = "info")]
+    pub(crate) log_level: String,
+
+    #[command(flatten, next_help_heading = "Limits and intervals")]
+    pub(crate) limits: Limits,
+}
+
+const SECRETS: &str = "\
+Secrets, from the environment only, or from the files above:
+  SIGNALING_JWT_SECRET  Secret that tokens are signed with, at least 32 bytes
+  SIGNALING_API_KEY     Key of the HTTP API
+
+One of SIGNALING_JWT_SECRET, --jwt-secret-file, --jwt-public-key and --jwks is needed, and one of
+SIGNALING_API_KEY and --api-key-file; --dev makes what is missing.";
+
+/// The form of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
+}
+
+/// As browsers write it: a scheme, a host, perhaps a port, and nothing after.
+fn origin(text: &str) -> Result<String, &'static str> {
+    let is_origin = text.split_once("://").is_some_and(|(scheme, host)| {
+        !scheme.is_empty()
+            && !host.is_empty()
+            && !text.chars().any(|c| c.is_whitespace() || c.is_uppercase())
+            && !host.contains(['/', '?', '#', '*', '@'])
+    });
+    match is_origin {
+        true => Ok(text.to_owned()),
+        false => Err("not an origin such as https://app.example, in lower case and without a path"),
+    }
+}
+
+/// What the command line asks for instead of a server, or what is wrong with it: one line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum NoCli {
+    /// Text to print: `--help` or `--version`.
+    Print(String),
+    /// What is wrong.
+    Wrong(String),
+}
+
+impl From<clap::Error> for NoCli {
+    fn from(error: clap::Error) -> Self {
+        match error.kind() {
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Self::Print(error.to_string()),
+            // It might be a secret in the wrong place.
+            ErrorKind::UnknownArgument => Self::Wrong(unknown_argument(&error)),
+            _ => {
+                let text = error.to_string();
+                let line = text.lines().next().unwrap_or_default();
+                let line = line.strip_prefix("error: ").unwrap_or(line);
+                Self::Wrong(line.to_owned())
+            }
+        }
+    }
+}
+
+fn unknown_argument(error: &clap::Error) -> String {
+    let name = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(name)) => name.split('=').next().unwrap_or_default(),
+        _ => "",
+    };
+    match name.starts_with("--") {
+        true => format!("there is no flag {name}; see --help"),
+        false => "there are only flags that start with --; see --help".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn origins_are_written_as_browsers_do() {
+        for good in [
+            "https://app.example",
+            "http://localhost:3000",
+            "capacitor://localhost",
+        ] {
+            assert_eq!(origin(good).as_deref(), Ok(good));
+        }
+        for bad in [
+            "app.example",
+            "https://app.example/",
+            "https://App.example",
+            "https://*.app.example",
+            "https:// app.example",
+            "://app",
+            "https://",
+            "*",
+            "null",
+            "",
+        ] {
+            assert!(origin(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_takes_one_line_and_quotes_no_stray_argument() {
+        for (args, expected) in [
+            (
+                &["--jwt-secret=hunter2"][..],
+                "there is no flag --jwt-secret; see --help",
+            ),
+            (
+                &["--jwt-secret", "hunter2"],
+                "there is no flag --jwt-secret; see --help",
+            ),
+            (
+                &["hunter2"],
+                "there are only flags that start with --; see --help",
+            ),
+            (&["-hunter2"], ""),
+        ] {
+            let error = Cli::try_parse_from(["x"].iter().chain(args)).unwrap_err();
+            match NoCli::from(error) {
+                NoCli::Wrong(line) => assert_eq!(line, expected),
+                NoCli::Print(_) => assert_eq!(args, ["-hunter2"], "-h is help"),
+            }
+        }
+        let error = Cli::try_parse_from(["x", "--listen", "nowhere"]).unwrap_err();
+        let NoCli::Wrong(line) = error.into() else {
+            panic!("nothing wrong")
+        };
+        assert!(
+            line.contains("'nowhere'") && line.contains("--listen"),
+            "{line}"
+        );
+        assert!(!line.contains('\n'));
+    }
+}

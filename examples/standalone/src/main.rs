@@ -1,0 +1,53 @@
+//! The ready signaling server, for teams without a Rust backend: `signaling-server --help`.
+//!
+//! | module | what |
+//! | --- | --- |
+//! | `cli`, `limits`, `settings`, `secret` | what the server is told, and what may never be shown of it |
+//! | `app` | all routes |
+//! | `api`, `error` | the HTTP API for the matching service, and what it says when something is wrong |
+//! | `queue`, `matchmaker` | who waits for a partner, and who gets one |
+//! | `demo`, `signer`, `pages` | the demonstration, in development only |
+//! | `serve`, `run` | from the socket to the router, and from the start to the end |
+
+mod api;
+mod app;
+mod cli;
+mod demo;
+mod error;
+mod limits;
+mod matchmaker;
+mod pages;
+mod queue;
+mod run;
+mod secret;
+mod serve;
+mod settings;
+mod signer;
+
+use std::{env, process::ExitCode};
+
+use settings::{Settings, SettingsError};
+
+/// The settings do not do.
+const WRONG_SETTINGS: u8 = 2;
+
+fn main() -> ExitCode {
+    let settings = match Settings::read(env::args_os(), |name| env::var_os(name)) {
+        Ok(settings) => settings,
+        Err(SettingsError::Print(text)) => {
+            println!("{}", text.trim_end());
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => {
+            eprintln!("signaling-server: {error}");
+            return ExitCode::from(WRONG_SETTINGS);
+        }
+    };
+    match run::run(settings) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("signaling-server: {}", error.line());
+            ExitCode::FAILURE
+        }
+    }
+}

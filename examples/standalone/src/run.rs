@@ -1,0 +1,155 @@
+//! From the start of the server to its end.
+
+use std::{
+    error::Error,
+    io::{self, Write},
+    net::SocketAddr,
+    process,
+};
+
+use signaling_core::{
+    Relay,
+    relay::{Shutdown, StartError},
+};
+use tokio::{net::TcpListener, runtime::Runtime, time::Instant};
+
+use crate::{app, cli::LogFormat, serve::Server, settings::Settings};
+
+/// Why the server did not start.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RunError {
+    /// Another program listens there, or it is no address of this machine.
+    #[error("cannot listen on {0}")]
+    Listen(SocketAddr, #[source] io::Error),
+    /// The relay did not start.
+    #[error("cannot start")]
+    Relay(#[from] StartError),
+    /// The operating system gave no threads, or no signals.
+    #[error("cannot start")]
+    System(#[from] io::Error),
+}
+
+impl RunError {
+    /// It and its causes, in one line.
+    pub(crate) fn line(&self) -> String {
+        let mut line = self.to_string();
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            line = format!("{line}: {error}");
+            cause = error.source();
+        }
+        line
+    }
+}
+
+/// Serves until a signal says to end, and ends well.
+pub(crate) fn run(settings: Settings) -> Result<(), RunError> {
+    let runtime = Runtime::new()?;
+    let outcome = runtime.block_on(serve(settings));
+    runtime.shutdown_background();
+    outcome
+}
+
+async fn serve(settings: Settings) -> Result<(), RunError> {
+    let Settings {
+        listen,
+        authenticator,
+        config,
+        drain_timeout,
+        log_format,
+        log_filter,
+        dev,
+        made_api_key,
+        app,
+    } = settings;
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(log_filter)
+        .with_writer(io::stderr);
+    match log_format {
+        LogFormat::Text => log.with_ansi(false).init(),
+        LogFormat::Json => log.json().init(),
+    }
+    // Before anybody can know that the server runs, and tell it to end.
+    let mut signals = Signals::new()?;
+    let relay = Relay::builder(authenticator).config(config).start().await?;
+    let failed = |error| RunError::Listen(listen, error);
+    let listener = TcpListener::bind(listen).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    let server = Server::start(listener, app::router(&relay, &app));
+    if dev {
+        tracing::warn!("development mode: anybody on this machine can be anybody here");
+    }
+    if let Some(key) = made_api_key {
+        eprintln!("signaling-server: HTTP API key of this run: {}", key.text());
+    }
+    announce(address, app.demo.is_some());
+
+    signals.next().await;
+    let deadline = Instant::now() + drain_timeout;
+    tokio::spawn(async move {
+        signals.next().await;
+        process::exit(1);
+    });
+    // The server answers meanwhile: that this node is not ready, and whoever comes all the same.
+    if relay.shutdown(drain_timeout).await == Shutdown::TimedOut {
+        tracing::warn!(
+            connections = relay.connections(),
+            "not all connections ended in time"
+        );
+    }
+    server.stop(deadline).await;
+    tracing::info!("ended");
+    Ok(())
+}
+
+/// One line, for people and for scripts that look for the port. If nobody reads it, so be it.
+fn announce(address: SocketAddr, demo: bool) {
+    let mut out = io::stdout().lock();
+    let _ = match demo {
+        true => writeln!(
+            out,
+            "signaling-server: open the demonstration at http://{address}"
+        ),
+        false => writeln!(out, "signaling-server listening on http://{address}"),
+    };
+}
+
+/// The signals that tell a server to end.
+#[cfg(unix)]
+struct Signals(tokio::signal::unix::Signal, tokio::signal::unix::Signal);
+
+#[cfg(unix)]
+impl Signals {
+    fn new() -> io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self(
+            signal(SignalKind::terminate())?,
+            signal(SignalKind::interrupt())?,
+        ))
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.0.recv() => tracing::info!("told to end by SIGTERM"),
+            _ = self.1.recv() => tracing::info!("told to end by SIGINT"),
+        }
+    }
+}
+
+/// The signals that tell a server to end.
+#[cfg(not(unix))]
+struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self)
+    }
+
+    async fn next(&mut self) {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        tracing::info!("told to end");
+    }
+}

@@ -1,0 +1,172 @@
+use std::path::PathBuf;
+
+use super::*;
+
+const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+fn read(args: &[&str], env: &[(&str, &str)]) -> Result<Settings, SettingsError> {
+    let args = ["signaling-server"].iter().chain(args).map(OsString::from);
+    Settings::read(args, |name| {
+        let found = env.iter().find(|(variable, _)| *variable == name);
+        found.map(|(_, value)| OsString::from(value))
+    })
+}
+
+fn with_keys(args: &[&str]) -> Result<Settings, SettingsError> {
+    let env = [("SIGNALING_JWT_SECRET", SECRET), ("SIGNALING_API_KEY", "k")];
+    read(args, &env)
+}
+
+fn problem(result: Result<Settings, SettingsError>) -> String {
+    let problem = result.expect_err("settings that do not do").to_string();
+    assert!(!problem.contains('\n'), "{problem}");
+    problem
+}
+
+fn key_file(name: &str) -> String {
+    let keys = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../signaling-core/tests/keys");
+    keys.join(name).to_str().unwrap().to_owned()
+}
+
+#[test]
+fn both_keys_are_needed_and_the_missing_one_is_named() {
+    let problem_of = |env: &[(&str, &str)]| problem(read(&[], env));
+    assert!(problem_of(&[]).contains("SIGNALING_JWT_SECRET"));
+    assert!(problem_of(&[("SIGNALING_JWT_SECRET", "")]).contains("SIGNALING_JWT_SECRET"));
+    assert!(problem_of(&[("SIGNALING_JWT_SECRET", SECRET)]).contains("SIGNALING_API_KEY"));
+    assert!(with_keys(&[]).is_ok());
+}
+
+#[test]
+fn development_makes_what_is_missing() {
+    let made = read(&["--dev"], &[]).unwrap();
+    assert!(made.app.demo.is_some() && made.made_api_key.is_some());
+    let given = with_keys(&["--dev"]).unwrap();
+    assert!(given.app.demo.is_some() && given.made_api_key.is_none());
+    let production = with_keys(&[]).unwrap();
+    assert!(production.app.demo.is_none() && production.made_api_key.is_none());
+}
+
+#[test]
+fn development_signs_nothing_with_keys_of_others() {
+    let args = ["--dev", "--jwt-public-key", &key_file("rsa.public.pem")];
+    assert!(read(&args, &[]).unwrap().app.demo.is_none());
+}
+
+#[test]
+fn development_stays_on_loopback() {
+    for address in ["0.0.0.0:8080", "192.0.2.1:80", "[::]:8080"] {
+        let problem = problem(read(&["--dev", "--listen", address], &[]));
+        assert!(
+            problem.contains("--listen") && problem.contains("loopback"),
+            "{problem}"
+        );
+    }
+    for address in ["127.0.0.1:0", "127.0.0.9:1", "[::1]:8080"] {
+        assert!(
+            read(&["--dev", "--listen", address], &[]).is_ok(),
+            "{address}"
+        );
+    }
+    assert!(with_keys(&["--listen", "0.0.0.0:8080"]).is_ok());
+}
+
+#[test]
+fn what_is_wrong_is_named() {
+    for (args, name) in [
+        (&["--listen", "here"][..], "--listen"),
+        (&["--max-queued-bytes", "0"], "--max-queued-bytes"),
+        (&["--max-queued-bytes", "many"], "--max-queued-bytes"),
+        (&["--ping-interval", "1h"], "--ping-interval"),
+        (&["--abandon-after", "soon"], "--abandon-after"),
+        (&["--log-format", "xml"], "--log-format"),
+        (&["--log-level", "a=b=c"], "--log-level"),
+        (
+            &["--allowed-origin", "https://a.example/"],
+            "--allowed-origin",
+        ),
+        (&["--jwt-algorithm", "none"], "--jwt-algorithm"),
+        (&["--jwt-issuer", ""], "issuer"),
+        (&["--queue-capacity", "1"], "--queue-capacity"),
+        (&["--no-such"], "--no-such"),
+    ] {
+        let problem = problem(with_keys(args));
+        assert!(problem.contains(name), "{args:?}: {problem}");
+    }
+}
+
+#[test]
+fn a_key_that_does_not_do_is_named_and_not_shown() {
+    for (env, name) in [
+        (("SIGNALING_JWT_SECRET", "hunter2"), "SIGNALING_JWT_SECRET"),
+        (
+            ("SIGNALING_API_KEY", "hunter2 with spaces"),
+            "SIGNALING_API_KEY",
+        ),
+    ] {
+        let secret = ("SIGNALING_JWT_SECRET", SECRET);
+        let problem = problem(read(&[], &[env, secret]));
+        assert!(
+            problem.contains(name) && !problem.contains("hunter2"),
+            "{problem}"
+        );
+    }
+    let secret = [("SIGNALING_JWT_SECRET", SECRET)];
+    for (flag, env) in [
+        ("--jwt-secret-file", &[][..]),
+        ("--jwt-public-key", &[]),
+        ("--jwks", &[]),
+        ("--api-key-file", &secret),
+    ] {
+        let problem = problem(read(&[flag, "hunter2"], env));
+        assert!(
+            problem.contains(flag) && !problem.contains("hunter2"),
+            "{problem}"
+        );
+    }
+}
+
+#[test]
+fn there_is_one_source_for_each_key() {
+    let pem = key_file("rsa.public.pem");
+    assert!(problem(with_keys(&["--jwt-public-key", &pem])).contains("only one of"));
+    assert!(problem(with_keys(&["--api-key-file", &pem])).contains("only one of"));
+}
+
+#[test]
+fn the_type_of_a_public_key_says_its_algorithm() {
+    let read = |args: &[&str]| read(args, &[("SIGNALING_API_KEY", "k")]);
+    for name in [
+        "rsa.public.pem",
+        "p256.public.pem",
+        "p384.public.pem",
+        "ed25519.public.pem",
+    ] {
+        assert!(
+            read(&["--jwt-public-key", &key_file(name)]).is_ok(),
+            "{name}"
+        );
+    }
+    let rsa = key_file("rsa.public.pem");
+    assert!(read(&["--jwt-public-key", &rsa, "--jwt-algorithm", "PS512"]).is_ok());
+    let problem = problem(read(&[
+        "--jwt-public-key",
+        &rsa,
+        "--jwt-algorithm",
+        "ES256",
+    ]));
+    assert!(problem.starts_with("--jwt-public-key: "), "{problem}");
+}
+
+#[test]
+fn debug_shows_no_secret() {
+    let env = [
+        ("SIGNALING_JWT_SECRET", SECRET),
+        ("SIGNALING_API_KEY", "hunter2"),
+    ];
+    let shown = format!("{:?}", read(&["--dev"], &env).unwrap());
+    assert!(
+        !shown.contains(SECRET) && !shown.contains("hunter2"),
+        "{shown}"
+    );
+}

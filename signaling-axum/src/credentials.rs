@@ -1,0 +1,113 @@
+//! What a request says about who sent it.
+
+use axum::http::{
+    HeaderMap,
+    header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL},
+};
+use signaling_core::auth::Credentials;
+
+/// The protocol's own name; the only subprotocol that is ever answered.
+pub(crate) const SUBPROTOCOL: &str = "signaling.v1";
+
+/// The token of a request; see the crate's page for which counts when there are several.
+pub(crate) fn credentials(query: Option<&str>, headers: &HeaderMap) -> Credentials {
+    let places = [in_query, in_subprotocols, in_authorization];
+    let token = places.iter().find_map(|place| place(query, headers));
+    token.map_or_else(Credentials::none, Credentials::bearer)
+}
+
+fn in_query(query: Option<&str>, _: &HeaderMap) -> Option<String> {
+    form_urlencoded::parse(query?.as_bytes())
+        .find(|(name, token)| name == "token" && !token.is_empty())
+        .map(|(_, token)| token.into_owned())
+}
+
+fn in_subprotocols(_: Option<&str>, headers: &HeaderMap) -> Option<String> {
+    headers
+        .get_all(SEC_WEBSOCKET_PROTOCOL)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|protocol| protocol.trim_ascii().strip_prefix("bearer."))
+        .find(|token| !token.is_empty())
+        .map(str::to_owned)
+}
+
+/// RFC 6750, 2.1; the scheme's name is case-insensitive (RFC 9110, 11.1).
+fn in_authorization(_: Option<&str>, headers: &HeaderMap) -> Option<String> {
+    let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    let token = token.trim_ascii();
+    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then(|| token.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::{HeaderName, HeaderValue};
+
+    use super::*;
+
+    fn token(query: Option<&str>, headers: &[(HeaderName, &'static str)]) -> Option<String> {
+        let headers: HeaderMap = headers
+            .iter()
+            .map(|(name, value)| (name.clone(), HeaderValue::from_static(value)))
+            .collect();
+        let credentials = credentials(query, &headers);
+        credentials.token().map(str::to_owned)
+    }
+
+    #[test]
+    fn the_query_is_percent_decoded() {
+        assert_eq!(
+            token(Some("a=b&token=x%2By%20z+%C3%A9&c"), &[]).as_deref(),
+            Some("x+y z é")
+        );
+        assert_eq!(token(Some("tokens=a&Token=b&token"), &[]), None);
+        assert_eq!(token(Some(""), &[]), None);
+        assert_eq!(token(None, &[]), None);
+    }
+
+    #[test]
+    fn the_authorization_header_is_read_for_bearer_tokens_only() {
+        for (value, expected) in [
+            ("Bearer abc", Some("abc")),
+            ("bearer  abc ", Some("abc")),
+            ("Basic abc", None),
+            ("Bearer", None),
+            ("Bearer ", None),
+            ("Bearerabc", None),
+        ] {
+            assert_eq!(
+                token(None, &[(AUTHORIZATION, value)]).as_deref(),
+                expected,
+                "{value}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_subprotocol_may_carry_the_token() {
+        for (value, expected) in [
+            ("signaling.v1, bearer.a.b.c", Some("a.b.c")),
+            ("bearer.a.b.c,signaling.v1", Some("a.b.c")),
+            ("signaling.v1", None),
+            ("bearer.", None),
+            ("Bearer.abc", None),
+        ] {
+            let found = token(None, &[(SEC_WEBSOCKET_PROTOCOL, value)]);
+            assert_eq!(found.as_deref(), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn of_several_tokens_the_one_meant_for_this_endpoint_counts() {
+        let header = (AUTHORIZATION, "Bearer header");
+        let protocol = (SEC_WEBSOCKET_PROTOCOL, "bearer.protocol");
+        let all = [header.clone(), protocol];
+        assert_eq!(token(Some("token=query"), &all).as_deref(), Some("query"));
+        assert_eq!(token(Some("token="), &all).as_deref(), Some("protocol"));
+        assert_eq!(token(None, &[header]).as_deref(), Some("header"));
+        let twice = token(Some("token=first&token=second"), &[]);
+        assert_eq!(twice.as_deref(), Some("first"));
+    }
+}

@@ -1,0 +1,97 @@
+//! WebRTC signaling as one route of an axum application.
+//!
+//! [`router`] adds `GET /ws/signaling` to an application; [`endpoint`] is the same for any path.
+//! Both take a [`Relay`], which does all the work, and both fit any state type, beneath nested
+//! routers and middleware. [`Endpoint`] has the options.
+//!
+//! ```no_run
+//! use axum::{Router, routing::get, serve::ListenerExt};
+//! use signaling_core::{Relay, jwt::{Algorithm, JwtAuthenticator, JwtKey}};
+//!
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! let key = JwtKey::secret(Algorithm::HS256, std::env::var("JWT_SECRET")?);
+//! let relay = Relay::builder(JwtAuthenticator::builder().key(key).build()?).start().await?;
+//!
+//! let app = Router::new()
+//!     .route("/", get(|| async { "hello" }))
+//!     .merge(signaling_axum::router(relay.clone()));
+//! let listener = tokio::net::TcpListener::bind("127.0.0.1:8080").await?.tap_io(|socket| {
+//!     let _ = socket.set_nodelay(true);
+//! });
+//! axum::serve(listener, app).await?;
+//! # Ok(()) }
+//! ```
+//!
+//! Keep a clone of the relay: `relay.open_session(&first, &second)` is how two users who were
+//! matched learn of each other.
+//!
+//! # How a client brings its token
+//!
+//! | where | for |
+//! | --- | --- |
+//! | `?token=<jwt>`, percent-encoded | browsers |
+//! | `Sec-WebSocket-Protocol: signaling.v1, bearer.<jwt>` | browsers, where addresses are logged |
+//! | `Authorization: Bearer <jwt>` | everyone else |
+//!
+//! The first of these that is there counts, in this order, and the others are not looked at: a
+//! header may have been added on the way by a proxy for purposes of its own, the other two are
+//! meant for this endpoint. An empty one is not there. Of the subprotocols `signaling.v1` alone is
+//! ever answered, when it was offered.
+//!
+//! A token that is not accepted gets close code 4401 right after the upgrade, since a browser cannot
+//! see the status of a refused one; see [`OnInvalidToken`] for plain HTTP. Tokens appear in no log
+//! and no error of this crate; a proxy that logs whole addresses logs those in the query.
+//!
+//! # In production
+//!
+//! - **Set `TCP_NODELAY`** on accepted sockets, as above with
+//!   [`tap_io`](axum::serve::ListenerExt::tap_io). Without it each small exchange may wait 40 ms for
+//!   a delayed acknowledgement.
+//! - **Memory**: an idle connection takes about 6 KiB in the socket's buffers, at 4 KiB each for
+//!   reading and writing ([`Endpoint::buffer_sizes`]); axum's defaults take 130 KiB.
+//! - **Origins**: any web page may open a WebSocket to any server. Its token protects the endpoint;
+//!   where tokens can be had by cookie, name your own pages with [`Endpoint::allowed_origins`].
+//! - **Shutting down**: axum's graceful shutdown does not know of connections that were upgraded, and
+//!   returns while they run. Shut down the relay first, and then the server: clients get close code
+//!   1001 and look for another node, and [`Relay::is_ready`] says no to the load balancer meanwhile.
+//!
+//! ```no_run
+//! # use std::time::Duration;
+//! # async fn run(relay: signaling_core::Relay, listener: tokio::net::TcpListener, app: axum::Router)
+//! # -> std::io::Result<()> {
+//! axum::serve(listener, app)
+//!     .with_graceful_shutdown(async move {
+//!         let _ = tokio::signal::ctrl_c().await;
+//!         let _ = relay.shutdown(Duration::from_secs(10)).await;
+//!     })
+//!     .await
+//! # }
+//! ```
+
+mod credentials;
+mod endpoint;
+mod transport;
+
+use axum::{Router, routing::MethodRouter};
+use signaling_core::Relay;
+
+pub use endpoint::{Endpoint, OnInvalidToken};
+
+/// Where [`router`] puts the endpoint.
+pub const PATH: &str = "/ws/signaling";
+
+/// A router with the signaling endpoint at [`PATH`], to merge or nest into an application's.
+pub fn router<S>(relay: Relay) -> Router<S>
+where
+    S: Clone + Send + Sync + 'static,
+{
+    Endpoint::new(relay).into_router()
+}
+
+/// The signaling endpoint, for a path of the application's choice.
+pub fn endpoint<S>(relay: Relay) -> MethodRouter<S>
+where
+    S: Clone + Send + Sync + 'static,
+{
+    Endpoint::new(relay).into_method_router()
+}
