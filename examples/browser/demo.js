@@ -30,11 +30,10 @@ const client = new SignalingClient({ url: '/ws/signaling', token: ({ refused }) 
 // Talking to the demonstration's routes
 
 async function request(method, path, { body, token } = {}) {
-  const response = await fetch(path, {
-    method,
-    headers: { ...(body && { 'Content-Type': 'application/json' }), ...(token && { Authorization: `Bearer ${token}` }) },
-    body: body && JSON.stringify(body),
-  });
+  const headers = new Headers();
+  if (body) headers.set('Content-Type', 'application/json');
+  if (token) headers.set('Authorization', `Bearer ${token}`);
+  const response = await fetch(path, { method, headers, body: body && JSON.stringify(body) });
   const answer = await response.json().catch(() => null);
   if (response.ok) return answer;
   throw Object.assign(new Error(answer?.error?.message ?? `status ${response.status}`), { status: response.status });
@@ -298,5 +297,6 @@ window.demo = {
 nameField.value = memory.read('name') ?? '';
 show('idle', '');
 if (memory.read('token') && !(await claim(memory.read('userId')))) memory.write({ token: '', phase: 'idle' });
+join.querySelector('button').disabled = false;
 if (memory.read('phase') === 'call') resume();
 else if (memory.read('phase') === 'searching') search();

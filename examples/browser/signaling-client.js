@@ -456,8 +456,9 @@ export class SignalingClient extends EventTarget {
   #link;
   #stream = null;
   #sessions = new Map();
-  /** Sessions that we left, each with the heartbeat whose answer shows that the server has read the `leave`. */
+  /** Sessions that we left: when to say so again, and which heartbeat's answer shows that the server has read it. */
   #leaving = new Map();
+  #acknowledged = 0;
   #sessionHooks = {
     send: (message) => this.#link.send(message),
     emit: (type, detail) => this.#emit(type, detail),
@@ -511,7 +512,7 @@ export class SignalingClient extends EventTarget {
     for (const session of [...this.#sessions.values()]) {
       if (sessionId !== undefined && session.id !== sessionId) continue;
       this.#sessions.delete(session.id);
-      this.#sendLeave(session.id);
+      this.#sayLeave(session.id);
       this.#end(session, 'left');
     }
   }
@@ -526,13 +527,9 @@ export class SignalingClient extends EventTarget {
     const session = this.#sessions.get(message.sessionId);
     if (message.type === 'match-found') this.#matched(message);
     else if (message.type === 'error') this.#refused(message, session);
-    else if (message.type === 'heartbeat-ack') this.#acknowledged(message.id);
+    else if (message.type === 'heartbeat-ack') this.#acknowledged = message.id;
     else if (message.type === 'partner-disconnected') this.#partnerAway(session);
     else if (['offer', 'answer', 'ice-candidate'].includes(message.type)) session?.peer?.receive(message);
-  }
-
-  #acknowledged(id) {
-    for (const [sessionId, beat] of this.#leaving) if (id >= beat) this.#leaving.delete(sessionId);
   }
 
   #partnerAway(session) {
@@ -544,7 +541,9 @@ export class SignalingClient extends EventTarget {
   }
 
   #matched({ sessionId, partnerId, isInitiator }) {
-    if (this.#leaving.has(sessionId)) return;
+    // What the server said before it read our `leave` is void; afterwards the same id is a new session.
+    if (this.#leaving.get(sessionId)?.beat > this.#acknowledged) return;
+    this.#left(sessionId);
     const again = this.#sessions.has(sessionId);
     const session = this.#sessions.get(sessionId) ?? new Session(sessionId, this.#options, this.#sessionHooks);
     this.#sessions.set(sessionId, session);
@@ -554,8 +553,7 @@ export class SignalingClient extends EventTarget {
 
   #refused({ code, message, sessionId }, session) {
     if (this.#leaving.has(sessionId)) {
-      if (code === 'unknown-session') this.#leaving.delete(sessionId);
-      if (code === 'unavailable' || code === 'rate-limited') this.#leaveLater(sessionId);
+      if (code === 'unknown-session') this.#left(sessionId);
     } else if (session && code === 'unknown-session') {
       this.#end(session, 'gone');
     } else {
@@ -565,14 +563,17 @@ export class SignalingClient extends EventTarget {
     }
   }
 
-  #sendLeave(id) {
-    const sent = this.#link.send({ type: 'leave', sessionId: id });
-    this.#leaving.set(id, sent ? this.#link.beat() : Infinity);
+  /** Says `leave` until the server no longer knows the session, for nothing else confirms it. */
+  #sayLeave(id, attempt = 0) {
+    clearTimeout(this.#leaving.get(id)?.timer);
+    this.#link.send({ type: 'leave', sessionId: id });
+    const timer = setTimeout(() => this.#sayLeave(id, attempt + 1), reconnectDelay('backoff', attempt, this.#options));
+    this.#leaving.set(id, { timer, beat: this.#link.beat() });
   }
 
-  #leaveLater(id) {
-    this.#leaving.set(id, Infinity);
-    setTimeout(() => this.#leaving.has(id) && this.#sendLeave(id), reconnectDelay('backoff', 1, this.#options));
+  #left(id) {
+    clearTimeout(this.#leaving.get(id)?.timer);
+    this.#leaving.delete(id);
   }
 
   #end(session, reason) {
@@ -583,8 +584,9 @@ export class SignalingClient extends EventTarget {
 
   #stateChanged(detail) {
     // A `leave` on a connection that broke may not have reached the server.
-    if (detail.state === 'open') this.#leaving.forEach((_, id) => this.#sendLeave(id));
+    if (detail.state === 'open') this.#leaving.forEach((_, id) => this.#sayLeave(id));
     if (detail.state === 'closed') {
+      this.#leaving.forEach(({ timer }) => clearTimeout(timer));
       this.#listening.abort();
       for (const session of [...this.#sessions.values()]) this.#end(session, 'closed');
     }

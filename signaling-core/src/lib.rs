@@ -1,4 +1,70 @@
-//! WebRTC signaling as a library.
+//! WebRTC signaling as a library: authenticated, supervised, for any number of nodes.
+//!
+//! Two browsers that want to talk must first exchange an offer, an answer and ICE candidates
+//! through somebody they both can reach. A [`Relay`] is that somebody. It accepts connections from
+//! any transport, learns from its host which two users were matched, hands their signals to each
+//! other, and tells each when the other is gone.
+//!
+//! ```
+//! use signaling_core::{
+//!     Relay,
+//!     event::Event,
+//!     id::UserId,
+//!     jwt::{Algorithm, JwtAuthenticator, JwtKey},
+//! };
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // Who may connect: whoever brings a JWT signed with this key.
+//! let key = JwtKey::secret(Algorithm::HS256, "a secret of at least thirty-two bytes");
+//! let relay = Relay::builder(JwtAuthenticator::builder().key(key).build()?).start().await?;
+//!
+//! // What happens, for the rest of the application.
+//! let mut events = relay.events();
+//! let watch = tokio::spawn(async move {
+//!     match events.next().await {
+//!         Ok(Some(Event::SessionOpened { session, .. })) => println!("{session} is open"),
+//!         other => println!("{other:?}"),
+//!     }
+//! });
+//!
+//! // Two users were matched: both get `match-found`, now or when they connect.
+//! let (ann, bob) = (UserId::new("ann")?, UserId::new("bob")?);
+//! let session = relay.open_session(&ann, &bob).await?;
+//! assert_eq!(relay.session(&session).await?.map(|record| record.status().as_str()), Some("waiting"));
+//! # watch.await?;
+//! # Ok(()) }
+//! ```
+//!
+//! Connections come from an adapter, such as `signaling-axum`, or from any stream and sink of
+//! [`frame::Frame`]s through [`Relay::serve`].
+//!
+//! # Where things are
+//!
+//! | module | what it is |
+//! | --- | --- |
+//! | [`relay`] | the engine: [`Relay`], its builder, and what can go wrong |
+//! | [`protocol`] | the messages on the wire, and the table of them |
+//! | [`config`] | every limit and interval, with its default and the reason for it |
+//! | [`event`] | what a host may observe |
+//! | [`auth`], `jwt` | who may connect: the seam, and JSON Web Tokens |
+//! | [`store`], [`bus`], [`memory`] | where sessions are kept and how nodes reach each other: the seams, and both in memory |
+//! | [`session`], [`notice`] | the rules of a session, and what connections tell each other |
+//! | [`frame`], [`id`], [`time`] | what a transport carries, who and what, and when |
+//! | `testing` | suites for stores, buses and adapters (feature `test-util`) |
+//!
+//! # Several nodes
+//!
+//! Relays that share a [`store::SessionStore`] and a [`bus::MessageBus`] are one deployment: users
+//! on different nodes are matched and talk all the same, move between nodes, and are told within 30
+//! seconds when their partner's node dies.
+//!
+//! # Features
+//!
+//! - `jwt` (default): `jwt::JwtAuthenticator`, on cryptography in pure Rust.
+//! - `jwt-aws-lc`: the same on aws-lc, several times faster for RSA and ECDSA. With both, this one
+//!   is used.
+//! - `test-util`: the `testing` module.
 
 pub mod auth;
 pub mod bus;

@@ -2,7 +2,6 @@
 
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { chromium } from 'playwright-core';
 
@@ -28,7 +27,7 @@ export const PATIENCE = 20_000;
 /** Starts the server and waits for the line that says where it listens. */
 export async function startServer(binary) {
   const server = spawn(binary, ['--dev', '--listen', '127.0.0.1:0'], { stdio: ['ignore', 'pipe', 'inherit'] });
-  const exited = once(server, 'exit');
+  const exited = new Promise((resolve) => server.once('exit', resolve));
   const limit = AbortSignal.timeout(PATIENCE);
   const address = await new Promise((resolve, reject) => {
     server.once('error', reject);

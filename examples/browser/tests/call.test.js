@@ -60,8 +60,24 @@ describe('the demonstration page', { skip: !binary && 'SIGNALING_SERVER names no
     await waitForState(first, 'searching');
     await join(second, 'Sam');
     await waitForCall(first, second);
-    const [seen, shown] = [await first.locator('#partner').textContent(), await second.locator('#partner').textContent()];
-    assert.notEqual(seen, shown);
+    const seenByFirst = await first.locator('#partner').textContent();
+    assert.notEqual(await second.locator('#partner').textContent(), seenByFirst);
+  });
+
+  it('makes a duplicated tab somebody else instead of taking over the call', async () => {
+    const [alice, bob] = await call();
+    const memory = await alice.evaluate(() => Object.entries(sessionStorage));
+    const duplicate = await alice.context().newPage();
+    await duplicate.addInitScript((entries) => {
+      for (const [key, value] of entries) sessionStorage.setItem(key, value);
+    }, memory);
+    await duplicate.goto(server.address);
+    assert.equal(await duplicate.getByLabel('Your name').inputValue(), 'Alice');
+    await duplicate.getByRole('button', { name: 'Find a partner' }).click();
+    await waitForState(duplicate, 'searching');
+    await waitForCall(alice, bob);
+    const userOf = (page) => page.evaluate(() => sessionStorage.getItem('demo-userId'));
+    assert.notEqual(await userOf(duplicate), await userOf(alice));
   });
 
   it('says within two seconds that a partner was killed', async () => {
@@ -139,7 +155,7 @@ describe('the demonstration page', { skip: !binary && 'SIGNALING_SERVER names no
   it('says that the partner has left for good, not only that it is away', async () => {
     const [alice, bob] = await call();
     await alice.getByRole('button', { name: 'Hang up' }).click();
-    await waitForState(bob, 'idle');
+    await bob.waitForSelector('#app[data-state="idle"]', { timeout: 5_000 });
     assert.match(await bob.locator('#status').textContent(), /Alice.* left the call/);
   });
 
@@ -199,6 +215,7 @@ describe('the demonstration page', { skip: !binary && 'SIGNALING_SERVER names no
   it('can be used by keyboard alone', async () => {
     const [alice, bob] = [await open(), await open()];
     const focused = () => alice.evaluate(() => document.activeElement.id || document.activeElement.textContent);
+    await alice.waitForSelector('#join button:enabled');
     await alice.keyboard.press('Tab');
     assert.equal(await focused(), 'name');
     const outline = await alice.locator('#name').evaluate((field) => getComputedStyle(field).outlineWidth);
@@ -269,6 +286,7 @@ describe('the demonstration page', { skip: !binary && 'SIGNALING_SERVER names no
           assert.ok(ratio >= needed, `${selector}: ${ratio.toFixed(2)} is below ${needed}`);
         }
       };
+      await alice.waitForSelector('#join button:enabled');
       const page = await alice.evaluate(() => getComputedStyle(document.body).backgroundColor);
       const brightness = Math.max(...page.match(/\d+/g).map(Number));
       assert.ok(colorScheme === 'dark' ? brightness < 60 : brightness > 200, `the page's background is ${page}`);

@@ -437,22 +437,68 @@ describe('leaving', () => {
     assert.equal(client.sessions.size, 0, 'the call came back from the dead');
   });
 
-  it('is repeated when the store did not answer', async () => {
+  it('is repeated with backoff until the server no longer knows the session', async () => {
     const { client, socket, of } = await makeMatchedClient({ isInitiator: true });
     client.leave();
-    socket.say({ type: 'error', code: 'unavailable', message: 'try again', sessionId: 's1' });
     socket.acknowledge();
-    await advance(2_000);
+    socket.say({ type: 'error', code: 'unavailable', message: 'try again', sessionId: 's1' });
+    await advance(499);
+    assert.equal(socket.of('leave').length, 1);
+    await advance(502);
     assert.equal(socket.of('leave').length, 2);
+    await advance(2_000);
+    assert.equal(socket.of('leave').length, 3);
+    socket.say({ type: 'error', code: 'unknown-session', message: 'unknown', sessionId: 's1' });
+    socket.acknowledge();
+    await advance(8_000);
+    assert.equal(socket.of('leave').length, 3);
     assert.deepEqual(of('error'), []);
   });
 
-  it('is over when the server has read it: the same id may be matched anew', async () => {
+  it('makes void what the server said before it read it', async () => {
+    const { client, socket } = await makeMatchedClient({ isInitiator: true });
+    client.leave();
+    socket.say({ type: 'match-found', sessionId: 's1', partnerId: 'bob', isInitiator: true });
+    assert.equal(client.sessions.size, 0);
+  });
+
+  it('does not spoil the same id when it is matched anew', async () => {
     const { client, socket } = await makeMatchedClient({ isInitiator: true });
     client.leave();
     socket.acknowledge();
     socket.say({ type: 'match-found', sessionId: 's1', partnerId: 'bob', isInitiator: true });
     assert.equal(client.sessions.size, 1);
+    await advance(5_000);
+    assert.equal(socket.of('leave').length, 1, 'the new session was left');
+  });
+
+  it('rests while the client is closed', async () => {
+    const { client } = await makeMatchedClient({ isInitiator: true });
+    client.leave();
+    client.close();
+    const timers = mock.method(globalThis, 'setTimeout').mock;
+    await advance(30_000, 10_000);
+    assert.equal(timers.callCount(), 0);
+    timers.restore();
+    client.connect();
+    await settle();
+    FakeWebSocket.last.accept();
+    FakeWebSocket.last.acknowledge();
+    assert.equal(FakeWebSocket.last.of('leave').length, 1);
+  });
+
+  it('begins anew, once, on a new connection', async () => {
+    mock.method(Math, 'random', () => 0.5);
+    const { client, socket } = await makeMatchedClient({ isInitiator: true, ackTimeout: 1e9 });
+    client.leave();
+    await advance(750);
+    socket.end(1006);
+    await advance(500);
+    FakeWebSocket.last.accept();
+    FakeWebSocket.last.acknowledge();
+    assert.equal(FakeWebSocket.last.of('leave').length, 1);
+    await advance(11_500, 250);
+    assert.equal(FakeWebSocket.last.of('leave').length, 5, 'after 0, 0.75, 2.25, 5.25 and 11.25 seconds');
   });
 
   it('ends everything that was still planned for the call', async () => {
@@ -460,6 +506,7 @@ describe('leaving', () => {
     pc.turn('failed');
     socket.say({ type: 'error', code: 'unavailable', message: 'try again', sessionId: 's1' });
     client.leave();
+    socket.say({ type: 'error', code: 'unknown-session', message: 'unknown', sessionId: 's1' });
     const before = socket.of('offer').length;
     await advance(5_000);
     assert.equal(pc.restarts, 0);

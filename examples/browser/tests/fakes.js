@@ -231,12 +231,15 @@ export function uninstall() {
   mock.restoreAll();
 }
 
+const EVENTS = [
+  'state', 'match', 'peerconnection', 'track', 'connectionstate', 'partner-disconnected', 'ended', 'error', 'closed',
+];
+
 /** A client whose events are recorded, on a socket that the test plays the server of. */
 export function makeClient(options = {}) {
   const client = new SignalingClient({ url: 'wss://host.example/ws/signaling', token: 'jwt', ...options });
   const events = [];
-  const types = ['state', 'match', 'peerconnection', 'track', 'connectionstate', 'partner-disconnected', 'ended', 'error', 'closed'];
-  for (const type of types) client.addEventListener(type, ({ detail }) => events.push({ type, ...detail }));
+  for (const type of EVENTS) client.addEventListener(type, ({ detail }) => events.push({ type, ...detail }));
   return { client, events, of: (type) => events.filter((event) => event.type === type) };
 }
 

@@ -87,10 +87,10 @@ pub(crate) struct Cli {
     )]
     pub(crate) api_key_file: Option<PathBuf>,
 
-    /// Origin whose pages may connect, such as https://app.example; repeat it, or separate several
-    /// by commas [default: all]
     #[arg(
         long = "allowed-origin",
+        help = "Origin whose pages may connect, such as https://app.example; repeat it, or separate \
+                several by commas [default: all]",
         env = "SIGNALING_ALLOWED_ORIGIN",
         value_name = "ORIGIN",
         value_delimiter = ',',

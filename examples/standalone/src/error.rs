@@ -150,3 +150,25 @@ impl From<MatchError> for ApiError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_that_does_not_answer_is_worth_another_try() {
+        let away = || StoreError::unavailable("a cause that nobody is told");
+        for error in [
+            ApiError::from(away()),
+            ApiError::from(OpenError::Store(away())),
+            ApiError::from(MatchError::Open(OpenError::Store(away()))),
+            ApiError::from(MatchError::Store(away())),
+        ] {
+            assert_eq!(error.status, StatusCode::SERVICE_UNAVAILABLE);
+            assert_eq!(error.code, "unavailable");
+            assert!(!error.message.contains("cause"));
+        }
+        let corrupt = ApiError::from(StoreError::Corrupt("a cause".into()));
+        assert_eq!(corrupt.status, StatusCode::INTERNAL_SERVER_ERROR);
+    }
+}

@@ -1,0 +1,268 @@
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::Server;
+
+fn error(status: u16, code: &str) -> (u16, String) {
+    (status, code.to_owned())
+}
+
+fn pair(initiator: &str, partner: &str, session: Option<&str>) -> Option<Value> {
+    let mut body = json!({"initiatorId": initiator, "partnerId": partner});
+    if let Some(session) = session {
+        body["sessionId"] = json!(session);
+    }
+    Some(body)
+}
+
+#[tokio::test]
+async fn the_api_key_is_needed() {
+    let server = Server::start(&[]).await;
+    for headers in [
+        "",
+        "Authorization: Bearer\r\n",
+        "Authorization: Bearer wrong\r\n",
+        "Authorization: Bearer known-api-key2\r\n",
+        "Authorization: Basic known-api-key\r\n",
+        "X-Api-Key: known-api-key\r\n",
+    ] {
+        for (method, path) in [
+            ("POST", "/api/sessions"),
+            ("GET", "/api/sessions/s"),
+            ("GET", "/api/no"),
+        ] {
+            let answer = server.request(method, path, headers, "{}").await;
+            assert_eq!(answer.error(), error(401, "unauthorized"), "{headers}");
+            assert!(answer.head.contains("www-authenticate: bearer"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_session_is_opened_shown_and_closed() {
+    let server = Server::start(&[]).await;
+    let opened = server
+        .api("POST", "/api/sessions", pair("ann", "bob", None))
+        .await;
+    assert_eq!(opened.status, 201);
+    let id = opened.json()["sessionId"].as_str().unwrap().to_owned();
+    assert_eq!(opened.json(), json!({"sessionId": id}));
+    let path = format!("/api/sessions/{id}");
+
+    let shown = server.api("GET", &path, None).await;
+    assert_eq!(shown.status, 200);
+    let absent = |user: &str| json!({"userId": user, "connected": false, "lastHeartbeat": null});
+    assert_eq!(
+        shown.json(),
+        json!({"sessionId": id, "status": "waiting", "participants": [absent("ann"), absent("bob")]})
+    );
+
+    let (mut ann, mut bob) = (server.connect("ann").await, server.connect("bob").await);
+    assert_eq!(
+        ann.next().await,
+        json!({"type": "match-found", "sessionId": id, "partnerId": "bob", "isInitiator": true})
+    );
+    bob.next().await;
+    // Heartbeats are gathered before they are stored, and too many at once are refused.
+    let shown = loop {
+        let shown = server.api("GET", &path, None).await.json();
+        if shown["participants"][0]["lastHeartbeat"].is_u64() {
+            break shown;
+        }
+        ann.send(&json!({"type": "heartbeat", "id": 2})).await;
+        assert_eq!(ann.next().await["type"], "heartbeat-ack");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    assert_eq!(shown["status"], "active");
+    assert_eq!(shown["participants"][1]["connected"], true);
+
+    assert_eq!(server.api("DELETE", &path, None).await.status, 204);
+    assert_eq!(
+        ann.next().await,
+        json!({"type": "partner-disconnected", "sessionId": id})
+    );
+    for method in ["GET", "DELETE"] {
+        let gone = server.api(method, &path, None).await;
+        assert_eq!(gone.error(), error(404, "not-found"));
+    }
+}
+
+#[tokio::test]
+async fn opening_is_idempotent_on_an_id_of_ones_own() {
+    let server = Server::start(&[]).await;
+    let open = async |body| server.api("POST", "/api/sessions", body).await;
+    let first = open(pair("ann", "bob", Some("lesson:1"))).await;
+    assert_eq!(
+        (first.status, first.json()),
+        (201, json!({"sessionId": "lesson:1"}))
+    );
+    let again = open(pair("ann", "bob", Some("lesson:1"))).await;
+    assert_eq!(
+        (again.status, again.json()),
+        (200, json!({"sessionId": "lesson:1"}))
+    );
+    for (initiator, partner) in [("ann", "cy"), ("bob", "ann")] {
+        let other = open(pair(initiator, partner, Some("lesson:1"))).await;
+        assert_eq!(other.error(), error(409, "conflict"));
+    }
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_body_is_said_in_json() {
+    let server = Server::start(&[]).await;
+    let json_type = "Content-Type: application/json\r\n";
+    let key = "Authorization: Bearer known-api-key\r\n";
+    let large = format!(r#"{{"initiatorId":"{}"}}"#, "x".repeat(20_000));
+    for (headers, body, status, code) in [
+        (
+            json_type,
+            r#"{"initiatorId":"a","partnerId":"a"}"#,
+            422,
+            "invalid",
+        ),
+        (
+            json_type,
+            r#"{"initiatorId":"a","partnerId":""}"#,
+            422,
+            "invalid",
+        ),
+        (
+            json_type,
+            r#"{"initiatorId":"a","partnerId":"b\n"}"#,
+            422,
+            "invalid",
+        ),
+        (
+            json_type,
+            r#"{"initiatorId":"a","partnerId":7}"#,
+            422,
+            "invalid",
+        ),
+        (json_type, r#"{"initiatorId":"a"}"#, 422, "invalid"),
+        (
+            json_type,
+            r#"{"initiatorId":"a","partnerId":"b","sessionId":"a b"}"#,
+            422,
+            "invalid",
+        ),
+        (
+            json_type,
+            r#"{"initiatorId":"a","partnerId":"b","session":"s"}"#,
+            422,
+            "invalid",
+        ),
+        (json_type, r#"{"initiatorId":"#, 400, "malformed"),
+        (json_type, "", 400, "malformed"),
+        (json_type, &large, 413, "too-large"),
+        (
+            "",
+            r#"{"initiatorId":"a","partnerId":"b"}"#,
+            415,
+            "unsupported-media-type",
+        ),
+    ] {
+        let headers = format!("{key}{headers}");
+        let answer = server
+            .request("POST", "/api/sessions", &headers, body)
+            .await;
+        assert_eq!(answer.error(), error(status, code), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn unknown_paths_and_methods_are_answered_in_json() {
+    let server = Server::start(&[]).await;
+    for path in [
+        "/api",
+        "/api/",
+        "/api/no",
+        "/api/sessions/",
+        "/api/sessions/a/b",
+        "/",
+        "/demo/token",
+    ] {
+        let answer = server.api("GET", path, None).await;
+        assert_eq!(answer.error(), error(404, "not-found"), "{path}");
+    }
+    for (method, path) in [
+        ("PUT", "/api/sessions"),
+        ("POST", "/api/sessions/s"),
+        ("GET", "/api/queue/u"),
+        ("GET", "/api/users/u/connection"),
+        ("POST", "/healthz"),
+    ] {
+        let answer = server.api(method, path, None).await;
+        assert_eq!(
+            answer.error(),
+            error(405, "method-not-allowed"),
+            "{method} {path}"
+        );
+        assert!(answer.head.contains("\r\nallow: "), "{}", answer.head);
+    }
+    for path in ["/api/sessions/a%20b", "/api/sessions/%ff"] {
+        let answer = server.api("GET", path, None).await;
+        assert!([400, 404].contains(&answer.error().0), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn the_queue_matches_first_come_first_served() {
+    let server = Server::start(&[]).await;
+    let enter = async |user: &str| {
+        let answer = server
+            .api("POST", "/api/queue", Some(json!({"userId": user})))
+            .await;
+        (answer.status, answer.json())
+    };
+    let waiting = (202, json!({"status": "waiting"}));
+    assert_eq!(enter("ann").await, waiting);
+    assert_eq!(
+        enter("ann").await,
+        waiting,
+        "twice the same user waits once"
+    );
+    let (status, matched) = enter("böb").await;
+    assert_eq!((status, &matched["status"]), (201, &json!("matched")));
+    assert_eq!(
+        (&matched["partnerId"], &matched["isInitiator"]),
+        (&json!("ann"), &json!(false))
+    );
+    let path = format!("/api/sessions/{}", matched["sessionId"].as_str().unwrap());
+    let session = server.api("GET", &path, None).await.json();
+    assert_eq!(session["participants"][0]["userId"], "ann");
+
+    assert_eq!(enter("c y/1").await, waiting);
+    let path = "/api/queue/c%20y%2F1";
+    assert_eq!(server.api("DELETE", path, None).await.status, 204);
+    let gone = server.api("DELETE", path, None).await;
+    assert_eq!(gone.error(), error(404, "not-found"));
+    assert_eq!(enter("dan").await, waiting);
+
+    let wrong = server
+        .api("POST", "/api/queue", Some(json!({"userId": ""})))
+        .await;
+    assert_eq!(wrong.error(), error(422, "invalid"));
+}
+
+#[tokio::test]
+async fn a_user_is_disconnected() {
+    let server = Server::start(&[]).await;
+    let path = "/api/users/ann/connection";
+    let none = server.api("DELETE", path, None).await;
+    assert_eq!(none.error(), error(404, "not-found"));
+    let ann = server.connect("ann").await;
+    assert_eq!(server.api("DELETE", path, None).await.status, 204);
+    assert_eq!(ann.closed().await, 1000);
+}
+
+#[tokio::test]
+async fn health_needs_no_key_and_nothing_is_cached() {
+    let server = Server::start(&[]).await;
+    for path in ["/healthz", "/readyz"] {
+        let answer = server.request("GET", path, "", "").await;
+        assert_eq!((answer.status, answer.body.as_str()), (200, "ok"));
+        assert!(answer.head.contains("cache-control: no-store"));
+        assert!(answer.head.contains("x-content-type-options: nosniff"));
+    }
+}

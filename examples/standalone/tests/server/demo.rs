@@ -1,0 +1,108 @@
+use serde_json::{Value, json};
+
+use crate::support::{Answer, Server};
+
+async fn post(server: &Server, path: &str, token: &str, body: Value) -> Answer {
+    let headers = format!("Authorization: Bearer {token}\r\nContent-Type: application/json\r\n");
+    server
+        .request("POST", path, &headers, &body.to_string())
+        .await
+}
+
+async fn register(server: &Server, name: &str) -> (String, String) {
+    let answer = post(server, "/demo/token", "", json!({"name": name})).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let text = |field: &str| answer.json()[field].as_str().unwrap().to_owned();
+    (text("token"), text("userId"))
+}
+
+#[tokio::test]
+async fn development_needs_no_setting_and_serves_the_page() {
+    let server = Server::start_with(&["--dev"], &[]).await;
+    for (path, kind, text) in [
+        ("/", "text/html", "<!doctype html>"),
+        ("/demo.js", "text/javascript", "signaling-client.js"),
+        ("/demo.css", "text/css", "{"),
+        ("/signaling-client.js", "text/javascript", "export"),
+    ] {
+        let answer = server.request("GET", path, "", "").await;
+        assert_eq!(answer.status, 200, "{path}");
+        for header in [
+            &format!("content-type: {kind}"),
+            "content-security-policy: default-src 'none'",
+            "x-content-type-options: nosniff",
+            "cache-control: no-store",
+        ] {
+            assert!(answer.head.contains(header), "{path}: {}", answer.head);
+        }
+        assert!(answer.body.contains(text), "{path}");
+    }
+    let address = server.address.clone();
+    let (code, said) = server.stop().await;
+    assert_eq!(code, 0);
+    assert!(address.starts_with("127.0.0.1:"));
+    assert!(
+        said.contains("WARN") && said.contains("development"),
+        "{said}"
+    );
+    assert!(said.contains("HTTP API key of this run: "), "{said}");
+}
+
+#[tokio::test]
+async fn without_it_there_is_no_demonstration() {
+    let server = Server::start(&[]).await;
+    for path in ["/", "/demo.js", "/demo/queue", "/demo/token"] {
+        let answer = server.request("POST", path, "", "").await;
+        assert_eq!(answer.error().0, 404, "{path}");
+    }
+    let (_, said) = server.stop().await;
+    assert!(
+        !said.contains("WARN") && !said.contains("API key"),
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn two_visitors_are_matched_as_long_as_they_are_connected() {
+    let server = Server::start_with(&["--dev"], &[]).await;
+    let (ann, ann_id) = register(&server, " Ann ").await;
+    let (bob, bob_id) = register(&server, "Ann").await;
+    assert!(ann_id.starts_with("Ann-") && bob_id.starts_with("Ann-"));
+    assert_ne!(ann_id, bob_id);
+
+    // Nobody gets a partner who has closed the page.
+    let enter = async |token: &str| post(&server, "/demo/queue", token, json!({})).await;
+    let gone = register(&server, "gone").await.0;
+    assert_eq!(enter(&gone).await.status, 202);
+
+    let mut ann_client = server.connect_with(&ann).await;
+    assert_eq!(enter(&ann).await.json(), json!({"status": "waiting"}));
+    let mut bob_client = server.connect_with(&bob).await;
+    let matched = enter(&bob).await;
+    assert_eq!(
+        (matched.status, &matched.json()["partnerId"]),
+        (201, &json!(ann_id))
+    );
+    assert_eq!(ann_client.next().await["partnerId"], bob_id.as_str());
+    assert_eq!(bob_client.next().await["isInitiator"], false);
+
+    let headers = format!("Authorization: Bearer {gone}\r\n");
+    let left = server.request("DELETE", "/demo/queue", &headers, "").await;
+    assert_eq!(left.status, 204, "also for who does not wait");
+}
+
+#[tokio::test]
+async fn names_and_tokens_are_checked() {
+    let server = Server::start_with(&["--dev"], &[]).await;
+    for name in ["", "  ", "a\u{7}b", &"x".repeat(41)] {
+        let answer = post(&server, "/demo/token", "", json!({"name": name})).await;
+        assert_eq!(answer.error(), (422, "invalid".to_owned()), "{name:?}");
+    }
+    let answer = post(&server, "/demo/queue", "no-token", json!({})).await;
+    assert_eq!(answer.error(), (401, "unauthorized".to_owned()));
+    let answer = server.request("GET", "/demo/queue", "", "").await;
+    assert_eq!(answer.error(), (405, "method-not-allowed".to_owned()));
+    // What the page may do opens no session in the API's queue.
+    let answer = post(&server, "/api/queue", "no-key", json!({"userId": "a"})).await;
+    assert_eq!(answer.error().0, 401);
+}

@@ -1,0 +1,11 @@
+//! The server as a process: what it is told, what it answers, how it ends.
+#![allow(
+    clippy::unwrap_used,
+    reason = "tests, of which clippy knows only the functions marked so"
+)]
+
+mod api;
+mod demo;
+mod lifecycle;
+mod settings;
+mod support;

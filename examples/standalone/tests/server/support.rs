@@ -1,0 +1,288 @@
+//! A server process, a small HTTP client, and WebSocket clients with tokens.
+
+use std::{
+    collections::VecDeque,
+    process::Stdio,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use futures::{SinkExt, StreamExt};
+use hmac::{Hmac, Mac};
+use serde_json::{Value, json};
+use sha2::Sha256;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::TcpStream,
+    process::{Child, Command},
+    task::JoinHandle,
+    time::timeout,
+};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async, tungstenite::Message};
+
+pub(crate) const JWT_SECRET: &str = "known-jwt-secret-0123456789abcdef";
+pub(crate) const API_KEY: &str = "known-api-key";
+/// Within which everything has happened, on a slow machine too.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A command without any setting of the machine's own.
+pub(crate) fn command(args: &[&str], env: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_signaling-server"));
+    for (name, _) in std::env::vars_os() {
+        let ours = name
+            .to_str()
+            .is_some_and(|name| name.starts_with("SIGNALING_"));
+        if ours || name == "RUST_LOG" {
+            command.env_remove(name);
+        }
+    }
+    command
+        .args(args)
+        .envs(env.iter().copied())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    command
+}
+
+/// Runs a server that is to end by itself; its exit code, and all that it said.
+pub(crate) async fn run(args: &[&str], env: &[(&str, &str)]) -> (i32, String) {
+    let output = timeout(PATIENCE, command(args, env).output()).await;
+    let output = output.expect("the server ends").unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (
+        output.status.code().unwrap(),
+        String::from_utf8(said).unwrap(),
+    )
+}
+
+/// A running server; it is killed when this is dropped.
+pub(crate) struct Server {
+    child: Child,
+    /// Host and port.
+    pub(crate) address: String,
+    stdout: JoinHandle<()>,
+    stderr: JoinHandle<()>,
+    /// All that it has said so far.
+    pub(crate) said: Arc<Mutex<String>>,
+}
+
+impl Server {
+    /// With both keys and these flags besides.
+    pub(crate) async fn start(args: &[&str]) -> Self {
+        let env = [
+            ("SIGNALING_JWT_SECRET", JWT_SECRET),
+            ("SIGNALING_API_KEY", API_KEY),
+        ];
+        Self::start_with(args, &env).await
+    }
+
+    pub(crate) async fn start_with(args: &[&str], env: &[(&str, &str)]) -> Self {
+        let args = [&["--listen", "127.0.0.1:0"], args].concat();
+        let mut child = command(&args, env).spawn().unwrap();
+        let said = Arc::new(Mutex::new(String::new()));
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let stderr = collect(
+            BufReader::new(child.stderr.take().unwrap()).lines(),
+            said.clone(),
+        );
+        let first = timeout(PATIENCE, lines.next_line()).await.unwrap().unwrap();
+        let first = first.unwrap_or_else(|| panic!("no server: {}", said.lock().unwrap()));
+        let (_, address) = first
+            .split_once("http://")
+            .expect("an address in the first line");
+        let address = address.to_owned();
+        said.lock().unwrap().push_str(&format!("{first}\n"));
+        Self {
+            stdout: collect(lines, said.clone()),
+            stderr,
+            child,
+            address,
+            said,
+        }
+    }
+
+    pub(crate) async fn signal(&self, name: &str) {
+        let pid = self.child.id().unwrap().to_string();
+        let sent = Command::new("sh")
+            .args(["-c", &format!("kill -{name} {pid}")])
+            .status();
+        assert!(sent.await.unwrap().success());
+    }
+
+    /// The exit code, and all that it said.
+    pub(crate) async fn ended(mut self) -> (i32, String) {
+        let status = timeout(PATIENCE, self.child.wait())
+            .await
+            .expect("the server ends");
+        self.stdout.await.unwrap();
+        self.stderr.await.unwrap();
+        let said = self.said.lock().unwrap().clone();
+        (status.unwrap().code().expect("an exit code"), said)
+    }
+
+    /// Ends it as an operator does.
+    pub(crate) async fn stop(self) -> (i32, String) {
+        self.signal("TERM").await;
+        self.ended().await
+    }
+
+    /// A request to the API with its key, and a body where there is one.
+    pub(crate) async fn api(&self, method: &str, path: &str, body: Option<Value>) -> Answer {
+        let headers =
+            format!("Authorization: Bearer {API_KEY}\r\nContent-Type: application/json\r\n");
+        let body = body.map(|body| body.to_string()).unwrap_or_default();
+        self.request(method, path, &headers, &body).await
+    }
+
+    pub(crate) async fn request(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &str,
+        body: &str,
+    ) -> Answer {
+        let mut socket = TcpStream::connect(&self.address).await.unwrap();
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\
+             Content-Length: {}\r\n{headers}\r\n{body}",
+            self.address,
+            body.len(),
+        );
+        socket.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        timeout(PATIENCE, socket.read_to_string(&mut answer))
+            .await
+            .unwrap()
+            .unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        Answer {
+            status: head[9..12].parse().unwrap(),
+            head: head.to_lowercase(),
+            body: body.to_owned(),
+        }
+    }
+
+    pub(crate) async fn connect(&self, user: &str) -> Client {
+        self.connect_with(&token(user)).await
+    }
+
+    pub(crate) async fn connect_with(&self, token: &str) -> Client {
+        let address = format!("ws://{}/ws/signaling?token={token}", self.address);
+        let socket = connect_async(address).await.unwrap().0;
+        let mut client = Client {
+            socket,
+            early: VecDeque::new(),
+        };
+        // Who was answered is known to the server.
+        client.send(&json!({"type": "heartbeat", "id": 1})).await;
+        let ack = json!({"type": "heartbeat-ack", "id": 1});
+        let mut early = VecDeque::new();
+        loop {
+            match client.next().await {
+                message if message == ack => break,
+                message => early.push_back(message),
+            }
+        }
+        client.early = early;
+        client
+    }
+}
+
+fn collect<R>(mut lines: tokio::io::Lines<R>, said: Arc<Mutex<String>>) -> JoinHandle<()>
+where
+    R: tokio::io::AsyncBufRead + Send + Unpin + 'static,
+{
+    tokio::spawn(async move {
+        while let Some(line) = lines.next_line().await.unwrap() {
+            said.lock().unwrap().push_str(&format!("{line}\n"));
+        }
+    })
+}
+
+/// An answer over HTTP.
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    /// In lower case.
+    pub(crate) head: String,
+    pub(crate) body: String,
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|_| panic!("no JSON: {}", self.body))
+    }
+
+    /// The status, the error's code, and that it is an error in the API's form.
+    pub(crate) fn error(&self) -> (u16, String) {
+        let body = self.json();
+        let error = body["error"]
+            .as_object()
+            .unwrap_or_else(|| panic!("no error: {body}"));
+        assert_eq!(body.as_object().unwrap().len(), 1);
+        assert!(!error["message"].as_str().unwrap().is_empty());
+        (self.status, error["code"].as_str().unwrap().to_owned())
+    }
+}
+
+/// A WebSocket client.
+pub(crate) struct Client {
+    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    /// What came before the server was known to know the client.
+    early: VecDeque<Value>,
+}
+
+impl Client {
+    pub(crate) async fn send(&mut self, message: &Value) {
+        self.socket
+            .send(Message::text(message.to_string()))
+            .await
+            .unwrap();
+    }
+
+    /// The next message; pings are for the client underneath.
+    pub(crate) async fn next(&mut self) -> Value {
+        if let Some(message) = self.early.pop_front() {
+            return message;
+        }
+        loop {
+            match timeout(PATIENCE, self.socket.next())
+                .await
+                .expect("a message")
+            {
+                Some(Ok(Message::Text(text))) => return serde_json::from_str(&text).unwrap(),
+                Some(Ok(Message::Ping(_))) => {}
+                other => panic!("no message: {other:?}"),
+            }
+        }
+    }
+
+    /// The code that the server closes with, passing over what it says before.
+    pub(crate) async fn closed(mut self) -> u16 {
+        let mut code = None;
+        while let Some(frame) = timeout(PATIENCE, self.socket.next()).await.expect("an end") {
+            match frame {
+                Ok(Message::Close(Some(close))) => code = Some(close.code.into()),
+                Ok(_) => {}
+                Err(error) => panic!("no clean end: {error}"),
+            }
+        }
+        code.expect("a close code")
+    }
+}
+
+/// A token that servers with [`JWT_SECRET`] accept.
+pub(crate) fn token(user: &str) -> String {
+    let header = URL_SAFE_NO_PAD.encode(r#"{"alg":"HS256"}"#);
+    let claims =
+        URL_SAFE_NO_PAD.encode(json!({"sub": user, "exp": 32_503_680_000_u64}).to_string());
+    let message = format!("{header}.{claims}");
+    let mut mac = Hmac::<Sha256>::new_from_slice(JWT_SECRET.as_bytes()).unwrap();
+    mac.update(message.as_bytes());
+    format!(
+        "{message}.{}",
+        URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes())
+    )
+}
