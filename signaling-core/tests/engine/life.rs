@@ -422,7 +422,13 @@ async fn an_end_whose_answer_was_lost_is_found_out() {
         } else {
             gone += 1;
         }
-        while !matches!(events.next().await, Ok(Some(Event::SessionEnded { .. }))) {}
+        loop {
+            let event = time::timeout(Duration::from_secs(60), events.next()).await;
+            let event = event.expect("the end is told").unwrap();
+            if matches!(&event, Some(Event::SessionEnded { session: id, .. }) if *id == session) {
+                break;
+            }
+        }
         assert!(
             left.elapsed() < Duration::from_secs(1),
             "{:?}",
