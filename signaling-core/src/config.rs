@@ -99,6 +99,9 @@ impl Default for Config {
     }
 }
 
+/// The longest queue that may be asked for: some have their memory from the start.
+const MAX_QUEUE: usize = 1 << 20;
+
 /// A setting that no relay could work with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{setting} {problem}")]
@@ -136,6 +139,16 @@ impl Config {
             return Err(ConfigError {
                 setting,
                 problem: "may not be zero",
+            });
+        }
+        let bounded = [
+            ("max_node_queue", self.max_node_queue),
+            ("event_capacity", self.event_capacity),
+        ];
+        if let Some((setting, _)) = bounded.iter().find(|(_, length)| *length > MAX_QUEUE) {
+            return Err(ConfigError {
+                setting,
+                problem: "may not be over 1048576",
             });
         }
         if self.ping_interval >= self.silence_timeout {
@@ -177,6 +190,7 @@ mod tests {
             "heartbeat_timeout"
         );
         assert_eq!(named(|c| c.max_queued_messages = 0), "max_queued_messages");
+        assert_eq!(named(|c| c.event_capacity = usize::MAX), "event_capacity");
         assert_eq!(
             named(|c| c.ping_interval = c.silence_timeout),
             "ping_interval"
