@@ -4,10 +4,13 @@
 //! Everything in here panics where an expectation does not hold: it is for tests only.
 
 pub mod bus;
+pub mod client;
 mod clock;
+pub mod endpoint;
 pub mod fault;
 pub mod simulation;
 pub mod store;
+pub mod token;
 pub mod wire;
 
 pub use clock::TokioClock;

@@ -65,7 +65,8 @@ pub(crate) struct Server {
     pub(crate) address: String,
     stdout: JoinHandle<()>,
     stderr: JoinHandle<()>,
-    said: Arc<Mutex<String>>,
+    /// All that it has said so far.
+    pub(crate) said: Arc<Mutex<String>>,
 }
 
 impl Server {

@@ -1,0 +1,24 @@
+//! The endpoint suite, against this adapter inside a host application.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use axum::{Router, routing::get, serve::ListenerExt};
+use signaling_core::testing::endpoint::{Endpoint, Hosted, Setup, Unsupported};
+use tokio::net::TcpListener;
+
+#[derive(Debug, Clone)]
+struct App;
+
+async fn start(setup: Setup) -> Result<Box<dyn Endpoint>, Unsupported> {
+    let relay = setup.relay().await;
+    let app = Router::new()
+        .route("/", get(async || "a page of the host's"))
+        .merge(signaling_axum::router(relay.clone()))
+        .with_state(App);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("ws://{}/ws/signaling", listener.local_addr().unwrap());
+    let listener = listener.tap_io(|stream| stream.set_nodelay(true).unwrap());
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    Ok(Box::new(Hosted::new(relay, url)))
+}
+
+signaling_core::endpoint_tests!(start);

@@ -1,0 +1,64 @@
+//! The strictest reader that a client may be: each message with exactly its fields, each once.
+
+use serde::{Deserialize, de::IgnoredAny};
+use serde_json::value::RawValue;
+
+#[derive(Deserialize)]
+struct Kind {
+    r#type: String,
+}
+
+macro_rules! messages {
+    ($($name:ident { $($(#[$meta:meta])? $field:ident: $type:ty),* })*) => {$(
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields, rename_all = "camelCase")]
+        #[expect(dead_code, reason = "what counts is that they can be read")]
+        struct $name { r#type: IgnoredAny, $($(#[$meta])? $field: $type),* }
+    )*};
+}
+
+messages! {
+    MatchFound { session_id: String, partner_id: String, is_initiator: bool }
+    Description { session_id: String, sdp: Box<RawValue> }
+    Candidate { session_id: String, candidate: Box<RawValue> }
+    PartnerDisconnected { session_id: String }
+    HeartbeatAck { id: serde_json::Number }
+    Error { code: String, message: String, #[serde(default)] session_id: String }
+}
+
+pub(super) fn check(text: &str) -> Result<(), serde_json::Error> {
+    use serde::de::Error as _;
+    let Kind { r#type } = serde_json::from_str(text)?;
+    match &*r#type {
+        "match-found" => serde_json::from_str::<MatchFound>(text).map(drop),
+        "offer" | "answer" => serde_json::from_str::<Description>(text).map(drop),
+        "ice-candidate" => serde_json::from_str::<Candidate>(text).map(drop),
+        "partner-disconnected" => serde_json::from_str::<PartnerDisconnected>(text).map(drop),
+        "heartbeat-ack" => serde_json::from_str::<HeartbeatAck>(text).map(drop),
+        "error" => serde_json::from_str::<Error>(text).map(drop),
+        other => Err(serde_json::Error::custom(format!("unknown type {other:?}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_has_exactly_its_fields() {
+        let found = r#"{"type":"match-found","sessionId":"s","partnerId":"p","isInitiator":true}"#;
+        assert!(check(found).is_ok());
+        for wrong in [
+            r#"{"type":"match-found","sessionId":"s","partnerId":"p"}"#,
+            r#"{"type":"match-found","sessionId":"s","partnerId":"p","isInitiator":1}"#,
+            r#"{"type":"partner-disconnected","sessionId":"s","reason":"left"}"#,
+            r#"{"type":"partner-disconnected","sessionId":"s","sessionId":"s"}"#,
+            r#"{"type":"error","code":"malformed"}"#,
+            r#"{"type":"error","code":"malformed","message":"m","sessionId":null}"#,
+            r#"{"type":"offer","sessionId":"s"}"#,
+            r#"{"type":"hello"}"#,
+        ] {
+            assert!(check(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! A store that can be told to fail.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+
+use crate::{
+    id::{ConnectionId, NodeId, SessionId, UserId},
+    memory::MemoryStore,
+    session::SessionRecord,
+    store::{
+        Connected, Created, Enrolled, Heartbeat, Lease, SessionStore, StoreError, UserRecord,
+        Written,
+    },
+    time::Timestamp,
+};
+
+/// How a [`FaultyStore`] answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Fault {
+    None,
+    Unavailable,
+    Corrupt,
+}
+
+/// A memory store with a switch.
+#[derive(Debug, Default)]
+pub(super) struct FaultyStore {
+    inner: MemoryStore,
+    fault: AtomicU8,
+}
+
+impl FaultyStore {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self::default())
+    }
+
+    pub(super) fn set(&self, fault: Fault) {
+        self.fault.store(fault as u8, Ordering::SeqCst);
+    }
+
+    fn check(&self) -> Result<(), StoreError> {
+        let cause = "the cause, which no client may see";
+        match self.fault.load(Ordering::SeqCst) {
+            fault if fault == Fault::Unavailable as u8 => Err(StoreError::unavailable(cause)),
+            fault if fault == Fault::Corrupt as u8 => Err(StoreError::Corrupt(cause.into())),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[async_trait]
+impl SessionStore for FaultyStore {
+    async fn create(&self, record: &SessionRecord) -> Result<Created, StoreError> {
+        self.check()?;
+        self.inner.create(record).await
+    }
+
+    async fn load(&self, session: &SessionId) -> Result<Option<SessionRecord>, StoreError> {
+        self.check()?;
+        self.inner.load(session).await
+    }
+
+    async fn replace(&self, record: &SessionRecord) -> Result<Written, StoreError> {
+        self.check()?;
+        self.inner.replace(record).await
+    }
+
+    async fn delete(&self, record: &SessionRecord) -> Result<Written, StoreError> {
+        self.check()?;
+        self.inner.delete(record).await
+    }
+
+    async fn enrol(
+        &self,
+        user: &UserId,
+        session: &SessionId,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<Enrolled, StoreError> {
+        self.check()?;
+        self.inner.enrol(user, session, now, limit).await
+    }
+
+    async fn withdraw(&self, user: &UserId, session: &SessionId) -> Result<(), StoreError> {
+        self.check()?;
+        self.inner.withdraw(user, session).await
+    }
+
+    async fn connect(
+        &self,
+        user: &UserId,
+        connection: &ConnectionId,
+        now: Timestamp,
+    ) -> Result<Connected, StoreError> {
+        self.check()?;
+        self.inner.connect(user, connection, now).await
+    }
+
+    async fn disconnect(
+        &self,
+        user: &UserId,
+        connection: &ConnectionId,
+    ) -> Result<bool, StoreError> {
+        self.check()?;
+        self.inner.disconnect(user, connection).await
+    }
+
+    async fn user(&self, user: &UserId) -> Result<UserRecord, StoreError> {
+        self.check()?;
+        self.inner.user(user).await
+    }
+
+    async fn record_heartbeats(
+        &self,
+        heartbeats: &[Heartbeat],
+    ) -> Result<Vec<ConnectionId>, StoreError> {
+        self.check()?;
+        self.inner.record_heartbeats(heartbeats).await
+    }
+
+    async fn overdue(
+        &self,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<SessionRecord>, StoreError> {
+        self.check()?;
+        self.inner.overdue(now, limit).await
+    }
+
+    async fn renew_lease(
+        &self,
+        node: &NodeId,
+        now: Timestamp,
+        lease: Duration,
+    ) -> Result<Lease, StoreError> {
+        self.check()?;
+        self.inner.renew_lease(node, now, lease).await
+    }
+
+    async fn attached_to(
+        &self,
+        node: &NodeId,
+        limit: usize,
+    ) -> Result<Vec<SessionRecord>, StoreError> {
+        self.check()?;
+        self.inner.attached_to(node, limit).await
+    }
+
+    async fn forget_node(&self, node: &NodeId) -> Result<(), StoreError> {
+        self.check()?;
+        self.inner.forget_node(node).await
+    }
+}
