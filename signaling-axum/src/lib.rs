@@ -47,8 +47,9 @@
 //! - **Set `TCP_NODELAY`** on accepted sockets, as above with
 //!   [`tap_io`](axum::serve::ListenerExt::tap_io). Without it each small exchange may wait 40 ms for
 //!   a delayed acknowledgement.
-//! - **Memory**: an idle connection takes about 6 KiB in the socket's buffers, at 4 KiB each for
-//!   reading and writing ([`Endpoint::buffer_sizes`]); axum's defaults take 130 KiB.
+//! - **Memory**: an idle connection takes about 8 KiB, the relay's share included, at 4 KiB each for
+//!   reading and writing ([`Endpoint::buffer_sizes`]); with the WebSocket library's own defaults it
+//!   would take 130 KiB.
 //! - **Origins**: any web page may open a WebSocket to any server. Its token protects the endpoint;
 //!   where tokens can be had by cookie, name your own pages with [`Endpoint::allowed_origins`].
 //! - **Shutting down**: axum's graceful shutdown does not know of connections that were upgraded, and

@@ -21,7 +21,8 @@ pub struct Config {
     pub max_frame_bytes: usize,
     /// Signals accepted from one connection, per second; 0 lifts the limit. Default 50: a call
     /// set-up is some 20 signals within a second. What is beyond gets the error `rate-limited`; a
-    /// client that has as much again refused is closed with 4429.
+    /// client that has as much again refused is closed with 4429. Heartbeats and leaves together
+    /// have the same limit, apart from signals; a heartbeat beyond it still proves life.
     pub max_signals_per_second: u32,
     /// Signals that may come at once before the rate counts. Default 200: several calls set up at
     /// the same time, with many network interfaces.
@@ -99,6 +100,9 @@ impl Default for Config {
     }
 }
 
+/// The longest queue that may be asked for: some have their memory from the start.
+const MAX_QUEUE: usize = 1 << 20;
+
 /// A setting that no relay could work with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{setting} {problem}")]
@@ -136,6 +140,16 @@ impl Config {
             return Err(ConfigError {
                 setting,
                 problem: "may not be zero",
+            });
+        }
+        let bounded = [
+            ("max_node_queue", self.max_node_queue),
+            ("event_capacity", self.event_capacity),
+        ];
+        if let Some((setting, _)) = bounded.iter().find(|(_, length)| *length > MAX_QUEUE) {
+            return Err(ConfigError {
+                setting,
+                problem: "may not be over 1048576",
             });
         }
         if self.ping_interval >= self.silence_timeout {
@@ -177,6 +191,7 @@ mod tests {
             "heartbeat_timeout"
         );
         assert_eq!(named(|c| c.max_queued_messages = 0), "max_queued_messages");
+        assert_eq!(named(|c| c.event_capacity = usize::MAX), "event_capacity");
         assert_eq!(
             named(|c| c.ping_interval = c.silence_timeout),
             "ping_interval"

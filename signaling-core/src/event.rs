@@ -1,7 +1,8 @@
 //! What a host may observe: sessions that open, become active and end, participants that come and
 //! go.
 //!
-//! Each event happens on one node, the one that made the change, and is seen by the hosts there.
+//! Each event happens on one node, the one that made the change, and is seen by the hosts there. Where
+//! the store's answer to a change was lost, its event may come late, or twice.
 
 use tokio::sync::broadcast;
 

@@ -142,6 +142,11 @@ impl Relay {
 
     /// Serves one connection to its end, and says why it ended.
     ///
+    /// The transport answers pings and the peer's close frame by itself, joins fragments, and says
+    /// by a [`TransportError`] what the peer did wrong; a close frame can still be sent after that.
+    /// Where the peer may still be sending then, closing the sink must read to the end of it, or
+    /// the socket is reset and the close frame lost; the relay limits the time that takes.
+    ///
     /// Dropping the future breaks the connection; its partners are told as for any other end.
     pub async fn serve<T, E>(&self, transport: T, identity: Identity) -> DisconnectReason
     where

@@ -78,6 +78,7 @@ impl Matchmaker {
             relay,
             queue,
             partners,
+            unknown: None,
         };
         tokio::spawn(async move {
             while let Some(request) = requests.recv().await {
@@ -117,6 +118,9 @@ struct Matching {
     relay: Relay,
     queue: Queue,
     partners: Partners,
+    /// The pair whose session may have been opened when the store failed: it is tried again under
+    /// the same id.
+    unknown: Option<([UserId; 2], SessionId)>,
 }
 
 impl Matching {
@@ -129,8 +133,12 @@ impl Matching {
                 continue;
             }
             let [first, second] = &pair;
-            match self.relay.open_session(first, second).await {
-                Ok(session) => {
+            let session = match self.unknown.take() {
+                Some((same, session)) if same == pair => session,
+                _ => SessionId::generate().map_err(OpenError::from)?,
+            };
+            match self.relay.open_session_as(&session, first, second).await {
+                Ok(_) => {
                     for user in &pair {
                         self.queue.leave(user, Instant::now());
                     }
@@ -149,7 +157,10 @@ impl Matching {
                         return Err(OpenError::TooManySessions(busy).into());
                     }
                 }
-                Err(error) => return Err(error.into()),
+                Err(error) => {
+                    self.unknown = Some((pair, session));
+                    return Err(error.into());
+                }
             }
         }
         Ok(Place::Waiting)
@@ -181,7 +192,8 @@ mod tests {
         Config,
         auth::{AuthError, Authenticator, Credentials, Identity},
         memory::MemoryStore,
-        testing::fault::Faults,
+        store::SessionStore,
+        testing::fault::{Faults, Trouble},
     };
 
     use super::*;
@@ -260,6 +272,30 @@ mod tests {
                 !matchmaker.leave(user(name)).await.unwrap(),
                 "{name} still waits"
             );
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pair_gets_one_session_however_often_the_store_fails() {
+        for seed in 0..50 {
+            let (faults, store) = (Faults::new(seed), Arc::new(MemoryStore::new()));
+            let relay = Relay::builder(Nobody).store(faults.store(store.clone()));
+            let relay = relay.start().await.unwrap();
+            let matchmaker = Matchmaker::start(relay, queue(), Partners::All);
+            assert_eq!(matchmaker.enter(user("a")).await.unwrap(), Place::Waiting);
+            let mut trouble = Trouble::NONE;
+            trouble.failures = 0.5;
+            faults.set(trouble);
+            let place = loop {
+                if let Ok(place) = matchmaker.enter(user("b")).await {
+                    break place;
+                }
+            };
+            assert_eq!(pair(place), ("a".to_owned(), false));
+            for name in ["a", "b"] {
+                let enrolments = store.user(&user(name)).await.unwrap().enrolments;
+                assert_eq!(enrolments.len(), 1, "{name}, seed {seed}");
+            }
         }
     }
 

@@ -34,8 +34,8 @@ pub enum OpenError {
     /// A user is in as many sessions as it may be in.
     #[error("user {0} is in too many sessions")]
     TooManySessions(UserId),
-    /// The store did not answer; whether the session is open is not known. Open it again with the
-    /// same id.
+    /// The store did not answer; whether the session is open is not known. Opened once more under
+    /// the same id, with [`Relay::open_session_as`], it is open once.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// No id could be made.
@@ -52,7 +52,9 @@ impl Relay {
     ///
     /// # Errors
     ///
-    /// See [`OpenError`].
+    /// See [`OpenError`]. After [`OpenError::Store`] a session may be open under an id that nobody
+    /// knows, and ends when nobody connects; a host that wants to try again chooses the id itself,
+    /// with [`Relay::open_session_as`].
     pub async fn open_session(
         &self,
         initiator: &UserId,

@@ -8,7 +8,10 @@ use signaling_core::{
     id::SessionId,
     relay::{OpenError, Opened, Shutdown},
     session::Status,
-    testing::wire::{Received, wire},
+    testing::{
+        fault::Trouble,
+        wire::{Received, wire},
+    },
     time::Timestamp,
 };
 use tokio::time::{self, Instant};
@@ -395,6 +398,53 @@ async fn events_tell_the_story_of_a_call() {
             "ended Left"
         ]
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_whose_answer_was_lost_is_found_out() {
+    let deployment = Deployment::new();
+    let node = deployment.node().await;
+    let (mut gone, mut there) = (0, 0);
+    for _ in 0..20 {
+        let mut events = node.relay.events();
+        let (mut ann, bob, session) = pair(&node).await;
+        let mut failing = Trouble::NONE;
+        failing.failures = 1.0;
+        node.faults.set(failing);
+        ann.send(format!(r#"{{"type":"leave","sessionId":"{session}"}}"#))
+            .await;
+        ann.expect("error unavailable").await;
+        let left = Instant::now();
+        node.faults.set(Trouble::NONE);
+        if deployment.store.load(&session).await.unwrap().is_some() {
+            there += 1;
+            assert!(node.relay.close_session(&session).await.unwrap());
+        } else {
+            gone += 1;
+        }
+        loop {
+            let event = time::timeout(Duration::from_secs(60), events.next()).await;
+            let event = event.expect("the end is told").unwrap();
+            if matches!(&event, Some(Event::SessionEnded { session: id, .. }) if *id == session) {
+                break;
+            }
+        }
+        assert!(
+            left.elapsed() < Duration::from_secs(1),
+            "{:?}",
+            left.elapsed()
+        );
+        time::sleep(Duration::from_millis(10)).await;
+        for name in ["ann", "bob"] {
+            assert_eq!(
+                deployment.store.user(&user(name)).await.unwrap().enrolments,
+                []
+            );
+        }
+        drop((ann, bob));
+        time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(gone > 0 && there > 0, "both outcomes: {gone} {there}");
 }
 
 #[tokio::test(start_paused = true)]

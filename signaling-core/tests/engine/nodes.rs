@@ -53,6 +53,36 @@ async fn signals_are_kept_for_a_partner_that_connects_on_another_node() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_end_of_a_connection_is_told_on_another_node_at_once() {
+    let deployment = Deployment::new();
+    let (a, b) = (deployment.node().await, deployment.node().await);
+    let mut ann = Guest::connect(&a, "ann");
+    let session = a
+        .relay
+        .open_session(&user("ann"), &user("bob"))
+        .await
+        .unwrap();
+    ann.expect_match(&session, "bob", true).await;
+    for n in 0..10 {
+        let mut bob = Guest::connect(&b, "bob");
+        bob.expect_match(&session, "ann", false).await;
+        if n > 0 {
+            ann.expect_match(&session, "bob", true).await;
+        }
+        // Away from the moments at which heartbeats are written.
+        time::sleep(Duration::from_millis(1_730)).await;
+        let ended = Instant::now();
+        drop(bob);
+        ann.expect("partner-disconnected").await;
+        assert!(
+            ended.elapsed() < Duration::from_millis(10),
+            "{:?}",
+            ended.elapsed()
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_user_that_moves_to_another_node_is_replaced_on_the_first() {
     let deployment = Deployment::new();
     let (a, b) = (deployment.node().await, deployment.node().await);
@@ -67,7 +97,13 @@ async fn a_user_that_moves_to_another_node_is_replaced_on_the_first() {
     for n in 0..20 {
         let to = if n % 2 == 0 { &b } else { &a };
         let mut moved = Guest::connect(to, "ann");
+        let moving = Instant::now();
         ann.expect_close(4409).await;
+        assert!(
+            moving.elapsed() < Duration::from_millis(100),
+            "{:?}",
+            moving.elapsed()
+        );
         moved.expect_match(&session, "bob", true).await;
         bob.expect("partner-disconnected").await;
         bob.expect_match(&session, "ann", false).await;
@@ -168,9 +204,16 @@ async fn a_node_that_was_cut_off_and_written_off_finds_out_and_attaches_its_user
     a.faults.cut(true);
     bob.expect("partner-disconnected").await;
     assert!(!a.relay.is_ready());
+    // The last attempts that fail take a second each; after that it may not wait for a heartbeat.
     a.faults.cut(false);
+    let mended = Instant::now();
     ann.expect_match(&session, "bob", true).await;
     bob.expect_match(&session, "ann", false).await;
+    assert!(
+        mended.elapsed() < Duration::from_millis(2_500),
+        "{:?}",
+        mended.elapsed()
+    );
     time::sleep(Duration::from_secs(2)).await;
     assert!(a.relay.is_ready());
     ann.signal(&session, "offer", "o").await;

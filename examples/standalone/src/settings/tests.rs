@@ -88,6 +88,10 @@ fn what_is_wrong_is_named() {
         (&["--jwt-algorithm", "none"], "--jwt-algorithm"),
         (&["--jwt-issuer", ""], "issuer"),
         (&["--queue-capacity", "1"], "--queue-capacity"),
+        (
+            &["--event-capacity", "18446744073709551615"],
+            "--event-capacity",
+        ),
         (&["--no-such"], "--no-such"),
     ] {
         let problem = problem(with_keys(args));
