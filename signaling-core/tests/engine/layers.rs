@@ -1,6 +1,6 @@
 //! Imports point down the table of ARCHITECTURE.md, and pure modules stay pure.
 
-use std::{fs, path::Path};
+use std::{collections::BTreeSet, fs, path::Path};
 
 const LAYERS: [&[&str]; 7] = [
     &["id", "time", "frame"],
@@ -81,16 +81,19 @@ fn imports(code: &str) -> Vec<String> {
 
 #[test]
 fn imports_point_down() {
-    for (module, code) in sources() {
-        for import in imports(&code) {
-            // What the crate's root gives out, and what belongs to no module.
+    let sources = sources();
+    let modules: BTreeSet<_> = sources.iter().map(|(module, _)| module.as_str()).collect();
+    for (module, code) in &sources {
+        for import in imports(code) {
             let import = match import.as_str() {
                 "Relay" => "relay",
                 "Config" => "config",
-                other => other,
+                other if modules.contains(other) => other,
+                // A macro, which lives in the module that is at its root.
+                _ => continue,
             };
-            let down = import == module || layer(import) < layer(&module);
-            let beside = layer(import) == layer(&module) && layer(&module) <= 1;
+            let down = import == module || layer(import) < layer(module);
+            let beside = layer(import) == layer(module) && layer(module) <= 1;
             assert!(down || beside, "{module} imports {import}");
         }
     }
