@@ -138,7 +138,7 @@ macro_rules! table {
     };
 }
 
-crate::__endpoint_cases!(table);
+__endpoint_cases!(table);
 
 /// Runs the case of this name, `subject::name`, on endpoints that `start` starts;
 /// [`endpoint_tests!`](crate::endpoint_tests) makes one test of each.
