@@ -44,6 +44,8 @@ pub(super) struct Duties(Mutex<Agenda>);
 
 #[derive(Debug, Default)]
 struct Agenda {
+    /// One look-up at most, one leave for each seat, and one attach each time that the host opens a
+    /// session; the rest once.
     waiting: VecDeque<Duty>,
     at_work: bool,
     epoch: u64,
@@ -74,6 +76,11 @@ impl Node {
     /// Has `duty` done after those that wait already.
     pub(super) fn assign(self: &Arc<Self>, local: &Arc<Local>, duty: Duty) {
         let mut agenda = local.duties.agenda();
+        if matches!(duty, Duty::LookUp(_)) {
+            agenda
+                .waiting
+                .retain(|duty| !matches!(duty, Duty::LookUp(_)));
+        }
         agenda.waiting.push_back(duty);
         if !std::mem::replace(&mut agenda.at_work, true) {
             let steward = Steward {
@@ -248,22 +255,29 @@ impl Steward {
         if known.connection.is_none() {
             self.connect().await?;
         }
-        for enrolment in &known.enrolments {
-            let Some(record) = node.follow(user, enrolment).await? else {
-                continue;
-            };
+        let believes = |session: &SessionId| believed.iter().any(|record| record.id == *session);
+        let mut there = Vec::new();
+        for enrolment in known
+            .enrolments
+            .iter()
+            .filter(|known| !believes(&known.session))
+        {
+            there.extend(node.follow(user, enrolment).await?);
+        }
+        for record in believed {
+            let now = node.load_for(user, &record.id).await?;
+            if now.as_ref().is_none_or(|now| now.opening != record.opening) {
+                let (session, opening) = (record.id.clone(), record.opening);
+                mailbox.push(Mail::Notice(Notice::Ended { session, opening }));
+            }
+            there.extend(now);
+        }
+        for record in there {
             if let Some(record) = self.try_attach(Arc::new(record)).await? {
                 mailbox.push(Mail::Record {
                     record,
                     looked_up: true,
                 });
-            }
-        }
-        for record in believed {
-            let (session, opening) = (record.id.clone(), record.opening);
-            let there = node.load_for(user, &session).await?;
-            if there.is_none_or(|there| there.opening != opening) {
-                mailbox.push(Mail::Notice(Notice::Ended { session, opening }));
             }
         }
         Ok(())
