@@ -12,7 +12,11 @@ use std::{fmt, time::Duration};
 
 use futures::{SinkExt, StreamExt};
 use serde_json::{Value, json};
-use tokio::{io::AsyncWriteExt, net::TcpStream, time};
+use tokio::{
+    io::AsyncWriteExt,
+    net::TcpStream,
+    time::{self, Instant},
+};
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{self, Bytes, Message},
@@ -150,7 +154,11 @@ impl Client {
     ///
     /// When nothing comes in time, or a text is no message of the protocol.
     pub async fn next_incoming(&mut self) -> Incoming {
-        let Ok(next) = time::timeout(self.patience, self.socket.next()).await else {
+        self.next_by(Instant::now() + self.patience).await
+    }
+
+    async fn next_by(&mut self, deadline: Instant) -> Incoming {
+        let Ok(next) = time::timeout_at(deadline, self.socket.next()).await else {
             panic!("nothing came for {self:?} within {:?}", self.patience);
         };
         match next {
@@ -174,8 +182,9 @@ impl Client {
 
     /// The next thing that is neither ping nor pong.
     async fn next_significant(&mut self) -> Incoming {
+        let deadline = Instant::now() + self.patience;
         loop {
-            match self.next_incoming().await {
+            match self.next_by(deadline).await {
                 Incoming::Ping | Incoming::Pong(_) => {}
                 other => return other,
             }
@@ -297,7 +306,7 @@ impl Client {
     ///
     /// When anything else comes.
     pub async fn idle_for(&mut self, span: Duration) {
-        let until = time::Instant::now() + span;
+        let until = Instant::now() + span;
         while let Ok(next) = time::timeout_at(until, self.next_incoming()).await {
             assert_eq!(next, Incoming::Ping, "{self:?} expected pings only");
         }
