@@ -77,16 +77,11 @@ impl Node {
     pub(super) fn assign(self: &Arc<Self>, local: &Arc<Local>, duty: Duty) {
         let mut agenda = local.duties.agenda();
         if matches!(duty, Duty::LookUp(_)) {
-            agenda
-                .waiting
-                .retain(|duty| !matches!(duty, Duty::LookUp(_)));
+            agenda.waiting.retain(|duty| !matches!(duty, Duty::LookUp(_)));
         }
         agenda.waiting.push_back(duty);
         if !std::mem::replace(&mut agenda.at_work, true) {
-            let steward = Steward {
-                node: self.clone(),
-                local: local.clone(),
-            };
+            let steward = Steward { node: self.clone(), local: local.clone() };
             self.tasks.spawn(steward.work());
         }
     }
@@ -133,27 +128,15 @@ impl Steward {
                 records.extend(self.try_attach(Arc::new(record)).await?);
             }
         }
-        Ok(Mail::Admitted {
-            epoch: connected.epoch,
-            records,
-        })
+        Ok(Mail::Admitted { epoch: connected.epoch, records })
     }
 
     /// Makes the connection its user's.
     async fn connect(&self) -> Result<Connected, StoreError> {
-        let (
-            node,
-            Local {
-                id, user, duties, ..
-            },
-        ) = (&self.node, &*self.local);
+        let (node, Local { id, user, duties, .. }) = (&self.node, &*self.local);
         let connected = node.store.connect(user, id, node.clock.now()).await?;
         duties.agenda().epoch = connected.epoch;
-        if let Some(previous) = connected
-            .previous
-            .as_ref()
-            .filter(|previous| *previous != id)
-        {
+        if let Some(previous) = connected.previous.as_ref().filter(|previous| *previous != id) {
             node.notify(previous, Notice::Replaced);
         }
         Ok(connected)
@@ -164,12 +147,7 @@ impl Steward {
         &self,
         record: Arc<SessionRecord>,
     ) -> Result<Option<Arc<SessionRecord>>, StoreError> {
-        let Local {
-            id,
-            user,
-            mailbox,
-            duties,
-        } = &*self.local;
+        let Local { id, user, mailbox, duties } = &*self.local;
         let session = record.id.clone();
         let epoch = {
             let mut agenda = duties.agenda();
@@ -178,10 +156,7 @@ impl Steward {
         };
         match self.node.attach(record, user, id, epoch).await? {
             Attach::Done(record) => {
-                duties
-                    .agenda()
-                    .attached
-                    .insert(session, Some(record.clone()));
+                duties.agenda().attached.insert(session, Some(record.clone()));
                 Ok(Some(record))
             }
             Attach::Ended => {
@@ -198,10 +173,7 @@ impl Steward {
     async fn attach(&self, record: Arc<SessionRecord>) {
         match self.try_attach(record.clone()).await {
             Ok(Some(record)) => {
-                self.local.mailbox.push(Mail::Record {
-                    record,
-                    looked_up: false,
-                });
+                self.local.mailbox.push(Mail::Record { record, looked_up: false });
             }
             Ok(None) => {}
             Err(error) => self.later("not attached yet", &error, Duty::Attach(record)),
@@ -210,17 +182,10 @@ impl Steward {
 
     async fn leave(&self, record: Arc<SessionRecord>) {
         let session = record.id.clone();
-        match self
-            .node
-            .end(record.clone(), EndReason::Left, |_| true)
-            .await
-        {
+        match self.node.end(record.clone(), EndReason::Left, |_| true).await {
             // Also where the session was gone already, so that the connection knows.
             Ok(_) => {
-                let ended = Notice::Ended {
-                    session,
-                    opening: record.opening,
-                };
+                let ended = Notice::Ended { session, opening: record.opening };
                 self.local.mailbox.push(Mail::Notice(ended));
             }
             Err(error) => {
@@ -237,18 +202,9 @@ impl Steward {
     }
 
     async fn try_look_up(&self, believed: &[Arc<SessionRecord>]) -> Result<(), StoreError> {
-        let (
-            node,
-            Local {
-                id, user, mailbox, ..
-            },
-        ) = (&self.node, &*self.local);
+        let (node, Local { id, user, mailbox, .. }) = (&self.node, &*self.local);
         let known = node.store.user(user).await?;
-        if known
-            .connection
-            .as_ref()
-            .is_some_and(|connection| connection != id)
-        {
+        if known.connection.as_ref().is_some_and(|connection| connection != id) {
             mailbox.close(DisconnectReason::Replaced);
             return Ok(());
         }
@@ -257,11 +213,7 @@ impl Steward {
         }
         let believes = |session: &SessionId| believed.iter().any(|record| record.id == *session);
         let mut there = Vec::new();
-        for enrolment in known
-            .enrolments
-            .iter()
-            .filter(|known| !believes(&known.session))
-        {
+        for enrolment in known.enrolments.iter().filter(|known| !believes(&known.session)) {
             there.extend(node.follow(user, enrolment).await?);
         }
         for record in believed {
@@ -274,10 +226,7 @@ impl Steward {
         }
         for record in there {
             if let Some(record) = self.try_attach(Arc::new(record)).await? {
-                mailbox.push(Mail::Record {
-                    record,
-                    looked_up: true,
-                });
+                mailbox.push(Mail::Record { record, looked_up: true });
             }
         }
         Ok(())
@@ -295,10 +244,7 @@ impl Steward {
         self.connect().await?;
         for record in records {
             let limit = node.config.max_sessions_per_user;
-            let _ = node
-                .store
-                .enrol(user, &record.id, node.clock.now(), limit)
-                .await?;
+            let _ = node.store.enrol(user, &record.id, node.clock.now(), limit).await?;
             match node.store.create(record).await? {
                 Created::Done => tracing::info!(session = %record.id, "record restored"),
                 Created::Exists(_) => {}
@@ -309,12 +255,7 @@ impl Steward {
 
     /// Goes on until the store knows, for a connection that counts as attached for ever otherwise.
     async fn end(&self, reason: DisconnectReason) {
-        let (
-            node,
-            Local {
-                id, user, duties, ..
-            },
-        ) = (&self.node, &*self.local);
+        let (node, Local { id, user, duties, .. }) = (&self.node, &*self.local);
         let attached = std::mem::take(&mut duties.agenda().attached);
         for (session, record) in attached {
             while let Err(error) = self.detach(&session, record.clone(), reason).await {
@@ -350,11 +291,7 @@ impl Steward {
 
     /// Waits before another attempt; true when the node stops instead.
     async fn given_up(&self) -> bool {
-        self.node
-            .stopped
-            .run_until_cancelled(time::sleep(RETRY))
-            .await
-            .is_none()
+        self.node.stopped.run_until_cancelled(time::sleep(RETRY)).await.is_none()
     }
 
     /// Has `duty` done again after a while, if the connection still lives then.

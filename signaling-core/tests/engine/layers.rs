@@ -16,10 +16,7 @@ const IMPURE: [&str; 5] = ["async ", "tokio::", "::now()", "getrandom", "random_
 
 fn layer(module: &str) -> usize {
     let of = |modules: &&[&str]| modules.contains(&module);
-    LAYERS
-        .iter()
-        .position(of)
-        .unwrap_or_else(|| panic!("{module} is in no layer"))
+    LAYERS.iter().position(of).unwrap_or_else(|| panic!("{module} is in no layer"))
 }
 
 /// A source file's text without its comments and tests, by the module it belongs to.
@@ -41,9 +38,7 @@ fn sources() -> Vec<(String, String)> {
             }
             let text = fs::read_to_string(&path).unwrap();
             let code = text.split("#[cfg(test)]").next().unwrap_or_default();
-            let code = code
-                .lines()
-                .filter(|line| !line.trim_start().starts_with("//"));
+            let code = code.lines().filter(|line| !line.trim_start().starts_with("//"));
             sources.push((parts[0].to_owned(), code.collect::<Vec<_>>().join("\n")));
         }
     }
