@@ -58,10 +58,7 @@ mod tests {
 
     #[test]
     fn the_query_is_percent_decoded() {
-        assert_eq!(
-            token(Some("a=b&token=x%2By%20z+%C3%A9&c"), &[]).as_deref(),
-            Some("x+y z é")
-        );
+        assert_eq!(token(Some("a=b&token=x%2By%20z+%C3%A9&c"), &[]).as_deref(), Some("x+y z é"));
         assert_eq!(token(Some("tokens=a&Token=b&token"), &[]), None);
         assert_eq!(token(Some(""), &[]), None);
         assert_eq!(token(None, &[]), None);
@@ -77,11 +74,7 @@ mod tests {
             ("Bearer ", None),
             ("Bearerabc", None),
         ] {
-            assert_eq!(
-                token(None, &[(AUTHORIZATION, value)]).as_deref(),
-                expected,
-                "{value}"
-            );
+            assert_eq!(token(None, &[(AUTHORIZATION, value)]).as_deref(), expected, "{value}");
         }
     }
 

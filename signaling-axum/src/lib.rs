@@ -96,3 +96,8 @@ where
 {
     Endpoint::new(relay).into_method_router()
 }
+
+/// What the README shows compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

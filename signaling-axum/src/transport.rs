@@ -90,9 +90,7 @@ impl Sink<Frame> for Transport {
 
     fn start_send(mut self: Pin<&mut Self>, frame: Frame) -> Result<(), Self::Error> {
         let message = message(frame)?;
-        Pin::new(&mut self.socket)
-            .start_send(message)
-            .map_err(error)
+        Pin::new(&mut self.socket).start_send(message).map_err(error)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {

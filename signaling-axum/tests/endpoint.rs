@@ -1,8 +1,5 @@
 //! What is particular to this adapter, with a real WebSocket client over loopback.
-#![allow(
-    clippy::unwrap_used,
-    reason = "tests, of which clippy knows only the functions marked so"
-)]
+#![allow(clippy::unwrap_used, reason = "tests, of which clippy knows only the functions marked so")]
 
 use std::{io, net::SocketAddr, time::Duration};
 
@@ -47,9 +44,7 @@ impl Authenticator for NameIsToken {
         match credentials.token().ok_or(AuthError::Missing)? {
             "bad" => Err(AuthError::Expired),
             "busy" => Err(AuthError::Unavailable(io::Error::other("busy").into())),
-            name => Ok(Identity::new(
-                UserId::new(name).map_err(AuthError::invalid)?,
-            )),
+            name => Ok(Identity::new(UserId::new(name).map_err(AuthError::invalid)?)),
         }
     }
 }
@@ -109,10 +104,7 @@ async fn close_code(client: &mut Client) -> u16 {
 
 async fn is_served(address: SocketAddr, path: &str, headers: &[(&'static str, &str)]) {
     let (mut client, _) = connect(address, path, headers).await.unwrap();
-    assert_eq!(
-        heartbeat(&mut client).await,
-        r#"{"type":"heartbeat-ack","id":7}"#
-    );
+    assert_eq!(heartbeat(&mut client).await, r#"{"type":"heartbeat-ack","id":7}"#);
 }
 
 async fn closes_with(address: SocketAddr, path: &str, code: u16) {
@@ -161,11 +153,7 @@ async fn it_fits_an_application_with_state_middleware_and_nested_routers() {
         .with_state(App { name: "host" });
     let address = serve(app).await;
 
-    for path in [
-        "/v1/rtc?token=ann",
-        "/v1/ws/signaling?token=ann",
-        "/own?token=ann",
-    ] {
+    for path in ["/v1/rtc?token=ann", "/v1/ws/signaling?token=ann", "/own?token=ann"] {
         is_served(address, path, &[]).await;
     }
     let (_, response) = connect(address, "/v1/rtc?token=ann", &[]).await.unwrap();
@@ -179,20 +167,12 @@ async fn the_token_comes_in_three_ways() {
     let ways: [(&str, &[(&str, &str)]); 3] = [
         ("/ws/signaling?x=1&token=z%C3%B6e%2B1", &[]),
         ("/ws/signaling", &[("authorization", "Bearer bob")]),
-        (
-            "/ws/signaling",
-            &[("sec-websocket-protocol", "signaling.v1, bearer.cy")],
-        ),
+        ("/ws/signaling", &[("sec-websocket-protocol", "signaling.v1, bearer.cy")]),
     ];
     for (user, (path, headers)) in ["zöe+1", "bob", "cy"].into_iter().zip(ways) {
         let (mut client, _) = connect(address, path, headers).await.unwrap();
         heartbeat(&mut client).await;
-        assert!(
-            relay
-                .is_connected(&UserId::new(user).unwrap())
-                .await
-                .unwrap()
-        );
+        assert!(relay.is_connected(&UserId::new(user).unwrap()).await.unwrap());
     }
 }
 
@@ -245,14 +225,8 @@ async fn or_it_gets_an_http_status() {
     let endpoint = Endpoint::new(relay().await).on_invalid_token(OnInvalidToken::HttpStatus);
     let address = serve(endpoint.into_router()).await;
     assert_eq!(refused_with(address, "/ws/signaling", &[]).await, 401);
-    assert_eq!(
-        refused_with(address, "/ws/signaling?token=bad", &[]).await,
-        401
-    );
-    assert_eq!(
-        refused_with(address, "/ws/signaling?token=busy", &[]).await,
-        503
-    );
+    assert_eq!(refused_with(address, "/ws/signaling?token=bad", &[]).await, 401);
+    assert_eq!(refused_with(address, "/ws/signaling?token=busy", &[]).await, 503);
     is_served(address, "/ws/signaling?token=ann", &[]).await;
 }
 
@@ -275,36 +249,22 @@ async fn pages_of_other_origins_are_refused_before_the_upgrade() {
         let status = refused_with(address, path, &[("origin", origin)]).await;
         assert_eq!(status, 403, "{origin}");
     }
-    let both = [
-        ("origin", "https://app.example"),
-        ("origin", "https://evil.example"),
-    ];
+    let both = [("origin", "https://app.example"), ("origin", "https://evil.example")];
     assert_eq!(refused_with(address, path, &both).await, 403);
 }
 
 #[tokio::test]
 async fn without_that_option_every_origin_may_connect() {
     let address = serve(signaling_axum::router(relay().await)).await;
-    is_served(
-        address,
-        "/ws/signaling?token=ann",
-        &[("origin", "https://any.example")],
-    )
-    .await;
+    is_served(address, "/ws/signaling?token=ann", &[("origin", "https://any.example")]).await;
 }
 
 #[tokio::test]
 async fn what_is_no_websocket_is_refused_as_http() {
     let address = serve(signaling_axum::router(relay().await)).await;
     for (request, status) in [
-        (
-            "GET /ws/signaling?token=ann HTTP/1.1",
-            StatusCode::BAD_REQUEST,
-        ),
-        (
-            "POST /ws/signaling?token=ann HTTP/1.1",
-            StatusCode::METHOD_NOT_ALLOWED,
-        ),
+        ("GET /ws/signaling?token=ann HTTP/1.1", StatusCode::BAD_REQUEST),
+        ("POST /ws/signaling?token=ann HTTP/1.1", StatusCode::METHOD_NOT_ALLOWED),
     ] {
         let mut socket = TcpStream::connect(address).await.unwrap();
         let request = format!("{request}\r\nHost: {address}\r\nConnection: close\r\n\r\n");
@@ -319,41 +279,23 @@ async fn what_is_no_websocket_is_refused_as_http() {
 async fn frames_that_break_the_rules_get_the_right_close_code() {
     let mut config = Config::default();
     config.max_frame_bytes = 1000;
-    let relay = Relay::builder(NameIsToken)
-        .config(config)
-        .start()
-        .await
-        .unwrap();
+    let relay = Relay::builder(NameIsToken).config(config).start().await.unwrap();
     let address = serve(signaling_axum::router(relay)).await;
 
     let unknown = |length: usize| format!("{{\"type\":\"{}\"}}", "x".repeat(length - 11));
-    let (mut client, _) = connect(address, "/ws/signaling?token=a", &[])
-        .await
-        .unwrap();
+    let (mut client, _) = connect(address, "/ws/signaling?token=a", &[]).await.unwrap();
     client.send(Message::text(unknown(1000))).await.unwrap();
-    assert!(matches!(
-        next(&mut client).await,
-        Some(Ok(Message::Text(_)))
-    ));
+    assert!(matches!(next(&mut client).await, Some(Ok(Message::Text(_)))));
     client.send(Message::text(unknown(1001))).await.unwrap();
     assert_eq!(close_code(&mut client).await, 1009);
 
     // A message may not grow over the limit in fragments either.
-    assert_eq!(
-        raw_close_code(address, &[frame(0x01, 900), frame(0x80, 900)].concat()).await,
-        1009
-    );
+    assert_eq!(raw_close_code(address, &[frame(0x01, 900), frame(0x80, 900)].concat()).await, 1009);
     // FIN and text, one byte, mask 0: the byte 0xff is no UTF-8.
-    assert_eq!(
-        raw_close_code(address, &[0x81, 0x81, 0, 0, 0, 0, 0xff]).await,
-        1007
-    );
+    assert_eq!(raw_close_code(address, &[0x81, 0x81, 0, 0, 0, 0, 0xff]).await, 1007);
     // A client's frame without a mask, and a reserved opcode.
     assert_eq!(raw_close_code(address, &[0x81, 0x01, b'x']).await, 1002);
-    assert_eq!(
-        raw_close_code(address, &[0x83, 0x80, 0, 0, 0, 0]).await,
-        1002
-    );
+    assert_eq!(raw_close_code(address, &[0x83, 0x80, 0, 0, 0, 0]).await, 1002);
 }
 
 #[tokio::test]
@@ -375,22 +317,14 @@ fn frame(first: u8, length: usize) -> Vec<u8> {
 
 /// Sends all of `bytes` before it reads, as a browser does with a message.
 async fn raw_close_code(address: SocketAddr, bytes: &[u8]) -> u16 {
-    let (client, _) = connect(address, "/ws/signaling?token=raw", &[])
-        .await
-        .unwrap();
+    let (client, _) = connect(address, "/ws/signaling?token=raw", &[]).await.unwrap();
     let MaybeTlsStream::Plain(mut socket) = client.into_inner() else {
         unreachable!("a plain address")
     };
     socket.write_all(bytes).await.unwrap();
     let mut answer = Vec::new();
-    timeout(Duration::from_secs(10), socket.read_to_end(&mut answer))
-        .await
-        .unwrap()
-        .unwrap();
-    let close = answer
-        .iter()
-        .rposition(|&byte| byte == 0x88)
-        .expect("a close frame");
+    timeout(Duration::from_secs(10), socket.read_to_end(&mut answer)).await.unwrap().unwrap();
+    let close = answer.iter().rposition(|&byte| byte == 0x88).expect("a close frame");
     u16::from_be_bytes([answer[close + 2], answer[close + 3]])
 }
 
@@ -398,9 +332,7 @@ async fn raw_close_code(address: SocketAddr, bytes: &[u8]) -> u16 {
 async fn a_shutdown_closes_connections_that_the_server_no_longer_knows() {
     let relay = relay().await;
     let address = serve(signaling_axum::router(relay.clone())).await;
-    let (mut client, _) = connect(address, "/ws/signaling?token=ann", &[])
-        .await
-        .unwrap();
+    let (mut client, _) = connect(address, "/ws/signaling?token=ann", &[]).await.unwrap();
     heartbeat(&mut client).await;
     let stopping = relay.shutdown(Duration::from_secs(10));
     let (_, code) = futures::join!(stopping, close_code(&mut client));

@@ -17,9 +17,7 @@ impl Credentials {
     /// A bearer token: a JWT, or whatever the host's [`Authenticator`] understands.
     #[must_use]
     pub fn bearer(token: impl Into<String>) -> Self {
-        Self {
-            token: Some(token.into()),
-        }
+        Self { token: Some(token.into()) }
     }
 
     /// A client that brought nothing.
@@ -38,9 +36,7 @@ impl Credentials {
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let token = self.token.as_ref().map(|_| "<hidden>");
-        f.debug_struct("Credentials")
-            .field("token", &token)
-            .finish()
+        f.debug_struct("Credentials").field("token", &token).finish()
     }
 }
 
@@ -58,10 +54,7 @@ impl Identity {
     /// `user`, for as long as it likes.
     #[must_use]
     pub fn new(user: UserId) -> Self {
-        Self {
-            user,
-            expires_at: None,
-        }
+        Self { user, expires_at: None }
     }
 
     /// The same, until `at`.

@@ -137,34 +137,20 @@ impl Config {
             ("event_capacity", self.event_capacity > 0),
         ];
         if let Some((setting, _)) = at_least_one.iter().find(|(_, ok)| !ok) {
-            return Err(ConfigError {
-                setting,
-                problem: "may not be zero",
-            });
+            return Err(ConfigError { setting, problem: "may not be zero" });
         }
-        let bounded = [
-            ("max_node_queue", self.max_node_queue),
-            ("event_capacity", self.event_capacity),
-        ];
+        let bounded =
+            [("max_node_queue", self.max_node_queue), ("event_capacity", self.event_capacity)];
         if let Some((setting, _)) = bounded.iter().find(|(_, length)| *length > MAX_QUEUE) {
-            return Err(ConfigError {
-                setting,
-                problem: "may not be over 1048576",
-            });
+            return Err(ConfigError { setting, problem: "may not be over 1048576" });
         }
         if self.ping_interval >= self.silence_timeout {
             let problem = "must be shorter than silence_timeout, or idle clients would be cut off";
-            return Err(ConfigError {
-                setting: "ping_interval",
-                problem,
-            });
+            return Err(ConfigError { setting: "ping_interval", problem });
         }
         if self.node_renewal * 2 > self.node_lease {
             let problem = "must be at least twice node_renewal, or one late renewal loses it";
-            return Err(ConfigError {
-                setting: "node_lease",
-                problem,
-            });
+            return Err(ConfigError { setting: "node_lease", problem });
         }
         Ok(())
     }
@@ -186,19 +172,10 @@ mod tests {
             change(&mut config);
             config.validate().unwrap_err().setting
         };
-        assert_eq!(
-            named(|c| c.heartbeat_timeout = Duration::ZERO),
-            "heartbeat_timeout"
-        );
+        assert_eq!(named(|c| c.heartbeat_timeout = Duration::ZERO), "heartbeat_timeout");
         assert_eq!(named(|c| c.max_queued_messages = 0), "max_queued_messages");
         assert_eq!(named(|c| c.event_capacity = usize::MAX), "event_capacity");
-        assert_eq!(
-            named(|c| c.ping_interval = c.silence_timeout),
-            "ping_interval"
-        );
-        assert_eq!(
-            named(|c| c.node_lease = Duration::from_secs(9)),
-            "node_lease"
-        );
+        assert_eq!(named(|c| c.ping_interval = c.silence_timeout), "ping_interval");
+        assert_eq!(named(|c| c.node_lease = Duration::from_secs(9)), "node_lease");
     }
 }

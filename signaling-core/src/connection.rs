@@ -167,10 +167,7 @@ impl Connection {
 
     /// The sessions in which the connection is seated, as it knows them.
     pub(crate) fn records(&self) -> Vec<Arc<SessionRecord>> {
-        self.seats
-            .iter()
-            .map(|seat| seat.record().clone())
-            .collect()
+        self.seats.iter().map(|seat| seat.record().clone()).collect()
     }
 
     /// When [`Self::on_deadline`] is due. Inputs move it later, never earlier.
@@ -209,10 +206,7 @@ impl Connection {
 
     /// The client sent a frame.
     pub(crate) fn on_frame(&mut self, frame: &Frame, now: Instant) {
-        debug_assert!(
-            self.effects.is_empty(),
-            "effects of the last input were left undone"
-        );
+        debug_assert!(self.effects.is_empty(), "effects of the last input were left undone");
         self.sound_due = now + self.config.silence_timeout;
         match frame {
             Frame::Text(text) if text.len() > self.config.max_frame_bytes => {
@@ -300,10 +294,7 @@ impl Connection {
 
     /// Somebody told this connection something.
     pub(crate) fn on_notice(&mut self, notice: Notice) {
-        debug_assert!(
-            self.effects.is_empty(),
-            "effects of the last input were left undone"
-        );
+        debug_assert!(self.effects.is_empty(), "effects of the last input were left undone");
         match notice {
             Notice::Opened(record) => {
                 let news = self.seat(&record.id).is_none() && !self.ended.contains(&record.opening);
@@ -312,11 +303,7 @@ impl Connection {
                 }
             }
             Notice::Changed(record) => self.on_record(record, false),
-            Notice::Detached {
-                session,
-                opening,
-                since,
-            } => {
+            Notice::Detached { session, opening, since } => {
                 if let Some(seat) = self.seat_of(&session, opening) {
                     self.seats[seat].partner_detached(since, &mut self.effects);
                 }
@@ -332,11 +319,7 @@ impl Connection {
                     self.seats[seat].receive(signal, &mut self.effects);
                 }
             }
-            Notice::SignalsLost {
-                session,
-                pair,
-                received,
-            } => {
+            Notice::SignalsLost { session, pair, received } => {
                 if let Some(seat) = self.seat(&session) {
                     self.seats[seat].signals_lost(pair, received, &mut self.effects);
                 }
@@ -422,8 +405,7 @@ impl Connection {
     }
 
     fn seat_of(&self, session: &SessionId, opening: u64) -> Option<usize> {
-        self.seat(session)
-            .filter(|seat| self.seats[*seat].record().opening == opening)
+        self.seat(session).filter(|seat| self.seats[*seat].record().opening == opening)
     }
 
     fn remember_end(&mut self, opening: u64) {
@@ -434,8 +416,7 @@ impl Connection {
     }
 
     fn refuse(&mut self, code: ErrorCode, session: Option<&SessionId>) {
-        self.effects
-            .push_back(Effect::Send(ServerMessage::error(code, session).to_text()));
+        self.effects.push_back(Effect::Send(ServerMessage::error(code, session).to_text()));
     }
 
     fn close(&mut self, reason: DisconnectReason) {

@@ -103,10 +103,7 @@ pub struct CloseFrame {
 
 impl From<CloseCode> for CloseFrame {
     fn from(code: CloseCode) -> Self {
-        Self {
-            code: code.code(),
-            reason: Cow::Borrowed(code.reason()),
-        }
+        Self { code: code.code(), reason: Cow::Borrowed(code.reason()) }
     }
 }
 
@@ -244,9 +241,7 @@ mod tests {
         let codes = CloseCode::ALL.map(CloseCode::code);
         assert_eq!(
             codes,
-            [
-                1000, 1001, 1002, 1007, 1009, 1011, 4400, 4401, 4408, 4409, 4413, 4429, 4503
-            ]
+            [1000, 1001, 1002, 1007, 1009, 1011, 4400, 4401, 4408, 4409, 4413, 4429, 4503]
         );
         for code in CloseCode::ALL {
             assert!((1..=123).contains(&code.reason().len()), "{code:?}");

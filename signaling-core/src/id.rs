@@ -262,15 +262,8 @@ impl FromStr for ConnectionId {
     fn from_str(text: &str) -> Result<Self, IdError> {
         let (node, number) = text.rsplit_once(':').ok_or(IdError::Connection)?;
         let digits = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
-        let number = number
-            .parse()
-            .ok()
-            .filter(|_| digits)
-            .ok_or(IdError::Connection)?;
-        Ok(Self {
-            number,
-            node: NodeId::new(node)?,
-        })
+        let number = number.parse().ok().filter(|_| digits).ok_or(IdError::Connection)?;
+        Ok(Self { number, node: NodeId::new(node)? })
     }
 }
 
@@ -293,20 +286,11 @@ mod tests {
 
     #[test]
     fn user_ids_hold_any_text_but_control_characters() {
-        for text in [
-            "a",
-            "Zoë",
-            "名前 with spaces",
-            "auth0|5f7c",
-            &"x".repeat(256),
-        ] {
+        for text in ["a", "Zoë", "名前 with spaces", "auth0|5f7c", &"x".repeat(256)] {
             assert_eq!(UserId::new(text).unwrap().as_str(), text);
         }
         assert_eq!(UserId::new(""), Err(IdError::Empty));
-        assert_eq!(
-            UserId::new(&"x".repeat(257)),
-            Err(IdError::TooLong { max: 256 })
-        );
+        assert_eq!(UserId::new(&"x".repeat(257)), Err(IdError::TooLong { max: 256 }));
         assert_eq!(UserId::new("a\nb"), Err(IdError::Character('\n')));
         assert_eq!(UserId::new("a\u{85}b"), Err(IdError::Character('\u{85}')));
     }
@@ -316,18 +300,12 @@ mod tests {
         assert!(SessionId::new("room:1.a_B-9").is_ok());
         assert_eq!(SessionId::new("a b"), Err(IdError::Character(' ')));
         assert_eq!(SessionId::new("a{b"), Err(IdError::Character('{')));
-        assert_eq!(
-            SessionId::new(&"s".repeat(129)),
-            Err(IdError::TooLong { max: 128 })
-        );
+        assert_eq!(SessionId::new(&"s".repeat(129)), Err(IdError::TooLong { max: 128 }));
     }
 
     #[test]
     fn generated_ids_differ_and_parse() {
-        let ids = [
-            SessionId::generate().unwrap(),
-            SessionId::generate().unwrap(),
-        ];
+        let ids = [SessionId::generate().unwrap(), SessionId::generate().unwrap()];
         assert_ne!(ids[0], ids[1]);
         assert_eq!(ids[0].as_str().parse(), Ok(ids[0].clone()));
         assert_eq!(ids[0].as_str().len(), 32);
@@ -338,15 +316,7 @@ mod tests {
         let id: ConnectionId = "eu-1.0f:17".parse().unwrap();
         assert_eq!((id.node().as_str(), id.number()), ("eu-1.0f", 17));
         assert_eq!(id.to_string(), "eu-1.0f:17");
-        for text in [
-            "",
-            "17",
-            "n:",
-            "n:+1",
-            "n:x",
-            ":1",
-            "n:99999999999999999999",
-        ] {
+        for text in ["", "17", "n:", "n:+1", "n:x", ":1", "n:99999999999999999999"] {
             assert!(text.parse::<ConnectionId>().is_err(), "{text}");
         }
     }

@@ -102,10 +102,9 @@ impl JwtAuthenticator {
             ([only], None) => Ok(only),
             ([only], Some(_)) if only.kid.is_none() => Ok(only),
             (_, None) => Err(TokenError::NoKid),
-            (keys, kid) => keys
-                .iter()
-                .find(|key| key.kid.as_deref() == kid)
-                .ok_or(TokenError::UnknownKid),
+            (keys, kid) => {
+                keys.iter().find(|key| key.kid.as_deref() == kid).ok_or(TokenError::UnknownKid)
+            }
         }
     }
 

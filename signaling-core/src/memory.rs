@@ -53,10 +53,7 @@ impl Tables {
     }
 
     fn remove(&mut self, session: &SessionId) {
-        let deadline = self
-            .sessions
-            .remove(session)
-            .and_then(|record| record.deadline());
+        let deadline = self.sessions.remove(session).and_then(|record| record.deadline());
         if let Some(deadline) = deadline {
             self.deadlines.remove(&(deadline, session.clone()));
         }
@@ -147,28 +144,20 @@ impl SessionStore for MemoryStore {
         limit: usize,
     ) -> Result<Enrolled, StoreError> {
         Ok(self.tables().change_user(user, |user| {
-            if user
-                .enrolments
-                .iter()
-                .any(|enrolment| enrolment.session == *session)
-            {
+            if user.enrolments.iter().any(|enrolment| enrolment.session == *session) {
                 return Enrolled::Done;
             }
             if user.enrolments.len() >= limit {
                 return Enrolled::Full(user.enrolments.clone());
             }
-            user.enrolments.push(Enrolment {
-                session: session.clone(),
-                since: now,
-            });
+            user.enrolments.push(Enrolment { session: session.clone(), since: now });
             Enrolled::Done
         }))
     }
 
     async fn withdraw(&self, user: &UserId, session: &SessionId) -> Result<(), StoreError> {
-        self.tables().change_user(user, |user| {
-            user.enrolments.retain(|known| known.session != *session)
-        });
+        self.tables()
+            .change_user(user, |user| user.enrolments.retain(|known| known.session != *session));
         Ok(())
     }
 
@@ -183,18 +172,12 @@ impl SessionStore for MemoryStore {
         let connected = tables.change_user(user, |user| {
             let enrolments = user.enrolments.clone();
             match &user.connection {
-                Some((there, epoch)) if there == connection => Connected {
-                    epoch: *epoch,
-                    previous: None,
-                    enrolments,
-                },
+                Some((there, epoch)) if there == connection => {
+                    Connected { epoch: *epoch, previous: None, enrolments }
+                }
                 _ => {
                     let previous = user.connection.replace((connection.clone(), epoch));
-                    Connected {
-                        epoch,
-                        previous: previous.map(|(there, _)| there),
-                        enrolments,
-                    }
+                    Connected { epoch, previous: previous.map(|(there, _)| there), enrolments }
                 }
             }
         });
@@ -208,21 +191,16 @@ impl SessionStore for MemoryStore {
         connection: &ConnectionId,
     ) -> Result<bool, StoreError> {
         Ok(self.tables().change_user(user, |user| {
-            user.connection
-                .take_if(|(there, _)| there == connection)
-                .is_some()
+            user.connection.take_if(|(there, _)| there == connection).is_some()
         }))
     }
 
     async fn user(&self, user: &UserId) -> Result<UserRecord, StoreError> {
         let tables = self.tables();
-        Ok(tables
-            .users
-            .get(user)
-            .map_or_else(UserRecord::default, |user| UserRecord {
-                connection: user.connection.as_ref().map(|(there, _)| there.clone()),
-                enrolments: user.enrolments.clone(),
-            }))
+        Ok(tables.users.get(user).map_or_else(UserRecord::default, |user| UserRecord {
+            connection: user.connection.as_ref().map(|(there, _)| there.clone()),
+            enrolments: user.enrolments.clone(),
+        }))
     }
 
     async fn record_heartbeats(
@@ -232,10 +210,7 @@ impl SessionStore for MemoryStore {
         let mut tables = self.tables();
         let mut doubtful = Vec::new();
         for heartbeat in heartbeats {
-            let user = tables
-                .users
-                .get(&heartbeat.user)
-                .and_then(|user| user.connection.as_ref());
+            let user = tables.users.get(&heartbeat.user).and_then(|user| user.connection.as_ref());
             let mut as_believed = user.is_some_and(|(there, _)| *there == heartbeat.connection);
             for place in &heartbeat.places {
                 let record = tables.sessions.get_mut(&place.session);
@@ -243,9 +218,7 @@ impl SessionStore for MemoryStore {
                     record.opening == place.opening
                         && record.attached_as(&heartbeat.connection) == Some(place.role)
                 });
-                as_believed &= attached
-                    .as_ref()
-                    .is_some_and(|r| r.revision == place.revision);
+                as_believed &= attached.as_ref().is_some_and(|r| r.revision == place.revision);
                 if let Some(record) = attached {
                     let last = &mut record.participants[place.role as usize].last_heartbeat;
                     *last = (*last).max(Some(heartbeat.at));
@@ -264,14 +237,8 @@ impl SessionStore for MemoryStore {
         limit: usize,
     ) -> Result<Vec<SessionRecord>, StoreError> {
         let tables = self.tables();
-        let due = tables
-            .deadlines
-            .iter()
-            .take_while(|(deadline, _)| *deadline <= now)
-            .take(limit);
-        Ok(due
-            .filter_map(|(_, session)| tables.sessions.get(session).cloned())
-            .collect())
+        let due = tables.deadlines.iter().take_while(|(deadline, _)| *deadline <= now).take(limit);
+        Ok(due.filter_map(|(_, session)| tables.sessions.get(session).cloned()).collect())
     }
 
     async fn renew_lease(
@@ -297,18 +264,9 @@ impl SessionStore for MemoryStore {
     ) -> Result<Vec<SessionRecord>, StoreError> {
         let tables = self.tables();
         let on_node = |record: &&SessionRecord| {
-            record
-                .participants
-                .iter()
-                .any(|p| p.connection().is_some_and(|c| c.node() == node))
+            record.participants.iter().any(|p| p.connection().is_some_and(|c| c.node() == node))
         };
-        Ok(tables
-            .sessions
-            .values()
-            .filter(on_node)
-            .take(limit)
-            .cloned()
-            .collect())
+        Ok(tables.sessions.values().filter(on_node).take(limit).cloned().collect())
     }
 
     async fn forget_node(&self, node: &NodeId) -> Result<(), StoreError> {

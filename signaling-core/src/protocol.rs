@@ -128,11 +128,7 @@ impl<'a> ClientMessage<'a> {
 
 /// What the server says; relayed signals are said in the sender's own words.
 #[derive(Debug, Serialize)]
-#[serde(
-    tag = "type",
-    rename_all = "kebab-case",
-    rename_all_fields = "camelCase"
-)]
+#[serde(tag = "type", rename_all = "kebab-case", rename_all_fields = "camelCase")]
 #[non_exhaustive]
 pub enum ServerMessage<'a> {
     /// A session is open for the client, or its partner is back and negotiation starts over.
@@ -170,11 +166,7 @@ impl<'a> ServerMessage<'a> {
     /// The refusal `code`, in the session that the refused message named.
     #[must_use]
     pub fn error(code: ErrorCode, session_id: Option<&'a SessionId>) -> Self {
-        Self::Error {
-            code,
-            message: code.message(),
-            session_id,
-        }
+        Self::Error { code, message: code.message(), session_id }
     }
 
     /// The message as it goes on the wire.
@@ -273,25 +265,15 @@ mod tests {
             r#"{"type":"match-found","sessionId":"s:1","partnerId":"Zoë \"Z\"","isInitiator":true}"#
         );
         assert_eq!(
-            ServerMessage::PartnerDisconnected {
-                session_id: &session
-            }
-            .to_text()
-            .as_str(),
+            ServerMessage::PartnerDisconnected { session_id: &session }.to_text().as_str(),
             r#"{"type":"partner-disconnected","sessionId":"s:1"}"#
         );
         assert_eq!(
-            ServerMessage::HeartbeatAck {
-                id: &Number::from(7)
-            }
-            .to_text()
-            .as_str(),
+            ServerMessage::HeartbeatAck { id: &Number::from(7) }.to_text().as_str(),
             r#"{"type":"heartbeat-ack","id":7}"#
         );
         assert_eq!(
-            ServerMessage::error(ErrorCode::PartnerAbsent, Some(&session))
-                .to_text()
-                .as_str(),
+            ServerMessage::error(ErrorCode::PartnerAbsent, Some(&session)).to_text().as_str(),
             r#"{"type":"error","code":"partner-absent","message":"your partner is not connected; wait for match-found","sessionId":"s:1"}"#
         );
         for code in ErrorCode::ALL {

@@ -130,14 +130,10 @@ impl Relay {
     ///
     /// When they are not accepted; close with [`Relay::refuse`].
     pub async fn authenticate(&self, credentials: &Credentials) -> Result<Identity, AuthError> {
-        self.node
-            .authenticator
-            .authenticate(credentials)
-            .await
-            .inspect_err(|error| {
-                let error = error as &dyn std::error::Error;
-                tracing::debug!(error, "credentials refused");
-            })
+        self.node.authenticator.authenticate(credentials).await.inspect_err(|error| {
+            let error = error as &dyn std::error::Error;
+            tracing::debug!(error, "credentials refused");
+        })
     }
 
     /// Serves one connection to its end, and says why it ended.
@@ -163,13 +159,7 @@ impl Relay {
         T: Stream<Item = Result<Frame, E>> + Sink<Frame, Error = E> + Send,
     {
         let _running = self.node.tasks.token();
-        driver::close(
-            transport,
-            Vec::new(),
-            Some(code),
-            self.node.config.close_wait,
-        )
-        .await;
+        driver::close(transport, Vec::new(), Some(code), self.node.config.close_wait).await;
     }
 
     /// Closes all connections with 1001, lets no new ones in, and waits for up to `deadline` until
@@ -187,10 +177,7 @@ impl Relay {
             node.outbox.drain().await;
             node.stopped.cancel();
             if let Err(error) = node.store.forget_node(&node.id).await {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "node not signed off"
-                );
+                tracing::warn!(error = &error as &dyn std::error::Error, "node not signed off");
             }
         };
         let outcome = match time::timeout(deadline, ended).await {
@@ -228,13 +215,7 @@ impl Node {
                 local.mailbox.push(Mail::Notice(notice));
             }
         } else {
-            self.outbox.lane(to.node()).send(
-                Envelope::Notice {
-                    to: to.clone(),
-                    notice,
-                },
-                None,
-            );
+            self.outbox.lane(to.node()).send(Envelope::Notice { to: to.clone(), notice }, None);
         }
     }
 }

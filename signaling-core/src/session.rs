@@ -97,12 +97,7 @@ pub struct Participant {
 
 impl Participant {
     fn new(user: UserId, until: Timestamp) -> Self {
-        Self {
-            user,
-            presence: Presence::Absent { until },
-            epoch: 0,
-            last_heartbeat: None,
-        }
+        Self { user, presence: Presence::Absent { until }, epoch: 0, last_heartbeat: None }
     }
 
     /// The attachment, unless the participant is absent.
@@ -128,12 +123,7 @@ impl Participant {
         epoch: u64,
         last_heartbeat: Option<Timestamp>,
     ) -> Self {
-        Self {
-            user,
-            presence,
-            epoch,
-            last_heartbeat,
-        }
+        Self { user, presence, epoch, last_heartbeat }
     }
 }
 
@@ -191,12 +181,7 @@ impl SessionRecord {
             return Err(SameUser);
         }
         let participants = [initiator, responder].map(|user| Participant::new(user, until));
-        Ok(Self {
-            id,
-            opening,
-            revision: 0,
-            participants,
-        })
+        Ok(Self { id, opening, revision: 0, participants })
     }
 
     /// A record as a store holds it.
@@ -207,12 +192,7 @@ impl SessionRecord {
         revision: u64,
         participants: [Participant; 2],
     ) -> Self {
-        Self {
-            id,
-            opening,
-            revision,
-            participants,
-        }
+        Self { id, opening, revision, participants }
     }
 
     /// The participant in `role`.
@@ -224,9 +204,7 @@ impl SessionRecord {
     /// The role of `user`; none when it takes no part.
     #[must_use]
     pub fn role_of(&self, user: &UserId) -> Option<Role> {
-        Role::BOTH
-            .into_iter()
-            .find(|role| self.participant(*role).user == *user)
+        Role::BOTH.into_iter().find(|role| self.participant(*role).user == *user)
     }
 
     /// The role in which `connection` is attached.
@@ -240,11 +218,7 @@ impl SessionRecord {
     #[must_use]
     pub fn status(&self) -> Status {
         let attached = |participant: &Participant| participant.attachment().is_some();
-        if self.participants.iter().all(attached) {
-            Status::Active
-        } else {
-            Status::Waiting
-        }
+        if self.participants.iter().all(attached) { Status::Active } else { Status::Waiting }
     }
 
     /// When the session ends if nobody attaches; none while both are attached.
@@ -260,19 +234,17 @@ impl SessionRecord {
     /// Whether both sessions are for the same users in the same roles.
     #[must_use]
     pub fn same_users(&self, other: &Self) -> bool {
-        Role::BOTH
-            .iter()
-            .all(|role| self.participant(*role).user == other.participant(*role).user)
+        Role::BOTH.iter().all(|role| self.participant(*role).user == other.participant(*role).user)
     }
 
     /// Whether both records are the same, heartbeats aside.
     #[must_use]
     pub fn same_state(&self, other: &Self) -> bool {
         let places = |record: &Self| {
-            record.participants.clone().map(|participant| Participant {
-                last_heartbeat: None,
-                ..participant
-            })
+            record
+                .participants
+                .clone()
+                .map(|participant| Participant { last_heartbeat: None, ..participant })
         };
         (&self.id, self.opening, self.revision) == (&other.id, other.opening, other.revision)
             && places(self) == places(other)
@@ -296,10 +268,7 @@ impl SessionRecord {
         let mut next = self.clone();
         next.revision += 1;
         let participant = &mut next.participants[role as usize];
-        let attachment = Attachment {
-            connection: connection.clone(),
-            since: next.revision,
-        };
+        let attachment = Attachment { connection: connection.clone(), since: next.revision };
         participant.presence = Presence::Attached(attachment);
         participant.epoch = epoch;
         Ok(next)
@@ -318,9 +287,7 @@ impl SessionRecord {
         let role = self.attached_as(connection)?;
         let mut next = self.clone();
         next.revision += 1;
-        next.participants[role as usize].presence = Presence::Absent {
-            until: now.after(patience),
-        };
+        next.participants[role as usize].presence = Presence::Absent { until: now.after(patience) };
         Some(next)
     }
 }
@@ -367,22 +334,13 @@ mod tests {
     #[test]
     fn a_session_is_active_while_both_are_attached() {
         let record = opened();
-        assert_eq!(
-            (record.status(), record.deadline()),
-            (Status::Waiting, Some(at(60)))
-        );
+        assert_eq!((record.status(), record.deadline()), (Status::Waiting, Some(at(60))));
         let record = record.attach(Role::Responder, &connection(1), 1).unwrap();
-        assert_eq!(
-            (record.status(), record.deadline()),
-            (Status::Waiting, Some(at(60)))
-        );
+        assert_eq!((record.status(), record.deadline()), (Status::Waiting, Some(at(60))));
         let record = record.attach(Role::Initiator, &connection(2), 1).unwrap();
         assert_eq!((record.status(), record.deadline()), (Status::Active, None));
         let record = record.detach(&connection(1), at(100), PATIENCE).unwrap();
-        assert_eq!(
-            (record.status(), record.deadline()),
-            (Status::Waiting, Some(at(160)))
-        );
+        assert_eq!((record.status(), record.deadline()), (Status::Waiting, Some(at(160))));
         assert_eq!(record.attached_as(&connection(2)), Some(Role::Initiator));
         assert_eq!(record.revision, 3);
     }
@@ -404,15 +362,9 @@ mod tests {
     #[test]
     fn a_replaced_connections_late_attach_is_refused() {
         let record = opened().attach(Role::Initiator, &connection(2), 2).unwrap();
-        assert_eq!(
-            record.attach(Role::Initiator, &connection(1), 1),
-            Err(Superseded)
-        );
+        assert_eq!(record.attach(Role::Initiator, &connection(1), 1), Err(Superseded));
         let record = record.detach(&connection(2), at(1), PATIENCE).unwrap();
-        assert_eq!(
-            record.attach(Role::Initiator, &connection(1), 1),
-            Err(Superseded)
-        );
+        assert_eq!(record.attach(Role::Initiator, &connection(1), 1), Err(Superseded));
     }
 
     #[test]
@@ -421,9 +373,6 @@ mod tests {
         let first = record.participant(Role::Initiator).attachment().cloned();
         let record = record.detach(&connection(1), at(1), PATIENCE).unwrap();
         let record = record.attach(Role::Initiator, &connection(1), 1).unwrap();
-        assert_ne!(
-            record.participant(Role::Initiator).attachment().cloned(),
-            first
-        );
+        assert_ne!(record.participant(Role::Initiator).attachment().cloned(), first);
     }
 }

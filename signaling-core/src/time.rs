@@ -31,10 +31,7 @@ impl Timestamp {
     /// The moment `duration` later, or the last one that can be told.
     #[must_use]
     pub fn after(self, duration: Duration) -> Self {
-        Self(
-            self.0
-                .saturating_add(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)),
-        )
+        Self(self.0.saturating_add(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)))
     }
 
     /// How long after `earlier` this is; zero when it is not.
@@ -62,10 +59,7 @@ pub trait Clock: Send + Sync + fmt::Debug + 'static {
 pub struct SystemClock;
 
 impl Clock for SystemClock {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "this is the one place that reads wall time"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads wall time")]
     fn now(&self) -> Timestamp {
         SystemTime::now().into()
     }

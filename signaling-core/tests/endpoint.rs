@@ -1,9 +1,5 @@
 //! The endpoint suite against the smallest adapter there can be: tungstenite over TCP.
-#![allow(
-    clippy::unwrap_used,
-    clippy::result_large_err,
-    reason = "a test; tungstenite's error"
-)]
+#![allow(clippy::unwrap_used, clippy::result_large_err, reason = "a test; tungstenite's error")]
 
 use bytes::Bytes;
 use futures::{SinkExt, StreamExt, future};
@@ -42,9 +38,7 @@ signaling_core::endpoint_tests!(start);
 async fn connection(relay: Relay, stream: TcpStream) {
     stream.set_nodelay(true).unwrap();
     let limit = Some(relay.config().max_frame_bytes);
-    let config = WebSocketConfig::default()
-        .max_message_size(limit)
-        .max_frame_size(limit);
+    let config = WebSocketConfig::default().max_message_size(limit).max_frame_size(limit);
     let mut credentials = Credentials::none();
     let callback = |request: &Request, mut response: Response| {
         credentials = token(request).map_or_else(Credentials::none, Credentials::bearer);

@@ -44,10 +44,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let key = JwtKey::secret(Algorithm::HS256, secret); // <--
     let authenticator = JwtAuthenticator::builder().key(key).build()?; // <--
     let relay = Relay::builder(authenticator).start().await?; // <--
-    let school = School {
-        relay: relay.clone(),
-        first: Arc::default(),
-    };
+    let school = School { relay: relay.clone(), first: Arc::default() };
     tokio::spawn(watch(relay.events(), school.clone())); // <--
 
     let address = env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:3000".to_owned());
@@ -97,10 +94,7 @@ async fn join(
 ) -> Result<(StatusCode, Json<Value>), StatusCode> {
     let lesson = SessionId::new(&lesson).map_err(|_| StatusCode::NOT_FOUND)?;
     let mut lessons = school.first.lock().await;
-    let first = lessons
-        .entry(lesson.clone())
-        .or_insert(user.clone())
-        .clone();
+    let first = lessons.entry(lesson.clone()).or_insert(user.clone()).clone();
     drop(lessons);
     if first == user {
         return Ok((StatusCode::ACCEPTED, Json(json!({"status": "joined"}))));

@@ -1,8 +1,5 @@
 //! The example as it is run: a lesson of two, and its end.
-#![allow(
-    clippy::unwrap_used,
-    reason = "tests, of which clippy knows only the functions marked so"
-)]
+#![allow(clippy::unwrap_used, reason = "tests, of which clippy knows only the functions marked so")]
 
 use std::{process::Stdio, time::Duration};
 
@@ -58,9 +55,7 @@ async fn two_users_who_join_a_lesson_have_a_call() {
     assert_eq!(next(&mut ann).await, answer);
 
     let pid = app.id().unwrap().to_string();
-    let interrupt = Command::new("sh")
-        .args(["-c", &format!("kill -INT {pid}")])
-        .status();
+    let interrupt = Command::new("sh").args(["-c", &format!("kill -INT {pid}")]).status();
     assert!(interrupt.await.unwrap().success());
     assert_eq!(futures::join!(closed(ann), closed(bob)), (1001, 1001));
     let status = timeout(PATIENCE, app.wait()).await.unwrap().unwrap();

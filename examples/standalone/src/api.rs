@@ -38,10 +38,7 @@ pub(crate) struct Api {
 pub(crate) fn router(relay: Relay, matchmaker: Matchmaker, key: ApiKey) -> Router {
     let api = Router::new()
         .route("/sessions", post(open_session))
-        .route(
-            "/sessions/{session}",
-            get(show_session).delete(close_session),
-        )
+        .route("/sessions/{session}", get(show_session).delete(close_session))
         .route("/queue", post(enter_queue))
         .route("/queue/{user}", delete(leave_queue))
         .route("/users/{user}/connection", delete(disconnect))
@@ -69,9 +66,7 @@ pub(crate) async fn no_such_method() -> ApiError {
 /// The token of an `Authorization: Bearer` header.
 pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
-    scheme
-        .eq_ignore_ascii_case("bearer")
-        .then(|| token.trim_ascii())
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_ascii())
 }
 
 /// A JSON body, or what is wrong with it in the API's own form.
@@ -97,8 +92,7 @@ impl<S: Send + Sync, T: TryFrom<String>> FromRequestParts<S> for Id<T> {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let id: Result<Path<String>, PathRejection> = Path::from_request_parts(parts, state).await;
         let id = T::try_from(id?.0);
-        id.map(Self)
-            .map_err(|_| ApiError::not_found("there is no such id"))
+        id.map(Self).map_err(|_| ApiError::not_found("there is no such id"))
     }
 }
 
@@ -128,16 +122,10 @@ async fn open_session(
     let (initiator, partner) = (&new.initiator_id, &new.partner_id);
     let (session, opened) = match new.session_id {
         Some(session) => {
-            let opened = api
-                .relay
-                .open_session_as(&session, initiator, partner)
-                .await?;
+            let opened = api.relay.open_session_as(&session, initiator, partner).await?;
             (session, opened)
         }
-        None => (
-            api.relay.open_session(initiator, partner).await?,
-            Opened::New,
-        ),
+        None => (api.relay.open_session(initiator, partner).await?, Opened::New),
     };
     let status = match opened {
         Opened::New => StatusCode::CREATED,
@@ -197,11 +185,7 @@ impl IntoResponse for Place {
             Self::Waiting => {
                 (StatusCode::ACCEPTED, Json(json!({"status": "waiting"}))).into_response()
             }
-            Self::Matched {
-                session,
-                partner,
-                is_initiator,
-            } => {
+            Self::Matched { session, partner, is_initiator } => {
                 let body = json!({
                     "status": "matched",
                     "sessionId": session,

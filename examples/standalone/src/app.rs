@@ -43,17 +43,12 @@ pub(crate) fn router(relay: &Relay, settings: &AppSettings) -> Router {
         .route("/healthz", get(|| ready("ok")))
         .route("/readyz", get(readyz))
         .with_state(relay.clone())
-        .merge(api::router(
-            relay.clone(),
-            matchmaker,
-            settings.api_key.clone(),
-        ));
+        .merge(api::router(relay.clone(), matchmaker, settings.api_key.clone()));
     if let Some(signer) = settings.demo.clone() {
         let queue = Queue::new(settings.queue_capacity, DEMO_PATIENCE);
         let matchmaker = Matchmaker::start(relay.clone(), queue, Partners::Connected);
-        router = router
-            .merge(demo::router(relay.clone(), matchmaker, signer))
-            .merge(pages::router());
+        router =
+            router.merge(demo::router(relay.clone(), matchmaker, signer)).merge(pages::router());
     }
     router
         .fallback(no_such_path)

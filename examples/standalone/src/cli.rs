@@ -30,30 +30,15 @@ pub(crate) struct Cli {
     pub(crate) dev: bool,
 
     /// Public key that tokens are signed with, PEM
-    #[arg(
-        long,
-        env = "SIGNALING_JWT_PUBLIC_KEY",
-        hide_env_values = true,
-        value_name = "FILE"
-    )]
+    #[arg(long, env = "SIGNALING_JWT_PUBLIC_KEY", hide_env_values = true, value_name = "FILE")]
     pub(crate) jwt_public_key: Option<PathBuf>,
 
     /// JWK set with the keys that tokens are signed with
-    #[arg(
-        long,
-        env = "SIGNALING_JWKS",
-        hide_env_values = true,
-        value_name = "FILE"
-    )]
+    #[arg(long, env = "SIGNALING_JWKS", hide_env_values = true, value_name = "FILE")]
     pub(crate) jwks: Option<PathBuf>,
 
     /// Secret that tokens are signed with
-    #[arg(
-        long,
-        env = "SIGNALING_JWT_SECRET_FILE",
-        hide_env_values = true,
-        value_name = "FILE"
-    )]
+    #[arg(long, env = "SIGNALING_JWT_SECRET_FILE", hide_env_values = true, value_name = "FILE")]
     pub(crate) jwt_secret_file: Option<PathBuf>,
 
     /// How tokens are signed [default: HS256 for a secret; RS256, ES256, ES384 or EdDSA by the
@@ -70,21 +55,11 @@ pub(crate) struct Cli {
     pub(crate) jwt_audience: Option<String>,
 
     /// Claim that holds the user id
-    #[arg(
-        long,
-        env = "SIGNALING_JWT_USER_CLAIM",
-        value_name = "NAME",
-        default_value = "sub"
-    )]
+    #[arg(long, env = "SIGNALING_JWT_USER_CLAIM", value_name = "NAME", default_value = "sub")]
     pub(crate) jwt_user_claim: String,
 
     /// Key of the HTTP API
-    #[arg(
-        long,
-        env = "SIGNALING_API_KEY_FILE",
-        hide_env_values = true,
-        value_name = "FILE"
-    )]
+    #[arg(long, env = "SIGNALING_API_KEY_FILE", hide_env_values = true, value_name = "FILE")]
     pub(crate) api_key_file: Option<PathBuf>,
 
     #[arg(
@@ -99,39 +74,19 @@ pub(crate) struct Cli {
     pub(crate) allowed_origins: Vec<String>,
 
     /// Time to close all connections when the server is told to end
-    #[arg(
-        long,
-        env = "SIGNALING_DRAIN_TIMEOUT",
-        value_name = "TIME",
-        default_value = "10s"
-    )]
+    #[arg(long, env = "SIGNALING_DRAIN_TIMEOUT", value_name = "TIME", default_value = "10s")]
     pub(crate) drain_timeout: Period,
 
     /// Users who may wait for a partner at once
-    #[arg(
-        long,
-        env = "SIGNALING_QUEUE_CAPACITY",
-        value_name = "N",
-        default_value_t = 10_000
-    )]
+    #[arg(long, env = "SIGNALING_QUEUE_CAPACITY", value_name = "N", default_value_t = 10_000)]
     pub(crate) queue_capacity: usize,
 
     /// Forget who waits for a partner and does not ask again for this long
-    #[arg(
-        long,
-        env = "SIGNALING_QUEUE_TIMEOUT",
-        value_name = "TIME",
-        default_value = "5m"
-    )]
+    #[arg(long, env = "SIGNALING_QUEUE_TIMEOUT", value_name = "TIME", default_value = "5m")]
     pub(crate) queue_timeout: Period,
 
     /// Form of the log, which goes to standard error
-    #[arg(
-        long,
-        env = "SIGNALING_LOG_FORMAT",
-        value_name = "FORMAT",
-        default_value = "text"
-    )]
+    #[arg(long, env = "SIGNALING_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
     pub(crate) log_format: LogFormat,
 
     /// What to log: a level, or directives such as info,signaling_core=debug
@@ -213,11 +168,7 @@ mod tests {
 
     #[test]
     fn origins_are_written_as_browsers_do() {
-        for good in [
-            "https://app.example",
-            "http://localhost:3000",
-            "capacitor://localhost",
-        ] {
+        for good in ["https://app.example", "http://localhost:3000", "capacitor://localhost"] {
             assert_eq!(origin(good).as_deref(), Ok(good));
         }
         for bad in [
@@ -239,18 +190,9 @@ mod tests {
     #[test]
     fn what_is_wrong_takes_one_line_and_quotes_no_stray_argument() {
         for (args, expected) in [
-            (
-                &["--jwt-secret=hunter2"][..],
-                "there is no flag --jwt-secret; see --help",
-            ),
-            (
-                &["--jwt-secret", "hunter2"],
-                "there is no flag --jwt-secret; see --help",
-            ),
-            (
-                &["hunter2"],
-                "there are only flags that start with --; see --help",
-            ),
+            (&["--jwt-secret=hunter2"][..], "there is no flag --jwt-secret; see --help"),
+            (&["--jwt-secret", "hunter2"], "there is no flag --jwt-secret; see --help"),
+            (&["hunter2"], "there are only flags that start with --; see --help"),
             (&["-hunter2"], ""),
         ] {
             let error = Cli::try_parse_from(["x"].iter().chain(args)).unwrap_err();
@@ -260,13 +202,8 @@ mod tests {
             }
         }
         let error = Cli::try_parse_from(["x", "--listen", "nowhere"]).unwrap_err();
-        let NoCli::Wrong(line) = error.into() else {
-            panic!("nothing wrong")
-        };
-        assert!(
-            line.contains("'nowhere'") && line.contains("--listen"),
-            "{line}"
-        );
+        let NoCli::Wrong(line) = error.into() else { panic!("nothing wrong") };
+        assert!(line.contains("'nowhere'") && line.contains("--listen"), "{line}");
         assert!(!line.contains('\n'));
     }
 }

@@ -40,11 +40,7 @@ pub(crate) fn router(relay: Relay, matchmaker: Matchmaker, signer: Signer) -> Ro
         .route("/demo/token", post(make_token))
         .route("/demo/queue", post(enter).delete(leave))
         .method_not_allowed_fallback(no_such_method)
-        .with_state(Demo {
-            relay,
-            matchmaker,
-            signer,
-        })
+        .with_state(Demo { relay, matchmaker, signer })
 }
 
 #[derive(Debug, Deserialize)]
@@ -86,9 +82,7 @@ impl Demo {
         match self.relay.authenticate(&credentials).await {
             Ok(identity) => Ok(identity.user),
             Err(AuthError::Unavailable(_)) => Err(ApiError::unavailable("try again")),
-            Err(_) => Err(ApiError::unauthorized(
-                "the token is missing, invalid or expired",
-            )),
+            Err(_) => Err(ApiError::unauthorized("the token is missing, invalid or expired")),
         }
     }
 }

@@ -28,11 +28,7 @@ impl ApiError {
         code: &'static str,
         message: impl Into<Cow<'static, str>>,
     ) -> Self {
-        Self {
-            status,
-            code,
-            message: message.into(),
-        }
+        Self { status, code, message: message.into() }
     }
 
     pub(crate) fn unauthorized(message: &'static str) -> Self {
@@ -52,19 +48,11 @@ impl ApiError {
     }
 
     pub(crate) fn timeout() -> Self {
-        Self::new(
-            StatusCode::REQUEST_TIMEOUT,
-            "timeout",
-            "the request took too long",
-        )
+        Self::new(StatusCode::REQUEST_TIMEOUT, "timeout", "the request took too long")
     }
 
     pub(crate) fn internal() -> Self {
-        Self::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "internal",
-            "something went wrong here",
-        )
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "something went wrong here")
     }
 
     /// What axum refused before a handler saw it.

@@ -187,9 +187,7 @@ mod tests {
         assert!(fields.len() > 15, "{fields:?}");
         let command = OnlyLimits::command();
         for field in fields {
-            let flag = command
-                .get_arguments()
-                .find(|arg| arg.get_id() == field.as_str());
+            let flag = command.get_arguments().find(|arg| arg.get_id() == field.as_str());
             let flag = flag.unwrap_or_else(|| panic!("no flag for {field}"));
             let variable = format!("SIGNALING_{}", field.to_uppercase());
             assert_eq!(flag.get_env().unwrap(), variable.as_str());
@@ -201,10 +199,7 @@ mod tests {
         let config = config(&["--max-signals-per-second", "0", "--max-connections", "0"]);
         assert_eq!(config.max_signals_per_second, 0);
         assert_eq!(config.max_connections, None);
-        assert_eq!(
-            self::config(&["--max-connections", "7"]).max_connections,
-            Some(7)
-        );
+        assert_eq!(self::config(&["--max-connections", "7"]).max_connections, Some(7));
     }
 
     #[test]
@@ -217,22 +212,11 @@ mod tests {
             ("7", 7_000),
             ("0", 0),
         ] {
-            assert_eq!(
-                text.parse(),
-                Ok(Period(Duration::from_millis(millis))),
-                "{text}"
-            );
+            assert_eq!(text.parse(), Ok(Period(Duration::from_millis(millis))), "{text}");
         }
-        for text in [
-            "",
-            "s",
-            "-1s",
-            "1.5s",
-            "1 s",
-            "1d",
-            "99999999999999999999s",
-            "9999999999999999999h",
-        ] {
+        for text in
+            ["", "s", "-1s", "1.5s", "1 s", "1d", "99999999999999999999s", "9999999999999999999h"]
+        {
             assert_eq!(text.parse::<Period>(), Err(NoPeriod), "{text}");
         }
         for text in ["30s", "1500ms"] {

@@ -74,12 +74,7 @@ impl Matchmaker {
     /// Starts the task.
     pub(crate) fn start(relay: Relay, queue: Queue, partners: Partners) -> Self {
         let (sender, mut requests) = mpsc::channel(WAITING_REQUESTS);
-        let mut matching = Matching {
-            relay,
-            queue,
-            partners,
-            unknown: None,
-        };
+        let mut matching = Matching { relay, queue, partners, unknown: None };
         tokio::spawn(async move {
             while let Some(request) = requests.recv().await {
                 // Who does not wait for the answer any more has entered or left all the same.
@@ -218,11 +213,9 @@ mod tests {
 
     fn pair(place: Place) -> (String, bool) {
         match place {
-            Place::Matched {
-                partner,
-                is_initiator,
-                ..
-            } => (partner.as_str().to_owned(), is_initiator),
+            Place::Matched { partner, is_initiator, .. } => {
+                (partner.as_str().to_owned(), is_initiator)
+            }
             Place::Waiting => panic!("not matched"),
         }
     }
@@ -258,20 +251,14 @@ mod tests {
         faults.cut(true);
         for name in ["b", "c"] {
             let error = matchmaker.enter(user(name)).await.unwrap_err();
-            assert!(
-                matches!(error, MatchError::Open(OpenError::Store(_))),
-                "{error}"
-            );
+            assert!(matches!(error, MatchError::Open(OpenError::Store(_))), "{error}");
         }
         faults.cut(false);
         // The two who came first are matched on the way.
         let place = matchmaker.enter(user("d")).await.unwrap();
         assert_eq!(pair(place), ("c".to_owned(), false));
         for name in ["a", "b", "c", "d"] {
-            assert!(
-                !matchmaker.leave(user(name)).await.unwrap(),
-                "{name} still waits"
-            );
+            assert!(!matchmaker.leave(user(name)).await.unwrap(), "{name} still waits");
         }
     }
 
@@ -312,10 +299,7 @@ mod tests {
         assert_eq!(matchmaker.enter(user("a")).await.unwrap(), Place::Waiting);
         assert_eq!(matchmaker.enter(user("c")).await.unwrap(), Place::Waiting);
         let error = matchmaker.enter(user("b")).await.unwrap_err();
-        assert!(matches!(
-            error,
-            MatchError::Open(OpenError::TooManySessions(_))
-        ));
+        assert!(matches!(error, MatchError::Open(OpenError::TooManySessions(_))));
         let place = matchmaker.enter(user("d")).await.unwrap();
         assert_eq!(pair(place), ("c".to_owned(), false));
     }

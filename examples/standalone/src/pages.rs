@@ -17,21 +17,9 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
      base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 const PAGES: [(&str, &str, &str); 4] = [
-    (
-        "/",
-        "text/html; charset=utf-8",
-        include_str!("../../browser/index.html"),
-    ),
-    (
-        "/demo.js",
-        "text/javascript; charset=utf-8",
-        include_str!("../../browser/demo.js"),
-    ),
-    (
-        "/demo.css",
-        "text/css; charset=utf-8",
-        include_str!("../../browser/demo.css"),
-    ),
+    ("/", "text/html; charset=utf-8", include_str!("../../browser/index.html")),
+    ("/demo.js", "text/javascript; charset=utf-8", include_str!("../../browser/demo.js")),
+    ("/demo.css", "text/css; charset=utf-8", include_str!("../../browser/demo.css")),
     (
         "/signaling-client.js",
         "text/javascript; charset=utf-8",
@@ -46,12 +34,12 @@ pub(crate) fn router() -> Router {
         let page = move || async move { ([(header::CONTENT_TYPE, kind)], text) };
         router = router.route(path, get(page));
     }
-    router
-        .method_not_allowed_fallback(no_such_method)
-        .layer(map_response(|mut response: Response| async {
+    router.method_not_allowed_fallback(no_such_method).layer(map_response(
+        |mut response: Response| async {
             let policy = HeaderValue::from_static(POLICY);
             let headers = response.headers_mut();
             headers.insert(header::CONTENT_SECURITY_POLICY, policy);
             response
-        }))
+        },
+    ))
 }

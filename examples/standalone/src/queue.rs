@@ -28,11 +28,7 @@ pub(crate) struct Full;
 impl Queue {
     /// A queue for `capacity` users, each forgotten when it did not ask again for `patience`.
     pub(crate) fn new(capacity: usize, patience: Duration) -> Self {
-        Self {
-            entries: VecDeque::new(),
-            capacity,
-            patience,
-        }
+        Self { entries: VecDeque::new(), capacity, patience }
     }
 
     /// Puts `user` at the end; one that waits already keeps its place, and its patience is renewed.
@@ -89,11 +85,7 @@ mod tests {
             queue.enter(&user(name), now).unwrap();
         }
         assert_eq!(pair(&queue), Some(["a".into(), "b".into()]));
-        assert_eq!(
-            pair(&queue),
-            Some(["a".into(), "b".into()]),
-            "asking takes nobody out"
-        );
+        assert_eq!(pair(&queue), Some(["a".into(), "b".into()]), "asking takes nobody out");
         assert!(queue.leave(&user("a"), now));
         assert!(!queue.leave(&user("a"), now));
         assert_eq!(pair(&queue), Some(["b".into(), "c".into()]));
@@ -129,11 +121,7 @@ mod tests {
         queue.enter(&user("a"), now).unwrap();
         queue.enter(&user("b"), now).unwrap();
         assert_eq!(queue.enter(&user("c"), now), Err(Full));
-        assert_eq!(
-            queue.enter(&user("b"), now),
-            Ok(()),
-            "who waits already may ask again"
-        );
+        assert_eq!(queue.enter(&user("b"), now), Ok(()), "who waits already may ask again");
         assert_eq!(queue.enter(&user("c"), now + PATIENCE), Ok(()));
     }
 }

@@ -62,9 +62,7 @@ async fn serve(settings: Settings) -> Result<(), RunError> {
         made_api_key,
         app,
     } = settings;
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(log_filter)
-        .with_writer(io::stderr);
+    let log = tracing_subscriber::fmt().with_env_filter(log_filter).with_writer(io::stderr);
     match log_format {
         LogFormat::Text => log.with_ansi(false).init(),
         LogFormat::Json => log.json().init(),
@@ -92,10 +90,7 @@ async fn serve(settings: Settings) -> Result<(), RunError> {
     });
     // The server answers meanwhile: that this node is not ready, and whoever comes all the same.
     if relay.shutdown(drain_timeout).await == Shutdown::TimedOut {
-        tracing::warn!(
-            connections = relay.connections(),
-            "not all connections ended in time"
-        );
+        tracing::warn!(connections = relay.connections(), "not all connections ended in time");
     }
     server.stop(deadline).await;
     tracing::info!("ended");
@@ -106,10 +101,7 @@ async fn serve(settings: Settings) -> Result<(), RunError> {
 fn announce(address: SocketAddr, demo: bool) {
     let mut out = io::stdout().lock();
     let _ = match demo {
-        true => writeln!(
-            out,
-            "signaling-server: open the demonstration at http://{address}"
-        ),
+        true => writeln!(out, "signaling-server: open the demonstration at http://{address}"),
         false => writeln!(out, "signaling-server listening on http://{address}"),
     };
 }
@@ -122,10 +114,7 @@ struct Signals(tokio::signal::unix::Signal, tokio::signal::unix::Signal);
 impl Signals {
     fn new() -> io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self(
-            signal(SignalKind::terminate())?,
-            signal(SignalKind::interrupt())?,
-        ))
+        Ok(Self(signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?))
     }
 
     async fn next(&mut self) {

@@ -58,21 +58,12 @@ impl Server {
         self.requests.close();
         let answered = time::timeout_at(deadline, self.requests.wait()).await;
         if answered.is_err() {
-            tracing::warn!(
-                requests = self.requests.len(),
-                "requests were not answered in time"
-            );
+            tracing::warn!(requests = self.requests.len(), "requests were not answered in time");
         }
         self.connections.close();
         let flushed = deadline.min(Instant::now() + FLUSH);
-        if time::timeout_at(flushed, self.connections.wait())
-            .await
-            .is_err()
-        {
-            tracing::debug!(
-                connections = self.connections.len(),
-                "connections were cut off"
-            );
+        if time::timeout_at(flushed, self.connections.wait()).await.is_err() {
+            tracing::debug!(connections = self.connections.len(), "connections were cut off");
         }
     }
 }
@@ -111,23 +102,18 @@ async fn connection(socket: TcpStream, router: Router, stopping: CancellationTok
         }
     };
     if let Err(error) = ended {
-        tracing::debug!(
-            error = &error as &dyn std::error::Error,
-            "connection failed"
-        );
+        tracing::debug!(error = &error as &dyn std::error::Error, "connection failed");
     }
 }
 
 /// Counts the requests that are being answered.
 fn track(router: Router, requests: TaskTracker) -> Router {
-    router.layer(axum::middleware::from_fn(
-        move |request, next: axum::middleware::Next| {
-            let running = requests.token();
-            async move {
-                let response = next.run(request).await;
-                drop(running);
-                response
-            }
-        },
-    ))
+    router.layer(axum::middleware::from_fn(move |request, next: axum::middleware::Next| {
+        let running = requests.token();
+        async move {
+            let response = next.run(request).await;
+            drop(running);
+            response
+        }
+    }))
 }

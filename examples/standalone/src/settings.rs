@@ -173,10 +173,7 @@ fn api_key(cli: &Cli, from_env: Option<Secret>) -> Result<Option<Secret>, Settin
         (None, None) => return Ok(None),
         (Some(_), Some(_)) => return Err(SettingsError::TooMany(API_KEYS)),
         (Some(key), None) => ("SIGNALING_API_KEY", key),
-        (None, Some(path)) => (
-            "--api-key-file",
-            file("--api-key-file", path, Secret::from_file)?,
-        ),
+        (None, Some(path)) => ("--api-key-file", file("--api-key-file", path, Secret::from_file)?),
     };
     // What no header can carry would be a key that nobody has.
     let sendable = !key.bytes().is_empty() && key.bytes().iter().all(u8::is_ascii_graphic);
@@ -222,12 +219,7 @@ fn tokens(
     let signer = match key {
         Key::Secret(secret) if matches!(cli.jwt_algorithm, None | Some(Algorithm::HS256)) => {
             let (issuer, audience) = (cli.jwt_issuer.clone(), cli.jwt_audience.clone());
-            Some(Signer::new(
-                secret,
-                cli.jwt_user_claim.clone(),
-                issuer,
-                audience,
-            ))
+            Some(Signer::new(secret, cli.jwt_user_claim.clone(), issuer, audience))
         }
         _ => None,
     };
@@ -239,22 +231,21 @@ fn authenticator(cli: &Cli, key: &Key) -> Result<JwtAuthenticator, JwtConfigErro
         (Key::Jwks(json), _) => checks(cli).jwks(json).build(),
         (Key::Secret(secret), algorithm) => {
             let algorithm = algorithm.unwrap_or(Algorithm::HS256);
-            checks(cli)
-                .key(JwtKey::secret(algorithm, secret.bytes()))
-                .build()
+            checks(cli).key(JwtKey::secret(algorithm, secret.bytes())).build()
         }
         (Key::Pem(pem), Some(algorithm)) => checks(cli).key(JwtKey::pem(algorithm, pem)).build(),
         (Key::Pem(pem), None) => {
             // A key fits one of these; the last error is as good as the first where it fits none.
             let rsa = checks(cli).key(JwtKey::pem(Algorithm::RS256, pem)).build();
-            [Algorithm::ES256, Algorithm::ES384, Algorithm::EdDSA]
-                .into_iter()
-                .fold(rsa, |built, algorithm| {
+            [Algorithm::ES256, Algorithm::ES384, Algorithm::EdDSA].into_iter().fold(
+                rsa,
+                |built, algorithm| {
                     built.or_else(|error| {
                         let key = JwtKey::pem(algorithm, pem);
                         checks(cli).key(key).build().map_err(|_| error)
                     })
-                })
+                },
+            )
         }
     }
 }

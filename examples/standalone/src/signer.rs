@@ -29,12 +29,7 @@ impl Signer {
         issuer: Option<String>,
         audience: Option<String>,
     ) -> Self {
-        Self {
-            secret,
-            user_claim,
-            issuer,
-            audience,
-        }
+        Self { secret, user_claim, issuer, audience }
     }
 
     /// A token that says who `user` is.
@@ -85,9 +80,7 @@ mod tests {
         );
         let user = UserId::new("zoë \"z\"").unwrap();
         let token = signer.token(&user, SystemClock.now()).unwrap();
-        let identity = authenticator
-            .authenticate(&Credentials::bearer(token))
-            .await;
+        let identity = authenticator.authenticate(&Credentials::bearer(token)).await;
         assert_eq!(identity.unwrap().user, user);
     }
 }

@@ -21,10 +21,7 @@ pub(super) struct RateLimit {
 
 impl RateLimit {
     pub(super) fn new(now: Instant) -> Self {
-        Self {
-            accepted: Cell(now),
-            refused: Cell(now),
-        }
+        Self { accepted: Cell(now), refused: Cell(now) }
     }
 
     /// Counts one message.
@@ -59,10 +56,7 @@ impl Cell {
 }
 
 #[cfg(test)]
-#[expect(
-    clippy::disallowed_methods,
-    reason = "any instant will do as the first"
-)]
+#[expect(clippy::disallowed_methods, reason = "any instant will do as the first")]
 mod tests {
     use super::*;
 
@@ -86,14 +80,8 @@ mod tests {
         let now = Instant::now();
         let mut limit = RateLimit::new(now);
         assert_eq!(taken(&mut limit, now, 200), [200, 0, 0]);
-        assert_eq!(
-            taken(&mut limit, now + Duration::from_secs(1), 60),
-            [50, 10, 0]
-        );
-        assert_eq!(
-            taken(&mut limit, now + Duration::from_secs(600), 210),
-            [200, 10, 0]
-        );
+        assert_eq!(taken(&mut limit, now + Duration::from_secs(1), 60), [50, 10, 0]);
+        assert_eq!(taken(&mut limit, now + Duration::from_secs(600), 210), [200, 10, 0]);
     }
 
     #[test]

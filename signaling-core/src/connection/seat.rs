@@ -55,18 +55,12 @@ type Effects = VecDeque<Effect>;
 impl Seat {
     /// The seat of `role`, which `record` has attached. Tells the client and the partner.
     pub(super) fn take(record: Arc<SessionRecord>, role: Role, effects: &mut Effects) -> Self {
-        let since = record
-            .participant(role)
-            .attachment()
-            .map_or(0, |own| own.since);
+        let since = record.participant(role).attachment().map_or(0, |own| own.since);
         let partner = record.participant(role.partner()).attachment().cloned();
         effects.push_back(match_found(&record, role));
         if let Some(partner) = &partner {
             let to = partner.connection.clone();
-            effects.push_back(Effect::Notify {
-                to,
-                notice: Notice::Changed(record.clone()),
-            });
+            effects.push_back(Effect::Notify { to, notice: Notice::Changed(record.clone()) });
         }
         let partner = partner.map_or(Partner::Expected(Kept::default()), Partner::Here);
         Self {
@@ -91,18 +85,8 @@ impl Seat {
     }
 
     pub(super) fn place(&self) -> Place {
-        let SessionRecord {
-            id,
-            opening,
-            revision,
-            ..
-        } = &*self.record;
-        Place {
-            session: id.clone(),
-            role: self.role,
-            opening: *opening,
-            revision: *revision,
-        }
+        let SessionRecord { id, opening, revision, .. } = &*self.record;
+        Place { session: id.clone(), role: self.role, opening: *opening, revision: *revision }
     }
 
     pub(super) fn since(&self) -> u64 {
@@ -134,11 +118,7 @@ impl Seat {
         effects: &mut Effects,
     ) {
         self.record = record;
-        let partner = self
-            .record
-            .participant(self.role.partner())
-            .attachment()
-            .cloned();
+        let partner = self.record.participant(self.role.partner()).attachment().cloned();
         match (&self.partner, partner) {
             (Partner::Here(old), Some(new)) if *old == new => {}
             (Partner::Here(_), None) => self.partner_gone(effects),
@@ -173,10 +153,7 @@ impl Seat {
     fn partner_gone(&mut self, effects: &mut Effects) {
         self.partner = Partner::Gone;
         effects.push_back(Effect::Send(
-            ServerMessage::PartnerDisconnected {
-                session_id: self.session(),
-            }
-            .to_text(),
+            ServerMessage::PartnerDisconnected { session_id: self.session() }.to_text(),
         ));
     }
 
@@ -233,23 +210,11 @@ impl Seat {
             return;
         };
         self.sent += 1;
-        let pair = Pair {
-            opening: self.record.opening,
-            from: self.since,
-            to: partner.since,
-        };
-        let signal = RelayedSignal {
-            session: self.record.id.clone(),
-            pair,
-            number: self.sent,
-            kind,
-            text,
-        };
+        let pair = Pair { opening: self.record.opening, from: self.since, to: partner.since };
+        let signal =
+            RelayedSignal { session: self.record.id.clone(), pair, number: self.sent, kind, text };
         let to = partner.connection.clone();
-        effects.push_back(Effect::Notify {
-            to,
-            notice: Notice::Signal(signal),
-        });
+        effects.push_back(Effect::Notify { to, notice: Notice::Signal(signal) });
     }
 
     /// Hands a signal of the partner to the client. One between other attachments than those of
@@ -269,11 +234,9 @@ impl Seat {
     /// The attachments between which a signal to this seat is valid now.
     fn pair_to_here(&self) -> Option<Pair> {
         match &self.partner {
-            Partner::Here(partner) => Some(Pair {
-                opening: self.record.opening,
-                from: partner.since,
-                to: self.since,
-            }),
+            Partner::Here(partner) => {
+                Some(Pair { opening: self.record.opening, from: partner.since, to: self.since })
+            }
             Partner::Expected(_) | Partner::Gone => None,
         }
     }
@@ -282,15 +245,8 @@ impl Seat {
     fn report_lost(&self, effects: &mut Effects) {
         if let (Partner::Here(partner), Some(pair)) = (&self.partner, self.pair_to_here()) {
             let session = self.record.id.clone();
-            let notice = Notice::SignalsLost {
-                session,
-                pair,
-                received: self.received,
-            };
-            effects.push_back(Effect::Notify {
-                to: partner.connection.clone(),
-                notice,
-            });
+            let notice = Notice::SignalsLost { session, pair, received: self.received };
+            effects.push_back(Effect::Notify { to: partner.connection.clone(), notice });
         }
     }
 
@@ -301,15 +257,8 @@ impl Seat {
             && partner.connection.node() == own.node()
         {
             let (session, opening) = (self.record.id.clone(), self.record.opening);
-            let notice = Notice::Detached {
-                session,
-                opening,
-                since: self.since,
-            };
-            effects.push_back(Effect::Notify {
-                to: partner.connection.clone(),
-                notice,
-            });
+            let notice = Notice::Detached { session, opening, since: self.since };
+            effects.push_back(Effect::Notify { to: partner.connection.clone(), notice });
         }
     }
 

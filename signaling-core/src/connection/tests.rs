@@ -31,10 +31,7 @@ impl Call {
         Self::with(Config::default())
     }
 
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "any instant will do as the first"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "any instant will do as the first")]
     fn with(config: Config) -> Self {
         let users = ["ann", "bob"].map(|name| UserId::new(name).unwrap());
         let [ann, bob] = users.clone();
@@ -85,13 +82,9 @@ impl Call {
     fn attach(&mut self, who: usize) {
         self.connect(who);
         let record = self.record.clone().unwrap();
-        let next = record
-            .attach(Role::BOTH[who], &self.id(who), self.numbers)
-            .unwrap();
+        let next = record.attach(Role::BOTH[who], &self.id(who), self.numbers).unwrap();
         self.record = Some(Arc::new(next));
-        self.with_connection(who, |connection, record| {
-            connection.on_record(record, false)
-        });
+        self.with_connection(who, |connection, record| connection.on_record(record, false));
     }
 
     /// The connection ends, and its partner hears it from the record.
@@ -146,28 +139,18 @@ impl Call {
 
     fn say_at(&mut self, who: usize, text: &str, now: Instant) {
         let frame = Frame::Text(text.into());
-        self.connections[who]
-            .as_mut()
-            .unwrap()
-            .on_frame(&frame, now);
+        self.connections[who].as_mut().unwrap().on_frame(&frame, now);
         self.carry_out(who);
     }
 
     fn signal(&mut self, who: usize, kind: &str, payload: &str) {
-        let field = if kind == "ice-candidate" {
-            "candidate"
-        } else {
-            "sdp"
-        };
+        let field = if kind == "ice-candidate" { "candidate" } else { "sdp" };
         let text = format!(r#"{{"type":"{kind}","sessionId":"s","{field}":"{payload}"}}"#);
         self.say(who, &text);
     }
 
     fn carry_out(&mut self, who: usize) {
-        while let Some(effect) = self.connections[who]
-            .as_mut()
-            .and_then(Connection::next_effect)
-        {
+        while let Some(effect) = self.connections[who].as_mut().and_then(Connection::next_effect) {
             match effect {
                 Effect::Send(text) => self.inbox[who].push(text.as_str().to_owned()),
                 Effect::Notify { to, notice } => {
@@ -200,10 +183,7 @@ impl Call {
             let kind = field("type").unwrap();
             detail.map_or(kind.clone(), |detail| format!("{kind} {detail}"))
         };
-        std::mem::take(&mut self.inbox[who])
-            .into_iter()
-            .map(short)
-            .collect()
+        std::mem::take(&mut self.inbox[who]).into_iter().map(short).collect()
     }
 }
 
@@ -230,24 +210,13 @@ fn signals_for_a_partner_that_has_not_come_yet_follow_its_match_found() {
     call.signal(ANN, "ice-candidate", "a");
     call.attach(BOB);
     call.signal(ANN, "ice-candidate", "b");
-    assert_eq!(
-        call.read(BOB),
-        [
-            "match-found",
-            "offer o",
-            "ice-candidate a",
-            "ice-candidate b"
-        ]
-    );
+    assert_eq!(call.read(BOB), ["match-found", "offer o", "ice-candidate a", "ice-candidate b"]);
     assert_eq!(call.read(ANN), ["match-found"]);
 }
 
 #[test]
 fn too_many_kept_signals_tell_the_sender_and_start_over() {
-    let mut call = Call::with(Config {
-        max_kept_signals: 2,
-        ..Config::default()
-    });
+    let mut call = Call::with(Config { max_kept_signals: 2, ..Config::default() });
     call.attach(ANN);
     for payload in ["a", "b", "c", "d"] {
         call.signal(ANN, "ice-candidate", payload);
@@ -261,18 +230,12 @@ fn too_many_kept_signals_tell_the_sender_and_start_over() {
 
 #[test]
 fn too_many_kept_bytes_tell_the_sender() {
-    let mut call = Call::with(Config {
-        max_kept_bytes: 150,
-        ..Config::default()
-    });
+    let mut call = Call::with(Config { max_kept_bytes: 150, ..Config::default() });
     call.attach(ANN);
     call.signal(ANN, "offer", &"o".repeat(200));
     call.signal(ANN, "offer", &"o".repeat(50));
     call.signal(ANN, "offer", &"o".repeat(50));
-    assert_eq!(
-        call.read(ANN),
-        ["match-found", "error too-large", "error partner-absent"]
-    );
+    assert_eq!(call.read(ANN), ["match-found", "error too-large", "error partner-absent"]);
 }
 
 #[test]
@@ -319,10 +282,7 @@ fn a_partner_that_changed_connections_unseen_is_a_lost_one_and_a_new_one() {
 fn a_local_partners_end_is_told_before_it_is_written_and_not_again_after() {
     let mut call = Call::established();
     let now = call.now;
-    call.connections[BOB]
-        .as_mut()
-        .unwrap()
-        .on_frame(&Frame::Close(None), now);
+    call.connections[BOB].as_mut().unwrap().on_frame(&Frame::Close(None), now);
     call.carry_out(BOB);
     assert_eq!(call.read(ANN), ["partner-disconnected"]);
     call.detach(BOB);
@@ -392,53 +352,17 @@ fn the_first_offer_is_the_initiators() {
 fn what_is_between_other_attachments_is_void() {
     let mut call = Call::established();
     let record = call.record.clone().unwrap();
-    let since = |who: usize| {
-        record
-            .participant(Role::BOTH[who])
-            .attachment()
-            .unwrap()
-            .since
-    };
-    let pair = Pair {
-        opening: 7,
-        from: since(ANN),
-        to: since(BOB),
-    };
+    let since = |who: usize| record.participant(Role::BOTH[who]).attachment().unwrap().since;
+    let pair = Pair { opening: 7, from: since(ANN), to: since(BOB) };
     let text = |payload: &str| -> Text {
         format!(r#"{{"type":"offer","sessionId":"s","sdp":"{payload}"}}"#).into()
     };
     let signal = |pair, number, payload| {
         let (session, kind) = (record.id.clone(), SignalKind::Offer);
-        Notice::Signal(RelayedSignal {
-            session,
-            pair,
-            number,
-            kind,
-            text: text(payload),
-        })
+        Notice::Signal(RelayedSignal { session, pair, number, kind, text: text(payload) })
     };
-    call.notice(
-        BOB,
-        signal(
-            Pair {
-                to: pair.to + 1,
-                ..pair
-            },
-            1,
-            "x",
-        ),
-    );
-    call.notice(
-        BOB,
-        signal(
-            Pair {
-                from: pair.from + 1,
-                ..pair
-            },
-            1,
-            "x",
-        ),
-    );
+    call.notice(BOB, signal(Pair { to: pair.to + 1, ..pair }, 1, "x"));
+    call.notice(BOB, signal(Pair { from: pair.from + 1, ..pair }, 1, "x"));
     call.notice(BOB, signal(Pair { opening: 8, ..pair }, 1, "x"));
     call.notice(BOB, signal(pair, 1, "1"));
     call.notice(BOB, signal(pair, 1, "1"));
@@ -466,9 +390,7 @@ fn who_was_taken_for_dead_attaches_again_and_starts_over() {
     let ann = call.connections[ANN].take();
     let record = call.record.clone().unwrap();
     let id = ann.as_ref().unwrap().id.clone();
-    let written_off = record
-        .detach(&id, Timestamp::default(), Duration::from_secs(60))
-        .unwrap();
+    let written_off = record.detach(&id, Timestamp::default(), Duration::from_secs(60)).unwrap();
     call.record = Some(Arc::new(written_off));
     call.announce(BOB);
     assert_eq!(call.read(BOB), ["partner-disconnected"]);
@@ -561,10 +483,7 @@ fn a_token_that_expires_closes_the_connection() {
     let mut ann = Connection::new(id, user, call.config.clone(), life, call.now);
     assert_eq!(ann.deadline(), call.at(7));
     ann.on_deadline(call.at(7));
-    assert!(matches!(
-        ann.next_effect(),
-        Some(Effect::Close(DisconnectReason::TokenExpired))
-    ));
+    assert!(matches!(ann.next_effect(), Some(Effect::Close(DisconnectReason::TokenExpired))));
 }
 
 #[test]
@@ -580,16 +499,9 @@ fn a_token_for_ever_never_expires() {
 fn a_heartbeat_that_names_a_foreign_session_still_counts() {
     let mut call = Call::established();
     let now = call.at(29);
-    call.say_at(
-        ANN,
-        r#"{"type":"heartbeat","sessionId":"other","id":5}"#,
-        now,
-    );
+    call.say_at(ANN, r#"{"type":"heartbeat","sessionId":"other","id":5}"#, now);
     assert_eq!(call.read(ANN), ["heartbeat-ack", "error unknown-session"]);
-    assert_eq!(
-        call.connections[ANN].as_ref().unwrap().heartbeat_due,
-        call.at(59)
-    );
+    assert_eq!(call.connections[ANN].as_ref().unwrap().heartbeat_due, call.at(59));
 }
 
 #[test]
@@ -634,14 +546,8 @@ fn frames_larger_than_accepted_close() {
 fn signals_in_a_foreign_session_disclose_nothing() {
     let mut call = Call::established();
     for session in ["other", "S"] {
-        call.say(
-            ANN,
-            &format!(r#"{{"type":"offer","sessionId":"{session}","sdp":""}}"#),
-        );
-        call.say(
-            ANN,
-            &format!(r#"{{"type":"leave","sessionId":"{session}"}}"#),
-        );
+        call.say(ANN, &format!(r#"{{"type":"offer","sessionId":"{session}","sdp":""}}"#));
+        call.say(ANN, &format!(r#"{{"type":"leave","sessionId":"{session}"}}"#));
     }
     assert_eq!(call.read(ANN), ["error unknown-session"; 4]);
     assert!(call.record.is_some());

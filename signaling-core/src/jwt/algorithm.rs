@@ -73,9 +73,7 @@ impl Algorithm {
         if name == "Ed25519" {
             return Some(Self::EdDSA);
         }
-        Self::ALL
-            .into_iter()
-            .find(|algorithm| algorithm.name() == name)
+        Self::ALL.into_iter().find(|algorithm| algorithm.name() == name)
     }
 
     pub(super) const fn key_kind(self) -> KeyKind {

@@ -28,10 +28,8 @@ pub(super) fn parse(json: &str) -> Result<Vec<JwtKey>, JwtConfigError> {
 
 /// RFC 7517, 4.2 and 4.3: a key that says its purpose is for no other.
 fn checks_signatures(jwk: &Jwk) -> bool {
-    let verify = |ops: &Value| {
-        ops.as_array()
-            .is_some_and(|ops| ops.iter().any(|op| op == "verify"))
-    };
+    let verify =
+        |ops: &Value| ops.as_array().is_some_and(|ops| ops.iter().any(|op| op == "verify"));
     jwk.get("use").is_none_or(|purpose| purpose == "sig") && jwk.get("key_ops").is_none_or(verify)
 }
 

@@ -115,15 +115,8 @@ impl JwtKey {
             Ok((algorithm, key))
         };
         match self.key.and_then(pin) {
-            Ok((algorithm, key)) => Ok(PinnedKey {
-                kid: self.kid,
-                algorithm,
-                key,
-            }),
-            Err(source) => Err(JwtConfigError::Key {
-                kid: self.kid,
-                source,
-            }),
+            Ok((algorithm, key)) => Ok(PinnedKey { kid: self.kid, algorithm, key }),
+            Err(source) => Err(JwtConfigError::Key { kid: self.kid, source }),
         }
     }
 
@@ -138,20 +131,14 @@ impl JwtKey {
             return Err(KeyError::PemAsSecret);
         }
         if secret.len() < min_bytes {
-            return Err(KeyError::SecretTooShort {
-                algorithm,
-                min_bytes,
-                bytes: secret.len(),
-            });
+            return Err(KeyError::SecretTooShort { algorithm, min_bytes, bytes: secret.len() });
         }
         Ok(DecodingKey::from_secret(secret))
     }
 
     fn from_pem(algorithm: Algorithm, pem: &[u8]) -> Result<DecodingKey, KeyError> {
-        let (label, der) = str::from_utf8(pem)
-            .ok()
-            .and_then(first_block)
-            .ok_or(KeyError::NotPem)?;
+        let (label, der) =
+            str::from_utf8(pem).ok().and_then(first_block).ok_or(KeyError::NotPem)?;
         if label.contains("PRIVATE") {
             return Err(KeyError::PrivateKey);
         }
@@ -264,9 +251,7 @@ fn without_leading_zeros(number: &[u8]) -> &[u8] {
 
 /// The bits of a number without leading zero bytes.
 fn bits(number: &[u8]) -> usize {
-    number
-        .first()
-        .map_or(0, |first| number.len() * 8 - first.leading_zeros() as usize)
+    number.first().map_or(0, |first| number.len() * 8 - first.leading_zeros() as usize)
 }
 
 fn refused(cause: jsonwebtoken::errors::Error) -> KeyError {

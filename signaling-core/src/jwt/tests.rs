@@ -70,10 +70,7 @@ fn builder() -> JwtAuthenticatorBuilder {
 
 /// Accepts HS256 tokens with [`SECRET`] from anybody, for nobody.
 fn plain() -> JwtAuthenticator {
-    builder()
-        .key(JwtKey::secret(Algorithm::HS256, SECRET))
-        .build()
-        .unwrap()
+    builder().key(JwtKey::secret(Algorithm::HS256, SECRET)).build().unwrap()
 }
 
 fn public_pem(algorithm: Algorithm) -> &'static str {
@@ -110,11 +107,7 @@ fn signing_key(algorithm: Algorithm) -> EncodingKey {
 
 /// A token of exactly these parts.
 fn raw_token(header: &str, claims: &str, algorithm: Algorithm, key: &EncodingKey) -> String {
-    let message = format!(
-        "{}.{}",
-        URL_SAFE_NO_PAD.encode(header),
-        URL_SAFE_NO_PAD.encode(claims)
-    );
+    let message = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
     let back_end: &CryptoProvider = &BACK_END;
     let signer = (back_end.signer_factory)(&algorithm.of_back_end(), key).unwrap();
     let signature = signer.try_sign(message.as_bytes()).unwrap();

@@ -92,12 +92,7 @@ impl<'a> Token<'a> {
         if header.contains_key("crit") {
             return Err(TokenError::Critical);
         }
-        Ok(Self {
-            header,
-            message,
-            claims,
-            signature,
-        })
+        Ok(Self { header, message, claims, signature })
     }
 
     pub(super) fn kid(&self) -> Result<Option<&str>, TokenError> {
@@ -114,10 +109,7 @@ impl<'a> Token<'a> {
         if algorithm.and_then(Algorithm::named) != Some(key.algorithm) {
             return Err(TokenError::WrongAlgorithm);
         }
-        if !key.signed(
-            self.message.as_bytes(),
-            decoded("signature", self.signature)?,
-        ) {
+        if !key.signed(self.message.as_bytes(), decoded("signature", self.signature)?) {
             return Err(TokenError::WrongSignature);
         }
         object("claims", self.claims).map(Claims)
@@ -192,9 +184,7 @@ impl Claims {
 // The causes are dropped on purpose: base64's and serde's errors quote what they stumble over.
 
 fn decoded(part: &'static str, text: &str) -> Result<Vec<u8>, TokenError> {
-    URL_SAFE_NO_PAD
-        .decode(text)
-        .map_err(|_| TokenError::NotBase64(part))
+    URL_SAFE_NO_PAD.decode(text).map_err(|_| TokenError::NotBase64(part))
 }
 
 fn object(part: &'static str, text: &str) -> Result<Map<String, Value>, TokenError> {

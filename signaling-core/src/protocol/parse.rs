@@ -21,17 +21,10 @@ pub(super) fn client_message(text: &str) -> Result<ClientMessage<'_>, Malformed>
         "ice-candidate" => fields.signal(SignalKind::IceCandidate),
         "heartbeat" => {
             let session = fields.session.map(session_id).transpose()?;
-            let id = fields
-                .id
-                .map(|id| Number::deserialize(id).map_err(|_| Malformed));
-            Ok(ClientMessage::Heartbeat {
-                session,
-                id: id.transpose()?,
-            })
+            let id = fields.id.map(|id| Number::deserialize(id).map_err(|_| Malformed));
+            Ok(ClientMessage::Heartbeat { session, id: id.transpose()? })
         }
-        "leave" => Ok(ClientMessage::Leave {
-            session: fields.session()?,
-        }),
+        "leave" => Ok(ClientMessage::Leave { session: fields.session()? }),
         _ => Err(Malformed),
     }
 }
@@ -64,12 +57,7 @@ impl<'a> Fields<'a> {
             return Err(Malformed);
         }
         let exact = other.is_none() && self.id.is_none() && !self.unknown;
-        Ok(ClientMessage::Signal(Signal {
-            kind,
-            session: self.session()?,
-            payload,
-            exact,
-        }))
+        Ok(ClientMessage::Signal(Signal { kind, session: self.session()?, payload, exact }))
     }
 
     fn session(&self) -> Result<SessionId, Malformed> {
@@ -133,14 +121,9 @@ enum Name {
 /// A JSON string; borrowed unless it has escapes.
 fn string(value: Option<&RawValue>) -> Result<Cow<'_, str>, Malformed> {
     let text = value.ok_or(Malformed)?.get();
-    match text
-        .strip_prefix('"')
-        .and_then(|rest| rest.strip_suffix('"'))
-    {
+    match text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
         Some(plain) if !plain.contains('\\') => Ok(Cow::Borrowed(plain)),
-        _ => serde_json::from_str(text)
-            .map(Cow::Owned)
-            .map_err(|_| Malformed),
+        _ => serde_json::from_str(text).map(Cow::Owned).map_err(|_| Malformed),
     }
 }
 
@@ -173,11 +156,9 @@ mod tests {
 
     fn signal(text: &str) -> (SignalKind, String, String) {
         match ClientMessage::parse(text) {
-            Ok(ClientMessage::Signal(signal)) => (
-                signal.kind,
-                signal.session.to_string(),
-                signal.payload.get().to_owned(),
-            ),
+            Ok(ClientMessage::Signal(signal)) => {
+                (signal.kind, signal.session.to_string(), signal.payload.get().to_owned())
+            }
             other => panic!("{text}: {other:?}"),
         }
     }
@@ -190,38 +171,17 @@ mod tests {
         );
         assert_eq!(
             signal(r#"{"type":"answer","sessionId":"s","sdp":{"type":"answer","sdp":"v=0"}}"#),
-            (
-                SignalKind::Answer,
-                "s".into(),
-                r#"{"type":"answer","sdp":"v=0"}"#.into()
-            )
+            (SignalKind::Answer, "s".into(), r#"{"type":"answer","sdp":"v=0"}"#.into())
         );
-        for candidate in [
-            r#"{"candidate":"","sdpMid":"0"}"#,
-            r#""""#,
-            r#""candidate:1""#,
-            "null",
-        ] {
+        for candidate in [r#"{"candidate":"","sdpMid":"0"}"#, r#""""#, r#""candidate:1""#, "null"] {
             let text =
                 format!(r#"{{"type":"ice-candidate","sessionId":"s","candidate":{candidate}}}"#);
-            assert_eq!(
-                signal(&text),
-                (SignalKind::IceCandidate, "s".into(), candidate.into())
-            );
+            assert_eq!(signal(&text), (SignalKind::IceCandidate, "s".into(), candidate.into()));
         }
         let heartbeat = ClientMessage::parse(r#"{"type":"heartbeat"}"#);
-        assert!(matches!(
-            heartbeat,
-            Ok(ClientMessage::Heartbeat {
-                session: None,
-                id: None
-            })
-        ));
+        assert!(matches!(heartbeat, Ok(ClientMessage::Heartbeat { session: None, id: None })));
         let heartbeat = ClientMessage::parse(r#"{"type":"heartbeat","sessionId":"s","id":1.5}"#);
-        let Ok(ClientMessage::Heartbeat {
-            session: Some(session),
-            id: Some(id),
-        }) = heartbeat
+        let Ok(ClientMessage::Heartbeat { session: Some(session), id: Some(id) }) = heartbeat
         else {
             panic!("{heartbeat:?}");
         };
@@ -307,14 +267,8 @@ mod tests {
                 r#"{{"type":"offer","sessionId":"s","sdp":{}}}"#,
                 deep(r#"{"a":"#, "}", 30_000)
             ),
-            format!(
-                r#"{{"type":"offer","sessionId":"s","sdp":{}}}"#,
-                deep(r#"{"a":"#, "}", 65)
-            ),
-            format!(
-                "{{\"type\":\"leave\",\"sessionId\":\"{}\"}}",
-                "s".repeat(129)
-            ),
+            format!(r#"{{"type":"offer","sessionId":"s","sdp":{}}}"#, deep(r#"{"a":"#, "}", 65)),
+            format!("{{\"type\":\"leave\",\"sessionId\":\"{}\"}}", "s".repeat(129)),
         ];
         for text in texts {
             let shown: String = text.chars().take(80).collect();
@@ -325,8 +279,6 @@ mod tests {
     #[test]
     fn a_payload_nests_up_to_its_limit() {
         let sdp = format!("{}1{}", r#"{"a":"#.repeat(64), "}".repeat(64));
-        signal(&format!(
-            r#"{{"type":"offer","sessionId":"s","sdp":{sdp}}}"#
-        ));
+        signal(&format!(r#"{{"type":"offer","sessionId":"s","sdp":{sdp}}}"#));
     }
 }

@@ -103,10 +103,7 @@ impl RelayBuilder {
         self.config.validate()?;
         let id = NodeId::generate(self.name.as_deref())?;
         let inbox = self.bus.subscribe(&id).await?;
-        let lease = self
-            .store
-            .renew_lease(&id, self.clock.now(), self.config.node_lease)
-            .await?;
+        let lease = self.store.renew_lease(&id, self.clock.now(), self.config.node_lease).await?;
         let stopped = CancellationToken::new();
         let node = Arc::new(Node {
             outbox: Outbox::new(self.bus.clone(), self.config.max_node_queue),
@@ -126,16 +123,9 @@ impl RelayBuilder {
         });
         spawn(&stopped, "inbox", inbox::run(node.clone(), inbox));
         spawn(&stopped, "heartbeats", heartbeats::run(node.clone()));
-        spawn(
-            &stopped,
-            "monitor",
-            monitor::run(node.clone(), lease.generation),
-        );
+        spawn(&stopped, "monitor", monitor::run(node.clone(), lease.generation));
         tracing::info!(node = %node.id, "relay started");
-        Ok(Relay {
-            node,
-            _background: Arc::new(stopped.drop_guard()),
-        })
+        Ok(Relay { node, _background: Arc::new(stopped.drop_guard()) })
     }
 }
 

@@ -196,10 +196,7 @@ impl Driver {
                     Poll::Pending => break,
                     Poll::Ready(next) => {
                         (frames, read) = (frames + 1, read + 1);
-                        if self
-                            .on_next(next.map(|frame| frame.map_err(Into::into)))
-                            .is_break()
-                        {
+                        if self.on_next(next.map(|frame| frame.map_err(Into::into))).is_break() {
                             break;
                         }
                     }
@@ -367,11 +364,10 @@ impl Driver {
         let queued = self.local.mailbox.take();
         if reason != DisconnectReason::ReadsTooSlowly {
             self.last_words.extend(self.outgoing.drain(..));
-            self.last_words
-                .extend(queued.into_iter().filter_map(|mail| match mail {
-                    Mail::Send(text) => Some(Frame::Text(text)),
-                    _ => None,
-                }));
+            self.last_words.extend(queued.into_iter().filter_map(|mail| match mail {
+                Mail::Send(text) => Some(Frame::Text(text)),
+                _ => None,
+            }));
         }
         self.node.locals.remove(self.local.id.number());
         self.node.assign(&self.local, Duty::End(reason));

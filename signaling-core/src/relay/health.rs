@@ -20,10 +20,7 @@ impl Health {
     }
 
     pub(super) fn is_well(&self) -> bool {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .is_some()
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
     /// Whether the store has answered for at least `span`. Until then, what others could not write

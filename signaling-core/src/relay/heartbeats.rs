@@ -20,8 +20,7 @@ impl Heartbeats {
     }
 
     pub(super) fn add(&self, heartbeat: Heartbeat) {
-        self.pending()
-            .insert(heartbeat.connection.number(), heartbeat);
+        self.pending().insert(heartbeat.connection.number(), heartbeat);
     }
 
     fn take(&self) -> Vec<Heartbeat> {
@@ -58,8 +57,7 @@ pub(super) async fn run(node: Arc<Node>) {
             Err(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "heartbeats wait");
                 let live = |beat: &Heartbeat| node.locals.get(beat.connection.number()).is_some();
-                node.heartbeats
-                    .put_back(batch.into_iter().filter(live).collect());
+                node.heartbeats.put_back(batch.into_iter().filter(live).collect());
             }
         }
     }

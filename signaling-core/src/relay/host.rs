@@ -142,11 +142,7 @@ impl Relay {
     /// When the store did not answer; the session may have ended all the same.
     pub async fn close_session(&self, session: &SessionId) -> Result<bool, StoreError> {
         match self.node.store.load(session).await? {
-            Some(record) => {
-                self.node
-                    .end(Arc::new(record), EndReason::ByHost, |_| true)
-                    .await
-            }
+            Some(record) => self.node.end(Arc::new(record), EndReason::ByHost, |_| true).await,
             None => Ok(false),
         }
     }

@@ -28,9 +28,7 @@ pub(super) struct Locals {
 
 impl Locals {
     fn by_number(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Local>>> {
-        self.by_number
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.by_number.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn next_number(&self) -> u64 {

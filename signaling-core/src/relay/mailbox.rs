@@ -21,15 +21,9 @@ pub(super) enum Mail {
     /// Another connection or the host has something to say.
     Notice(Notice),
     /// The store has the connection now, and the user is in these sessions.
-    Admitted {
-        epoch: u64,
-        records: Vec<Arc<SessionRecord>>,
-    },
+    Admitted { epoch: u64, records: Vec<Arc<SessionRecord>> },
     /// A session as the store has it.
-    Record {
-        record: Arc<SessionRecord>,
-        looked_up: bool,
-    },
+    Record { record: Arc<SessionRecord>, looked_up: bool },
     /// A session that the client left could not be ended.
     LeaveFailed(SessionId),
     /// A signal in this session could not be handed on.
@@ -78,15 +72,9 @@ const KEPT_CAPACITY: usize = 16;
 
 impl Mailbox {
     pub(super) fn new(config: &Config) -> Self {
-        let bounds = Bounds {
-            messages: config.max_queued_messages,
-            bytes: config.max_queued_bytes,
-        };
-        Self {
-            bounds,
-            queue: Mutex::default(),
-            waker: AtomicWaker::new(),
-        }
+        let bounds =
+            Bounds { messages: config.max_queued_messages, bytes: config.max_queued_bytes };
+        Self { bounds, queue: Mutex::default(), waker: AtomicWaker::new() }
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {

@@ -20,12 +20,7 @@ const PAGE: usize = 256;
 const CONCURRENT: usize = 32;
 
 pub(super) async fn run(node: Arc<Node>, generation: u64) {
-    let mut monitor = Monitor {
-        generation,
-        renewed: Instant::now(),
-        unsure: Vec::new(),
-        node,
-    };
+    let mut monitor = Monitor { generation, renewed: Instant::now(), unsure: Vec::new(), node };
     let mut ticks = time::interval(monitor.node.config.sweep_interval);
     ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
     loop {
@@ -54,11 +49,7 @@ impl Monitor {
         self.detach_lost(unsure).await?;
         // While others may still be catching up with an outage, nothing is given up for what they
         // could not write.
-        if self.settled() {
-            self.sweep().await
-        } else {
-            Ok(())
-        }
+        if self.settled() { self.sweep().await } else { Ok(()) }
     }
 
     fn settled(&self) -> bool {
@@ -67,10 +58,7 @@ impl Monitor {
 
     async fn renew(&mut self) -> Result<(), StoreError> {
         let (node, now) = (&self.node, self.node.clock.now());
-        let lease = node
-            .store
-            .renew_lease(&node.id, now, node.config.node_lease)
-            .await?;
+        let lease = node.store.renew_lease(&node.id, now, node.config.node_lease).await?;
         self.renewed = Instant::now();
         let emptied = std::mem::replace(&mut self.generation, lease.generation) != lease.generation;
         if emptied {
@@ -105,10 +93,7 @@ impl Monitor {
             }
             let mut attached = Vec::new();
             for record in records.into_iter().map(Arc::new) {
-                let connections = record
-                    .participants
-                    .iter()
-                    .filter_map(Participant::connection);
+                let connections = record.participants.iter().filter_map(Participant::connection);
                 let on_lost = connections.filter(|connection| connection.node() == lost);
                 attached.extend(on_lost.map(|connection| (record.clone(), connection.clone())));
             }
@@ -144,9 +129,7 @@ impl Monitor {
         let node = &self.node;
         let records = node.store.overdue(node.clock.now(), PAGE).await?;
         let overdue = |record: &SessionRecord| {
-            record
-                .deadline()
-                .is_some_and(|deadline| deadline <= node.clock.now())
+            record.deadline().is_some_and(|deadline| deadline <= node.clock.now())
         };
         let ended = stream::iter(records)
             .map(|record| node.end(Arc::new(record), EndReason::Abandoned, overdue));

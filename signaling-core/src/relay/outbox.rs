@@ -62,13 +62,9 @@ impl Lane {
     /// Puts `envelope` into the lane; `sender` is told when it is a signal that gets nowhere.
     pub(super) fn send(&self, envelope: Envelope, sender: Option<&Arc<Local>>) {
         let sender = match (&envelope, sender) {
-            (
-                Envelope::Notice {
-                    notice: Notice::Signal(signal),
-                    ..
-                },
-                Some(sender),
-            ) => Some((sender.clone(), signal.session.clone())),
+            (Envelope::Notice { notice: Notice::Signal(signal), .. }, Some(sender)) => {
+                Some((sender.clone(), signal.session.clone()))
+            }
             _ => None,
         };
         if let Err(refused) = self.parcels.try_send(Parcel { envelope, sender }) {
@@ -79,12 +75,7 @@ impl Lane {
 
 impl Outbox {
     pub(super) fn new(bus: Arc<dyn MessageBus>, capacity: usize) -> Self {
-        Self {
-            bus,
-            capacity,
-            lanes: Mutex::default(),
-            tasks: TaskTracker::new(),
-        }
+        Self { bus, capacity, lanes: Mutex::default(), tasks: TaskTracker::new() }
     }
 
     /// The lane to `node`, opened when there is none.
@@ -94,10 +85,7 @@ impl Outbox {
             return lane.clone();
         }
         let (parcels, receiver) = mpsc::channel(self.capacity);
-        let lane = Arc::new(Lane {
-            parcels,
-            lossy: Arc::default(),
-        });
+        let lane = Arc::new(Lane { parcels, lossy: Arc::default() });
         let run = run(self.bus.clone(), node.clone(), receiver, lane.lossy.clone());
         self.tasks.spawn(run);
         lanes.insert(node.clone(), lane.clone());
@@ -106,18 +94,12 @@ impl Outbox {
 
     /// Closes the lane to a node that is no more.
     pub(super) fn forget(&self, node: &NodeId) {
-        self.lanes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(node);
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner).remove(node);
     }
 
     /// Closes all lanes and waits until they are empty.
     pub(super) async fn drain(&self) {
-        self.lanes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clear();
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.tasks.close();
         self.tasks.wait().await;
     }
@@ -133,9 +115,7 @@ async fn run(
     let mut batch = Vec::new();
     loop {
         let received = if lossy.load(Ordering::SeqCst) {
-            time::timeout(RETRY, parcels.recv_many(&mut batch, BATCH))
-                .await
-                .ok()
+            time::timeout(RETRY, parcels.recv_many(&mut batch, BATCH)).await.ok()
         } else {
             Some(parcels.recv_many(&mut batch, BATCH).await)
         };

@@ -44,6 +44,8 @@ pub(super) struct Duties(Mutex<Agenda>);
 
 #[derive(Debug, Default)]
 struct Agenda {
+    /// One look-up at most, one leave for each seat, and one attach each time that the host opens a
+    /// session; the rest once.
     waiting: VecDeque<Duty>,
     at_work: bool,
     epoch: u64,
@@ -74,12 +76,12 @@ impl Node {
     /// Has `duty` done after those that wait already.
     pub(super) fn assign(self: &Arc<Self>, local: &Arc<Local>, duty: Duty) {
         let mut agenda = local.duties.agenda();
+        if matches!(duty, Duty::LookUp(_)) {
+            agenda.waiting.retain(|duty| !matches!(duty, Duty::LookUp(_)));
+        }
         agenda.waiting.push_back(duty);
         if !std::mem::replace(&mut agenda.at_work, true) {
-            let steward = Steward {
-                node: self.clone(),
-                local: local.clone(),
-            };
+            let steward = Steward { node: self.clone(), local: local.clone() };
             self.tasks.spawn(steward.work());
         }
     }
@@ -126,27 +128,15 @@ impl Steward {
                 records.extend(self.try_attach(Arc::new(record)).await?);
             }
         }
-        Ok(Mail::Admitted {
-            epoch: connected.epoch,
-            records,
-        })
+        Ok(Mail::Admitted { epoch: connected.epoch, records })
     }
 
     /// Makes the connection its user's.
     async fn connect(&self) -> Result<Connected, StoreError> {
-        let (
-            node,
-            Local {
-                id, user, duties, ..
-            },
-        ) = (&self.node, &*self.local);
+        let (node, Local { id, user, duties, .. }) = (&self.node, &*self.local);
         let connected = node.store.connect(user, id, node.clock.now()).await?;
         duties.agenda().epoch = connected.epoch;
-        if let Some(previous) = connected
-            .previous
-            .as_ref()
-            .filter(|previous| *previous != id)
-        {
+        if let Some(previous) = connected.previous.as_ref().filter(|previous| *previous != id) {
             node.notify(previous, Notice::Replaced);
         }
         Ok(connected)
@@ -157,12 +147,7 @@ impl Steward {
         &self,
         record: Arc<SessionRecord>,
     ) -> Result<Option<Arc<SessionRecord>>, StoreError> {
-        let Local {
-            id,
-            user,
-            mailbox,
-            duties,
-        } = &*self.local;
+        let Local { id, user, mailbox, duties } = &*self.local;
         let session = record.id.clone();
         let epoch = {
             let mut agenda = duties.agenda();
@@ -171,10 +156,7 @@ impl Steward {
         };
         match self.node.attach(record, user, id, epoch).await? {
             Attach::Done(record) => {
-                duties
-                    .agenda()
-                    .attached
-                    .insert(session, Some(record.clone()));
+                duties.agenda().attached.insert(session, Some(record.clone()));
                 Ok(Some(record))
             }
             Attach::Ended => {
@@ -191,10 +173,7 @@ impl Steward {
     async fn attach(&self, record: Arc<SessionRecord>) {
         match self.try_attach(record.clone()).await {
             Ok(Some(record)) => {
-                self.local.mailbox.push(Mail::Record {
-                    record,
-                    looked_up: false,
-                });
+                self.local.mailbox.push(Mail::Record { record, looked_up: false });
             }
             Ok(None) => {}
             Err(error) => self.later("not attached yet", &error, Duty::Attach(record)),
@@ -203,17 +182,10 @@ impl Steward {
 
     async fn leave(&self, record: Arc<SessionRecord>) {
         let session = record.id.clone();
-        match self
-            .node
-            .end(record.clone(), EndReason::Left, |_| true)
-            .await
-        {
+        match self.node.end(record.clone(), EndReason::Left, |_| true).await {
             // Also where the session was gone already, so that the connection knows.
             Ok(_) => {
-                let ended = Notice::Ended {
-                    session,
-                    opening: record.opening,
-                };
+                let ended = Notice::Ended { session, opening: record.opening };
                 self.local.mailbox.push(Mail::Notice(ended));
             }
             Err(error) => {
@@ -230,40 +202,31 @@ impl Steward {
     }
 
     async fn try_look_up(&self, believed: &[Arc<SessionRecord>]) -> Result<(), StoreError> {
-        let (
-            node,
-            Local {
-                id, user, mailbox, ..
-            },
-        ) = (&self.node, &*self.local);
+        let (node, Local { id, user, mailbox, .. }) = (&self.node, &*self.local);
         let known = node.store.user(user).await?;
-        if known
-            .connection
-            .as_ref()
-            .is_some_and(|connection| connection != id)
-        {
+        if known.connection.as_ref().is_some_and(|connection| connection != id) {
             mailbox.close(DisconnectReason::Replaced);
             return Ok(());
         }
         if known.connection.is_none() {
             self.connect().await?;
         }
-        for enrolment in &known.enrolments {
-            let Some(record) = node.follow(user, enrolment).await? else {
-                continue;
-            };
-            if let Some(record) = self.try_attach(Arc::new(record)).await? {
-                mailbox.push(Mail::Record {
-                    record,
-                    looked_up: true,
-                });
-            }
+        let believes = |session: &SessionId| believed.iter().any(|record| record.id == *session);
+        let mut there = Vec::new();
+        for enrolment in known.enrolments.iter().filter(|known| !believes(&known.session)) {
+            there.extend(node.follow(user, enrolment).await?);
         }
         for record in believed {
-            let (session, opening) = (record.id.clone(), record.opening);
-            let there = node.load_for(user, &session).await?;
-            if there.is_none_or(|there| there.opening != opening) {
+            let now = node.load_for(user, &record.id).await?;
+            if now.as_ref().is_none_or(|now| now.opening != record.opening) {
+                let (session, opening) = (record.id.clone(), record.opening);
                 mailbox.push(Mail::Notice(Notice::Ended { session, opening }));
+            }
+            there.extend(now);
+        }
+        for record in there {
+            if let Some(record) = self.try_attach(Arc::new(record)).await? {
+                mailbox.push(Mail::Record { record, looked_up: true });
             }
         }
         Ok(())
@@ -281,10 +244,7 @@ impl Steward {
         self.connect().await?;
         for record in records {
             let limit = node.config.max_sessions_per_user;
-            let _ = node
-                .store
-                .enrol(user, &record.id, node.clock.now(), limit)
-                .await?;
+            let _ = node.store.enrol(user, &record.id, node.clock.now(), limit).await?;
             match node.store.create(record).await? {
                 Created::Done => tracing::info!(session = %record.id, "record restored"),
                 Created::Exists(_) => {}
@@ -295,12 +255,7 @@ impl Steward {
 
     /// Goes on until the store knows, for a connection that counts as attached for ever otherwise.
     async fn end(&self, reason: DisconnectReason) {
-        let (
-            node,
-            Local {
-                id, user, duties, ..
-            },
-        ) = (&self.node, &*self.local);
+        let (node, Local { id, user, duties, .. }) = (&self.node, &*self.local);
         let attached = std::mem::take(&mut duties.agenda().attached);
         for (session, record) in attached {
             while let Err(error) = self.detach(&session, record.clone(), reason).await {
@@ -336,11 +291,7 @@ impl Steward {
 
     /// Waits before another attempt; true when the node stops instead.
     async fn given_up(&self) -> bool {
-        self.node
-            .stopped
-            .run_until_cancelled(time::sleep(RETRY))
-            .await
-            .is_none()
+        self.node.stopped.run_until_cancelled(time::sleep(RETRY)).await.is_none()
     }
 
     /// Has `duty` done again after a while, if the connection still lives then.

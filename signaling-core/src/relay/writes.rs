@@ -106,11 +106,10 @@ impl Node {
     ) -> Result<(), StoreError> {
         let mut record = record;
         for _ in 0..ROUNDS {
-            let now = self.clock.now();
-            let Some(role) = record.attached_as(connection) else {
-                return Ok(());
-            };
-            let Some(next) = record.detach(connection, now, self.config.abandon_after) else {
+            let (now, patience) = (self.clock.now(), self.config.abandon_after);
+            let attached = record.attached_as(connection);
+            let (Some(role), Some(next)) = (attached, record.detach(connection, now, patience))
+            else {
                 return Ok(());
             };
             let done = match self.store.replace(&next).await? {
@@ -160,8 +159,7 @@ impl Node {
                 return Ok(false);
             }
             let deleted = self.store.delete(&record).await.inspect_err(|_| {
-                self.tasks
-                    .spawn(self.clone().find_out(record.clone(), reason));
+                self.tasks.spawn(self.clone().find_out(record.clone(), reason));
             });
             let there = match deleted? {
                 Written::Conflict(there) if there.opening == record.opening => {
@@ -183,12 +181,7 @@ impl Node {
             if let Ok(there) = self.store.load(&record.id).await {
                 break there;
             }
-            if self
-                .stopped
-                .run_until_cancelled(time::sleep(RETRY))
-                .await
-                .is_none()
-            {
+            if self.stopped.run_until_cancelled(time::sleep(RETRY)).await.is_none() {
                 return;
             }
         };
@@ -207,10 +200,7 @@ impl Node {
         }
         let Some(reason) = reason else { return };
         tracing::debug!(%session, ?reason, "session ended");
-        self.emit(Event::SessionEnded {
-            session: session.clone(),
-            reason,
-        });
+        self.emit(Event::SessionEnded { session: session.clone(), reason });
         for participant in &record.participants {
             if let Err(error) = self.store.withdraw(&participant.user, session).await {
                 // The enrolment is dropped when it is next found to lead nowhere.
@@ -228,9 +218,7 @@ impl Node {
         enrolment: &Enrolment,
     ) -> Result<Option<SessionRecord>, StoreError> {
         let record = self.store.load(&enrolment.session).await?;
-        let led_here = record
-            .as_ref()
-            .is_some_and(|record| record.role_of(user).is_some());
+        let led_here = record.as_ref().is_some_and(|record| record.role_of(user).is_some());
         if led_here {
             return Ok(record);
         }

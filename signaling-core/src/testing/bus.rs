@@ -29,10 +29,7 @@ fn node() -> NodeId {
 }
 
 fn envelope(node: &NodeId, number: u64) -> Envelope {
-    Envelope::Notice {
-        to: ConnectionId::new(node.clone(), number),
-        notice: Notice::Replaced,
-    }
+    Envelope::Notice { to: ConnectionId::new(node.clone(), number), notice: Notice::Replaced }
 }
 
 async fn next(inbox: &mut Inbox) -> Delivery {
@@ -55,55 +52,32 @@ async fn envelopes_come_out_in_order(bus: &dyn MessageBus) {
         bus.publish(&node, batch).await.expect("published");
     }
     for envelope in envelopes {
-        assert_eq!(
-            next(&mut inbox).await,
-            Delivery::Envelope(envelope),
-            "out of order"
-        );
+        assert_eq!(next(&mut inbox).await, Delivery::Envelope(envelope), "out of order");
     }
 }
 
 async fn each_node_has_its_own_inbox(bus: &dyn MessageBus) {
     let (a, mut inbox_a) = open(bus).await;
     let (b, mut inbox_b) = open(bus).await;
-    bus.publish(&a, &[envelope(&a, 1)])
-        .await
-        .expect("published");
-    bus.publish(&b, &[envelope(&b, 2)])
-        .await
-        .expect("published");
-    assert_eq!(
-        next(&mut inbox_a).await,
-        Delivery::Envelope(envelope(&a, 1))
-    );
-    assert_eq!(
-        next(&mut inbox_b).await,
-        Delivery::Envelope(envelope(&b, 2))
-    );
+    bus.publish(&a, &[envelope(&a, 1)]).await.expect("published");
+    bus.publish(&b, &[envelope(&b, 2)]).await.expect("published");
+    assert_eq!(next(&mut inbox_a).await, Delivery::Envelope(envelope(&a, 1)));
+    assert_eq!(next(&mut inbox_b).await, Delivery::Envelope(envelope(&b, 2)));
 }
 
 async fn a_burst_is_not_lost(bus: &dyn MessageBus) {
     let (node, mut inbox) = open(bus).await;
     for n in 0..2_000 {
-        bus.publish(&node, &[envelope(&node, n)])
-            .await
-            .expect("published");
+        bus.publish(&node, &[envelope(&node, n)]).await.expect("published");
     }
     for n in 0..2_000 {
-        assert_eq!(
-            next(&mut inbox).await,
-            Delivery::Envelope(envelope(&node, n)),
-            "lost"
-        );
+        assert_eq!(next(&mut inbox).await, Delivery::Envelope(envelope(&node, n)), "lost");
     }
 }
 
 async fn publishing_to_nobody_fails(bus: &dyn MessageBus) {
     let node = node();
-    assert!(
-        bus.publish(&node, &[envelope(&node, 1)]).await.is_err(),
-        "nobody was there"
-    );
+    assert!(bus.publish(&node, &[envelope(&node, 1)]).await.is_err(), "nobody was there");
 }
 
 async fn a_full_inbox_fails_or_shows_a_gap(bus: &dyn MessageBus) {
@@ -111,9 +85,7 @@ async fn a_full_inbox_fails_or_shows_a_gap(bus: &dyn MessageBus) {
     let mut published = 0;
     let limit = 1_000_000;
     while published < limit {
-        let batch: Vec<_> = (published..published + 500)
-            .map(|n| envelope(&node, n))
-            .collect();
+        let batch: Vec<_> = (published..published + 500).map(|n| envelope(&node, n)).collect();
         if bus.publish(&node, &batch).await.is_err() {
             break;
         }

@@ -232,16 +232,13 @@ impl Client {
 
     /// Expects `partner-disconnected` as the next message.
     pub async fn expect_partner_disconnected(&mut self, session: &str) {
-        self.expect(json!({"type": "partner-disconnected", "sessionId": session}))
-            .await;
+        self.expect(json!({"type": "partner-disconnected", "sessionId": session})).await;
     }
 
     /// Expects `error` as the next message, with the fixed text that goes with `code`.
     pub async fn expect_error(&mut self, code: ErrorCode, session: Option<&str>) {
         let session = session.map(|session| {
-            session
-                .parse()
-                .unwrap_or_else(|error| panic!("{session:?} is no session id: {error}"))
+            session.parse().unwrap_or_else(|error| panic!("{session:?} is no session id: {error}"))
         });
         let expected = ServerMessage::error(code, session.as_ref()).to_text();
         let expected: Value =
@@ -255,8 +252,7 @@ impl Client {
         self.heartbeats += 1;
         let id = self.heartbeats;
         self.send_json(json!({"type": "heartbeat", "id": id})).await;
-        self.expect(json!({"type": "heartbeat-ack", "id": id}))
-            .await;
+        self.expect(json!({"type": "heartbeat-ack", "id": id})).await;
     }
 
     /// All messages that were on their way here, in their order: those before the ack of a
@@ -357,10 +353,7 @@ impl Client {
     /// Closes with code 1000, and expects the same in answer.
     pub async fn close(mut self) {
         use tungstenite::protocol::{CloseFrame, frame::coding::CloseCode as Code};
-        let frame = CloseFrame {
-            code: Code::Normal,
-            reason: "bye".into(),
-        };
+        let frame = CloseFrame { code: Code::Normal, reason: "bye".into() };
         self.send_message(Message::Close(Some(frame))).await;
         loop {
             match self.next_significant().await {

@@ -199,8 +199,7 @@ fn parsed<T>(text: &str) -> T
 where
     T: std::str::FromStr<Err: fmt::Display>,
 {
-    text.parse()
-        .unwrap_or_else(|error| panic!("the case has a bad id {text:?}: {error}"))
+    text.parse().unwrap_or_else(|error| panic!("the case has a bad id {text:?}: {error}"))
 }
 
 fn answered<T, E: fmt::Debug>(answer: Result<T, E>) -> T {

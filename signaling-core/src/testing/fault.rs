@@ -39,20 +39,11 @@ pub struct Trouble {
 
 impl Trouble {
     /// None at all.
-    pub const NONE: Self = Self {
-        delay: Duration::ZERO,
-        failures: 0.0,
-        repeats: 0.0,
-        losses: 0.0,
-    };
+    pub const NONE: Self = Self { delay: Duration::ZERO, failures: 0.0, repeats: 0.0, losses: 0.0 };
 
     /// A bad day.
-    pub const HEAVY: Self = Self {
-        delay: Duration::from_millis(200),
-        failures: 0.05,
-        repeats: 0.05,
-        losses: 0.02,
-    };
+    pub const HEAVY: Self =
+        Self { delay: Duration::from_millis(200), failures: 0.05, repeats: 0.05, losses: 0.02 };
 }
 
 /// One node's access to what all nodes share, and the switch that cuts it off.
@@ -100,19 +91,13 @@ impl Faults {
     /// `store`, as this node sees it.
     #[must_use]
     pub fn store(&self, store: Arc<dyn SessionStore>) -> Arc<dyn SessionStore> {
-        Arc::new(FaultyStore {
-            store,
-            faults: self.clone(),
-        })
+        Arc::new(FaultyStore { store, faults: self.clone() })
     }
 
     /// `bus`, as this node sees it.
     #[must_use]
     pub fn bus(&self, bus: Arc<dyn MessageBus>) -> Arc<dyn MessageBus> {
-        Arc::new(FaultyBus {
-            bus,
-            faults: self.clone(),
-        })
+        Arc::new(FaultyBus { bus, faults: self.clone() })
     }
 
     fn random(&self) -> MutexGuard<'_, fastrand::Rng> {
@@ -288,13 +273,9 @@ impl MessageBus for FaultyBus {
     async fn publish(&self, node: &NodeId, envelopes: &[Envelope]) -> Result<(), BusError> {
         let repeats = self.faults.trouble.borrow().repeats;
         if self.faults.happens(repeats) {
-            self.faults
-                .pass(self.bus.publish(node, envelopes), BusError::unavailable)
-                .await?;
+            self.faults.pass(self.bus.publish(node, envelopes), BusError::unavailable).await?;
         }
-        self.faults
-            .pass(self.bus.publish(node, envelopes), BusError::unavailable)
-            .await
+        self.faults.pass(self.bus.publish(node, envelopes), BusError::unavailable).await
     }
 
     async fn subscribe(&self, node: &NodeId) -> Result<Inbox, BusError> {
@@ -308,11 +289,7 @@ impl MessageBus for FaultyBus {
                 // The sender of the switch is held right here.
                 let _ = cut.wait_for(|cut| !cut).await;
                 let losses = faults.trouble.borrow().losses;
-                if faults.happens(losses) {
-                    Delivery::Gap
-                } else {
-                    delivery
-                }
+                if faults.happens(losses) { Delivery::Gap } else { delivery }
             }
         });
         Ok(troubled.boxed())

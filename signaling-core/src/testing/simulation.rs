@@ -70,13 +70,7 @@ impl Simulation {
     /// Two nodes and six users in heavy trouble.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self {
-            seed,
-            nodes: 2,
-            users: 6,
-            steps: 80,
-            trouble: Trouble::HEAVY,
-        }
+        Self { seed, nodes: 2, users: 6, steps: 80, trouble: Trouble::HEAVY }
     }
 
     /// Runs it, on paused time, on a store and a bus of its own.
@@ -161,11 +155,7 @@ impl World {
             .await
             .expect("a store and a bus without faults yet");
         faults.set(self.plan.trouble);
-        Node {
-            relay,
-            faults,
-            cut: false,
-        }
+        Node { relay, faults, cut: false }
     }
 
     async fn step(&mut self) {
@@ -189,8 +179,7 @@ impl World {
         let node = self.random.usize(0..self.nodes.len());
         let relay = self.nodes[node].relay.clone();
         let number = self.actors.len();
-        self.actors
-            .push(Actor::start(number, user, relay, self.random.u64(..)));
+        self.actors.push(Actor::start(number, user, relay, self.random.u64(..)));
     }
 
     /// A host goes on until it knows that the session is open.
@@ -234,11 +223,7 @@ impl World {
     /// Cuts a node off, or the other way round; one node is always reachable.
     fn cut_or_mend(&mut self) {
         let number = self.random.usize(0..self.nodes.len());
-        let others_cut = self
-            .nodes
-            .iter()
-            .enumerate()
-            .any(|(n, node)| n != number && node.cut);
+        let others_cut = self.nodes.iter().enumerate().any(|(n, node)| n != number && node.cut);
         let alone = self.nodes.len() == 1;
         let node = &mut self.nodes[number];
         if node.cut || !(others_cut || alone) {
@@ -299,29 +284,18 @@ fn check_record(record: &SessionRecord, live: &BTreeMap<UserId, &Actor>) {
         match (participant.attachment(), live.get(user)) {
             (Some(attachment), Some(actor)) => {
                 let node = actor.relay.node_id();
-                assert_eq!(
-                    attachment.connection.node(),
-                    node,
-                    "{user} is elsewhere in {session}"
-                );
+                assert_eq!(attachment.connection.node(), node, "{user} is elsewhere in {session}");
             }
             (None, None) => {}
             (there, live) => {
-                panic!(
-                    "{user} in {session}: attached {there:?}, live {}",
-                    live.is_some()
-                );
+                panic!("{user} in {session}: attached {there:?}, live {}", live.is_some());
             }
         }
     }
     if record.status() == Status::Active {
         for participant in &record.participants {
             let actor = live[&participant.user];
-            assert!(
-                actor.chatted_last(&record.id),
-                "{} hears nobody",
-                participant.user
-            );
+            assert!(actor.chatted_last(&record.id), "{} hears nobody", participant.user);
         }
     }
 }

@@ -79,20 +79,12 @@ impl Names {
 
     fn opened(&self, opening: u64, patience: Duration) -> SessionRecord {
         let [ann, bob] = self.users.clone();
-        SessionRecord::open(
-            self.session.clone(),
-            opening,
-            ann,
-            bob,
-            self.now.after(patience),
-        )
-        .expect("two users")
+        SessionRecord::open(self.session.clone(), opening, ann, bob, self.now.after(patience))
+            .expect("two users")
     }
 
     fn attached(&self, record: &SessionRecord, role: Role, number: u64) -> SessionRecord {
-        record
-            .attach(role, &self.connection(number), number)
-            .expect("a newer connection")
+        record.attach(role, &self.connection(number), number).expect("a newer connection")
     }
 
     async fn create(&self, store: Store<'_>) -> Result<SessionRecord, StoreError> {
@@ -106,12 +98,7 @@ impl Names {
             user: self.users[role as usize].clone(),
             connection: self.connection(number),
             at,
-            places: vec![Place {
-                session: self.session.clone(),
-                role,
-                opening: 1,
-                revision: 0,
-            }],
+            places: vec![Place { session: self.session.clone(), role, opening: 1, revision: 0 }],
         }
     }
 }
@@ -122,10 +109,7 @@ async fn a_record_is_created_once(store: Store<'_>) -> Outcome {
     let record = names.create(store).await?;
     assert_eq!(store.load(&names.session).await?, Some(record.clone()));
     let other = names.opened(2, Duration::from_secs(9));
-    assert_eq!(
-        store.create(&other).await?,
-        Created::Exists(Box::new(record.clone()))
-    );
+    assert_eq!(store.create(&other).await?, Created::Exists(Box::new(record.clone())));
     assert_eq!(store.load(&names.session).await?, Some(record));
     Ok(())
 }
@@ -138,10 +122,7 @@ async fn a_record_is_replaced_by_its_next_revision_only(store: Store<'_>) -> Out
     assert_eq!(store.load(&names.session).await?, None);
     names.create(store).await?;
     let second = names.attached(&first, Role::Responder, 2);
-    assert_eq!(
-        store.replace(&second).await?,
-        Written::Conflict(Box::new(record))
-    );
+    assert_eq!(store.replace(&second).await?, Written::Conflict(Box::new(record)));
     assert_eq!(store.replace(&first).await?, Written::Done);
     assert_eq!(store.replace(&second).await?, Written::Done);
     assert_eq!(store.load(&names.session).await?, Some(second.clone()));
@@ -158,12 +139,7 @@ async fn a_record_of_another_opening_is_neither_replaced_nor_deleted(store: Stor
     let record = names.create(store).await?;
     let other = names.opened(2, Duration::from_secs(60));
     let there = Written::Conflict(Box::new(record));
-    assert_eq!(
-        store
-            .replace(&names.attached(&other, Role::Initiator, 1))
-            .await?,
-        there
-    );
+    assert_eq!(store.replace(&names.attached(&other, Role::Initiator, 1)).await?, there);
     assert_eq!(store.delete(&other).await?, there);
     Ok(())
 }
@@ -173,10 +149,7 @@ async fn a_record_is_deleted_at_its_revision_only(store: Store<'_>) -> Outcome {
     let record = names.create(store).await?;
     let next = names.attached(&record, Role::Initiator, 1);
     assert_eq!(store.replace(&next).await?, Written::Done);
-    assert_eq!(
-        store.delete(&record).await?,
-        Written::Conflict(Box::new(next.clone()))
-    );
+    assert_eq!(store.delete(&record).await?, Written::Conflict(Box::new(next.clone())));
     assert_eq!(store.delete(&next).await?, Written::Done);
     assert_eq!(store.load(&names.session).await?, None);
     Ok(())
@@ -185,10 +158,7 @@ async fn a_record_is_deleted_at_its_revision_only(store: Store<'_>) -> Outcome {
 async fn writes_done_twice_have_the_effect_of_one(store: Store<'_>) -> Outcome {
     let names = Names::new();
     let record = names.create(store).await?;
-    assert_eq!(
-        store.create(&record).await?,
-        Created::Exists(Box::new(record.clone()))
-    );
+    assert_eq!(store.create(&record).await?, Created::Exists(Box::new(record.clone())));
     let next = names.attached(&record, Role::Initiator, 1);
     assert_eq!(store.replace(&next).await?, Written::Done);
     match store.replace(&next).await? {
@@ -243,10 +213,7 @@ async fn epochs_rise_also_after_a_disconnect(store: Store<'_>) -> Outcome {
     let [ann, _] = &names.users;
     let mut last = 0;
     for number in 1..20 {
-        let epoch = store
-            .connect(ann, &names.connection(number), names.now)
-            .await?
-            .epoch;
+        let epoch = store.connect(ann, &names.connection(number), names.now).await?.epoch;
         assert!(epoch > last, "epoch {epoch} after {last}");
         last = epoch;
         if number % 2 == 0 {
@@ -272,15 +239,9 @@ async fn enrolments_are_bounded_and_kept_once(store: Store<'_>) -> Outcome {
     let names = Names::new();
     let [ann, _] = &names.users;
     let session = |n: usize| SessionId::new(&format!("{n}:{}", names.session)).expect("an id");
-    let enrolment = |n: usize| Enrolment {
-        session: session(n),
-        since: names.now,
-    };
+    let enrolment = |n: usize| Enrolment { session: session(n), since: names.now };
     for n in [1, 2, 1] {
-        assert_eq!(
-            store.enrol(ann, &session(n), names.now, 2).await?,
-            Enrolled::Done
-        );
+        assert_eq!(store.enrol(ann, &session(n), names.now, 2).await?, Enrolled::Done);
     }
     match store.enrol(ann, &session(3), names.now, 2).await? {
         Enrolled::Full(mut all) => {
@@ -289,10 +250,7 @@ async fn enrolments_are_bounded_and_kept_once(store: Store<'_>) -> Outcome {
         }
         Enrolled::Done => panic!("a third of two"),
     }
-    assert_eq!(
-        store.enrol(ann, &session(2), names.now, 2).await?,
-        Enrolled::Done
-    );
+    assert_eq!(store.enrol(ann, &session(2), names.now, 2).await?, Enrolled::Done);
     store.withdraw(ann, &session(1)).await?;
     store.withdraw(ann, &session(1)).await?;
     let connected = store.connect(ann, &names.connection(1), names.now).await?;
@@ -306,9 +264,7 @@ async fn last_heartbeats(
     names: &Names,
 ) -> Result<[Option<Timestamp>; 2], StoreError> {
     let record = store.load(&names.session).await?.expect("a record");
-    Ok(record
-        .participants
-        .map(|participant| participant.last_heartbeat))
+    Ok(record.participants.map(|participant| participant.last_heartbeat))
 }
 
 async fn heartbeats_move_forward_only(store: Store<'_>) -> Outcome {
@@ -346,9 +302,7 @@ async fn heartbeats_are_for_who_is_attached(store: Store<'_>) -> Outcome {
 
 async fn heartbeats_do_not_bring_a_session_back(store: Store<'_>) -> Outcome {
     let names = Names::new();
-    store
-        .record_heartbeats(&[names.heartbeat(1, Role::Initiator, names.now)])
-        .await?;
+    store.record_heartbeats(&[names.heartbeat(1, Role::Initiator, names.now)]).await?;
     assert_eq!(store.load(&names.session).await?, None);
     assert_eq!(store.create(&names.record()).await?, Created::Done);
     Ok(())
@@ -371,10 +325,7 @@ async fn connections_that_believe_something_wrong_are_named(store: Store<'_>) ->
         change(&mut heartbeat.places[0]);
         heartbeat
     };
-    let right = [
-        beat(2, Role::Initiator, |_| {}),
-        beat(3, Role::Responder, |_| {}),
-    ];
+    let right = [beat(2, Role::Initiator, |_| {}), beat(3, Role::Responder, |_| {})];
     assert_eq!(store.record_heartbeats(&right).await?, []);
     for wrong in [
         beat(1, Role::Initiator, |_| {}),
@@ -389,9 +340,7 @@ async fn connections_that_believe_something_wrong_are_named(store: Store<'_>) ->
         // A store may say so some heartbeats late, but not never.
         let mut named = Vec::new();
         for _ in 0..100 {
-            named = store
-                .record_heartbeats(std::slice::from_ref(&wrong))
-                .await?;
+            named = store.record_heartbeats(std::slice::from_ref(&wrong)).await?;
             if !named.is_empty() {
                 break;
             }
@@ -405,31 +354,20 @@ async fn overdue_sessions_are_listed_with_the_longest_first(store: Store<'_>) ->
     let now = SystemClock.now();
     let mut all = Vec::new();
     for seconds in [30, 10, 20] {
-        let names = Names {
-            now,
-            ..Names::new()
-        };
+        let names = Names { now, ..Names::new() };
         let record = names.opened(1, Duration::from_secs(seconds));
         assert_eq!(store.create(&record).await?, Created::Done);
         all.push((names, record));
     }
     let ours = async |at: u64| {
-        let listed = store
-            .overdue(now.after(Duration::from_secs(at)), 1_000)
-            .await?;
+        let listed = store.overdue(now.after(Duration::from_secs(at)), 1_000).await?;
         let of = |record: &SessionRecord| all.iter().position(|(n, _)| n.session == record.id);
         Ok::<_, StoreError>(listed.iter().filter_map(of).collect::<Vec<_>>())
     };
     assert_eq!(ours(9).await?, [0_usize; 0]);
     assert_eq!(ours(10).await?, [1]);
     assert_eq!(ours(60).await?, [1, 2, 0]);
-    assert_eq!(
-        store
-            .overdue(now.after(Duration::from_secs(60)), 1)
-            .await?
-            .len(),
-        1
-    );
+    assert_eq!(store.overdue(now.after(Duration::from_secs(60)), 1).await?.len(), 1);
     // Active sessions have no deadline, and deleted ones are gone.
     let (names, record) = &all[1];
     let attached = names.attached(record, Role::Initiator, 1);
@@ -468,28 +406,14 @@ async fn a_lost_node_is_named_until_it_is_forgotten(store: Store<'_>) -> Outcome
     for _ in 0..100 {
         now = now.after(LEASE / 10);
         tokio::time::sleep(LEASE / 10).await;
-        if store
-            .renew_lease(&survivor.node, now, LEASE)
-            .await?
-            .lost
-            .contains(lost)
-        {
+        if store.renew_lease(&survivor.node, now, LEASE).await?.lost.contains(lost) {
             break;
         }
     }
     let again = store.renew_lease(&survivor.node, now, LEASE).await?;
-    assert!(
-        again.held && again.lost.contains(lost),
-        "named until forgotten: {again:?}"
-    );
+    assert!(again.held && again.lost.contains(lost), "named until forgotten: {again:?}");
     store.forget_node(lost).await?;
-    assert!(
-        !store
-            .renew_lease(&survivor.node, now, LEASE)
-            .await?
-            .lost
-            .contains(lost)
-    );
+    assert!(!store.renew_lease(&survivor.node, now, LEASE).await?.lost.contains(lost));
     store.forget_node(&survivor.node).await
 }
 
@@ -499,19 +423,13 @@ async fn attachments_to_a_node_are_listed(store: Store<'_>) -> Outcome {
     assert_eq!(store.attached_to(&names.node, 10).await?, []);
     let record = names.attached(&record, Role::Initiator, 1);
     assert_eq!(store.replace(&record).await?, Written::Done);
-    let record = record
-        .attach(Role::Responder, &other.connection(2), 2)
-        .expect("newer");
+    let record = record.attach(Role::Responder, &other.connection(2), 2).expect("newer");
     assert_eq!(store.replace(&record).await?, Written::Done);
     for node in [&names.node, &other.node] {
-        assert_eq!(
-            store.attached_to(node, 10).await?,
-            std::slice::from_ref(&record)
-        );
+        assert_eq!(store.attached_to(node, 10).await?, std::slice::from_ref(&record));
     }
-    let record = record
-        .detach(&names.connection(1), names.now, Duration::from_secs(9))
-        .expect("attached");
+    let record =
+        record.detach(&names.connection(1), names.now, Duration::from_secs(9)).expect("attached");
     assert_eq!(store.replace(&record).await?, Written::Done);
     assert_eq!(store.attached_to(&names.node, 10).await?, []);
     assert_eq!(store.attached_to(&other.node, 10).await?, [record]);

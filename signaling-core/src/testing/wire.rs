@@ -31,14 +31,8 @@ pub fn wire(capacity: usize) -> (Wire, Client) {
     let (to_server, from_client) = mpsc::channel(capacity);
     let (to_client, from_server) = mpsc::channel(capacity);
     (
-        Wire {
-            incoming: from_client,
-            outgoing: PollSender::new(to_client),
-        },
-        Client {
-            incoming: from_server,
-            outgoing: to_server,
-        },
+        Wire { incoming: from_client, outgoing: PollSender::new(to_client) },
+        Client { incoming: from_server, outgoing: to_server },
     )
 }
 

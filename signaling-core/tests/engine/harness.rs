@@ -53,11 +53,7 @@ impl Deployment {
     pub(crate) fn with(change: fn(&mut Config)) -> Self {
         let mut config = Config::default();
         change(&mut config);
-        Self {
-            store: Arc::new(MemoryStore::new()),
-            bus: Arc::new(MemoryBus::new()),
-            config,
-        }
+        Self { store: Arc::new(MemoryStore::new()), bus: Arc::new(MemoryBus::new()), config }
     }
 
     pub(crate) async fn node(&self) -> Node {
@@ -107,12 +103,7 @@ impl Guest {
         let (say, words) = mpsc::channel(16);
         let (heard, received) = mpsc::channel(4096);
         let task = tokio::spawn(live(client, words, heard));
-        Self {
-            received,
-            say,
-            task,
-            beats: 0,
-        }
+        Self { received, say, task, beats: 0 }
     }
 
     pub(crate) async fn send(&self, text: impl Into<String>) {
@@ -120,22 +111,14 @@ impl Guest {
     }
 
     pub(crate) async fn signal(&self, session: &SessionId, kind: &str, payload: &str) {
-        let field = if kind == "ice-candidate" {
-            "candidate"
-        } else {
-            "sdp"
-        };
-        self.send(format!(
-            r#"{{"type":"{kind}","sessionId":"{session}","{field}":"{payload}"}}"#
-        ))
-        .await;
+        let field = if kind == "ice-candidate" { "candidate" } else { "sdp" };
+        self.send(format!(r#"{{"type":"{kind}","sessionId":"{session}","{field}":"{payload}"}}"#))
+            .await;
     }
 
     pub(crate) async fn next(&mut self) -> Received {
         let next = time::timeout(Duration::from_secs(300), self.received.recv());
-        next.await
-            .expect("something in time")
-            .unwrap_or(Received::Lost)
+        next.await.expect("something in time").unwrap_or(Received::Lost)
     }
 
     async fn message(&mut self) -> Value {
@@ -180,8 +163,7 @@ impl Guest {
     /// All that the client said was handled, and nothing but this is on its way to it.
     pub(crate) async fn settled(&mut self) {
         self.beats += 1;
-        self.send(format!(r#"{{"type":"heartbeat","id":{}}}"#, self.beats))
-            .await;
+        self.send(format!(r#"{{"type":"heartbeat","id":{}}}"#, self.beats)).await;
         let expected = serde_json::json!({"type": "heartbeat-ack", "id": self.beats});
         assert_eq!(self.message().await, expected);
     }

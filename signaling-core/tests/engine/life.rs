@@ -20,11 +20,7 @@ use crate::harness::{Deployment, Guest, Node, user};
 
 async fn pair(node: &Node) -> (Guest, Guest, SessionId) {
     let (mut ann, mut bob) = (Guest::connect(node, "ann"), Guest::connect(node, "bob"));
-    let session = node
-        .relay
-        .open_session(&user("ann"), &user("bob"))
-        .await
-        .unwrap();
+    let session = node.relay.open_session(&user("ann"), &user("bob")).await.unwrap();
     ann.expect_match(&session, "bob", true).await;
     bob.expect_match(&session, "ann", false).await;
     (ann, bob, session)
@@ -40,10 +36,7 @@ async fn opening_is_idempotent_on_a_given_id() {
     assert_eq!(open(&ann, &bob).await.unwrap(), Opened::Existing);
     assert!(matches!(open(&ann, &eve).await, Err(OpenError::Conflict)));
     assert!(matches!(open(&bob, &ann).await, Err(OpenError::Conflict)));
-    assert!(matches!(
-        open(&ann, &ann).await,
-        Err(OpenError::SameUser(_))
-    ));
+    assert!(matches!(open(&ann, &ann).await, Err(OpenError::SameUser(_))));
     assert!(node.relay.close_session(&id).await.unwrap());
     assert!(!node.relay.close_session(&id).await.unwrap());
     assert_eq!(open(&ann, &eve).await.unwrap(), Opened::New);
@@ -55,21 +48,13 @@ async fn a_user_is_in_eight_sessions_at_most() {
     let ann = user("ann");
     let mut sessions = Vec::new();
     for n in 0..8 {
-        sessions.push(
-            node.relay
-                .open_session(&ann, &user(&n.to_string()))
-                .await
-                .unwrap(),
-        );
+        sessions.push(node.relay.open_session(&ann, &user(&n.to_string())).await.unwrap());
     }
     let ninth = node.relay.open_session(&user("x"), &ann).await;
     assert!(matches!(ninth, Err(OpenError::TooManySessions(user)) if user == ann));
     // The other one of the refused session is free again.
     for n in 0..8 {
-        node.relay
-            .open_session(&user("x"), &user(&format!("y{n}")))
-            .await
-            .unwrap();
+        node.relay.open_session(&user("x"), &user(&format!("y{n}"))).await.unwrap();
     }
     node.relay.close_session(&sessions[3]).await.unwrap();
     node.relay.open_session(&ann, &user("z")).await.unwrap();
@@ -96,11 +81,7 @@ async fn without_heartbeat_a_participant_is_disconnected_after_exactly_thirty_se
     }
     assert_eq!(connected.elapsed().as_secs(), 30);
     ann.expect("partner-disconnected").await;
-    assert!(
-        connected.elapsed() < Duration::from_millis(30_100),
-        "{:?}",
-        connected.elapsed()
-    );
+    assert!(connected.elapsed() < Duration::from_millis(30_100), "{:?}", connected.elapsed());
     served.await.unwrap();
 }
 
@@ -119,13 +100,7 @@ async fn heartbeats_reach_the_record_within_a_second() {
 }
 
 async fn last_heartbeat(node: &Node, session: &SessionId) -> Option<Timestamp> {
-    node.relay
-        .session(session)
-        .await
-        .unwrap()
-        .unwrap()
-        .participants[0]
-        .last_heartbeat
+    node.relay.session(session).await.unwrap().unwrap().participants[0].last_heartbeat
 }
 
 #[tokio::test(start_paused = true)]
@@ -143,10 +118,7 @@ async fn a_session_whose_participant_stays_away_ends_after_sixty_seconds() {
         }
     }
     let stayed = lost.elapsed();
-    assert!(
-        stayed >= Duration::from_secs(60) && stayed <= Duration::from_secs(62),
-        "{stayed:?}"
-    );
+    assert!(stayed >= Duration::from_secs(60) && stayed <= Duration::from_secs(62), "{stayed:?}");
     ann.signal(&session, "offer", "o").await;
     ann.expect("error unknown-session").await;
     assert_eq!(node.relay.session(&session).await.unwrap(), None);
@@ -156,20 +128,13 @@ async fn a_session_whose_participant_stays_away_ends_after_sixty_seconds() {
 async fn who_waits_for_a_partner_that_never_comes_is_told_at_the_end() {
     let node = Deployment::new().node().await;
     let mut ann = Guest::connect(&node, "ann");
-    let session = node
-        .relay
-        .open_session(&user("ann"), &user("bob"))
-        .await
-        .unwrap();
+    let session = node.relay.open_session(&user("ann"), &user("bob")).await.unwrap();
     let opened = Instant::now();
     ann.expect_match(&session, "bob", true).await;
     ann.signal(&session, "offer", "o").await;
     ann.expect("partner-disconnected").await;
     let waited = opened.elapsed();
-    assert!(
-        waited >= Duration::from_secs(60) && waited <= Duration::from_secs(62),
-        "{waited:?}"
-    );
+    assert!(waited >= Duration::from_secs(60) && waited <= Duration::from_secs(62), "{waited:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -179,28 +144,12 @@ async fn who_comes_back_in_time_finds_its_partner() {
     drop(bob);
     ann.expect("partner-disconnected").await;
     time::sleep(Duration::from_secs(58)).await;
-    assert_eq!(
-        node.relay
-            .session(&session)
-            .await
-            .unwrap()
-            .unwrap()
-            .status(),
-        Status::Waiting
-    );
+    assert_eq!(node.relay.session(&session).await.unwrap().unwrap().status(), Status::Waiting);
     let mut bob = Guest::connect(&node, "bob");
     bob.expect_match(&session, "ann", false).await;
     ann.expect_match(&session, "bob", true).await;
     time::sleep(Duration::from_secs(10)).await;
-    assert_eq!(
-        node.relay
-            .session(&session)
-            .await
-            .unwrap()
-            .unwrap()
-            .status(),
-        Status::Active
-    );
+    assert_eq!(node.relay.session(&session).await.unwrap().unwrap().status(), Status::Active);
 }
 
 #[tokio::test(start_paused = true)]
@@ -210,11 +159,7 @@ async fn a_client_that_does_not_read_is_closed_and_its_partner_told() {
     let relay = node.relay.clone();
     let served = tokio::spawn(async move { relay.serve(server, Identity::new(user("bob"))).await });
     let mut ann = Guest::connect(&node, "ann");
-    let session = node
-        .relay
-        .open_session(&user("ann"), &user("bob"))
-        .await
-        .unwrap();
+    let session = node.relay.open_session(&user("ann"), &user("bob")).await.unwrap();
     ann.expect_match(&session, "bob", true).await;
     assert!(matches!(lazy.receive().await, Received::Text(_)));
     for _ in 0..180 {
@@ -234,11 +179,7 @@ async fn one_participants_noise_does_not_hold_up_another_session() {
     let node = Deployment::new().node().await;
     let (ann, mut bob, _) = pair(&node).await;
     let mut cat = Guest::connect(&node, "cat");
-    let second = node
-        .relay
-        .open_session(&user("cat"), &user("bob"))
-        .await
-        .unwrap();
+    let second = node.relay.open_session(&user("cat"), &user("bob")).await.unwrap();
     cat.expect_match(&second, "bob", true).await;
     bob.expect_match(&second, "cat", false).await;
     for _ in 0..100 {
@@ -262,9 +203,7 @@ async fn a_token_that_expires_ends_its_connection() {
 
 #[tokio::test(start_paused = true)]
 async fn a_full_node_refuses_cleanly() {
-    let node = Deployment::with(|config| config.max_connections = Some(2))
-        .node()
-        .await;
+    let node = Deployment::with(|config| config.max_connections = Some(2)).node().await;
     let mut ann = Guest::connect(&node, "ann");
     let mut bob = Guest::connect(&node, "bob");
     ann.settled().await;
@@ -282,11 +221,7 @@ async fn shutting_down_closes_everybody_and_writes_every_end() {
     let other = deployment.node().await;
     let (mut ann, mut bob, session) = pair(&node).await;
     let mut cat = Guest::connect(&other, "cat");
-    let across = other
-        .relay
-        .open_session(&user("cat"), &user("ann"))
-        .await
-        .unwrap();
+    let across = other.relay.open_session(&user("cat"), &user("ann")).await.unwrap();
     cat.expect_match(&across, "ann", true).await;
     ann.expect_match(&across, "cat", false).await;
     assert!(node.relay.is_ready());
@@ -317,10 +252,7 @@ async fn a_shutdown_does_not_wait_longer_than_it_may() {
     let (ann, _bob, _) = pair(&node).await;
     node.faults.cut(true);
     let began = Instant::now();
-    assert_eq!(
-        node.relay.shutdown(Duration::from_secs(5)).await,
-        Shutdown::TimedOut
-    );
+    assert_eq!(node.relay.shutdown(Duration::from_secs(5)).await, Shutdown::TimedOut);
     assert_eq!(began.elapsed().as_secs(), 5);
     drop(ann);
 }
@@ -353,9 +285,7 @@ async fn the_host_disconnects_a_user_and_its_session_waits() {
     time::sleep(Duration::from_millis(10)).await;
     assert!(!node.relay.disconnect(&user("bob")).await.unwrap());
     assert!(!node.relay.is_connected(&user("bob")).await.unwrap());
-    Guest::connect(&node, "bob")
-        .expect_match(&session, "ann", false)
-        .await;
+    Guest::connect(&node, "bob").expect_match(&session, "ann", false).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -365,17 +295,12 @@ async fn events_tell_the_story_of_a_call() {
     let (mut ann, bob, session) = pair(&node).await;
     drop(bob);
     ann.expect("partner-disconnected").await;
-    ann.send(format!(r#"{{"type":"leave","sessionId":"{session}"}}"#))
-        .await;
+    ann.send(format!(r#"{{"type":"leave","sessionId":"{session}"}}"#)).await;
     ann.settled().await;
     let mut told = Vec::new();
     while let Ok(event) = time::timeout(Duration::from_secs(1), events.next()).await {
         told.push(match event.unwrap().unwrap() {
-            Event::SessionOpened {
-                initiator,
-                responder,
-                ..
-            } => {
+            Event::SessionOpened { initiator, responder, .. } => {
                 format!("opened {initiator} {responder}")
             }
             Event::ParticipantConnected { .. } => "connected".to_owned(),
@@ -411,8 +336,7 @@ async fn an_end_whose_answer_was_lost_is_found_out() {
         let mut failing = Trouble::NONE;
         failing.failures = 1.0;
         node.faults.set(failing);
-        ann.send(format!(r#"{{"type":"leave","sessionId":"{session}"}}"#))
-            .await;
+        ann.send(format!(r#"{{"type":"leave","sessionId":"{session}"}}"#)).await;
         ann.expect("error unavailable").await;
         let left = Instant::now();
         node.faults.set(Trouble::NONE);
@@ -429,17 +353,10 @@ async fn an_end_whose_answer_was_lost_is_found_out() {
                 break;
             }
         }
-        assert!(
-            left.elapsed() < Duration::from_secs(1),
-            "{:?}",
-            left.elapsed()
-        );
+        assert!(left.elapsed() < Duration::from_secs(1), "{:?}", left.elapsed());
         time::sleep(Duration::from_millis(10)).await;
         for name in ["ann", "bob"] {
-            assert_eq!(
-                deployment.store.user(&user(name)).await.unwrap().enrolments,
-                []
-            );
+            assert_eq!(deployment.store.user(&user(name)).await.unwrap().enrolments, []);
         }
         drop((ann, bob));
         time::sleep(Duration::from_millis(10)).await;
@@ -449,9 +366,7 @@ async fn an_end_whose_answer_was_lost_is_found_out() {
 
 #[tokio::test(start_paused = true)]
 async fn missed_events_are_counted() {
-    let node = Deployment::with(|config| config.event_capacity = 4)
-        .node()
-        .await;
+    let node = Deployment::with(|config| config.event_capacity = 4).node().await;
     let mut events = node.relay.events();
     for n in 0..6 {
         let (a, b) = (user(&format!("a{n}")), user(&format!("b{n}")));

@@ -12,11 +12,7 @@ async fn a_call_works_across_two_nodes() {
     let deployment = Deployment::new();
     let (a, b) = (deployment.node().await, deployment.node().await);
     let (mut ann, mut bob) = (Guest::connect(&a, "ann"), Guest::connect(&b, "bob"));
-    let session = a
-        .relay
-        .open_session(&user("ann"), &user("bob"))
-        .await
-        .unwrap();
+    let session = a.relay.open_session(&user("ann"), &user("bob")).await.unwrap();
     ann.expect_match(&session, "bob", true).await;
     bob.expect_match(&session, "ann", false).await;
     for n in 0..50 {
@@ -25,8 +21,7 @@ async fn a_call_works_across_two_nodes() {
         bob.signal(&session, "answer", &format!("answer {n}")).await;
         ann.expect(&format!("answer answer {n}")).await;
     }
-    bob.send(format!(r#"{{"type":"leave","sessionId":"{session}"}}"#))
-        .await;
+    bob.send(format!(r#"{{"type":"leave","sessionId":"{session}"}}"#)).await;
     ann.expect("partner-disconnected").await;
     assert_eq!(a.relay.session(&session).await.unwrap(), None);
 }
@@ -35,11 +30,7 @@ async fn a_call_works_across_two_nodes() {
 async fn signals_are_kept_for_a_partner_that_connects_on_another_node() {
     let deployment = Deployment::new();
     let (a, b) = (deployment.node().await, deployment.node().await);
-    let session = b
-        .relay
-        .open_session(&user("ann"), &user("bob"))
-        .await
-        .unwrap();
+    let session = b.relay.open_session(&user("ann"), &user("bob")).await.unwrap();
     let mut ann = Guest::connect(&a, "ann");
     ann.expect_match(&session, "bob", true).await;
     ann.signal(&session, "offer", "o").await;
@@ -57,11 +48,7 @@ async fn the_end_of_a_connection_is_told_on_another_node_at_once() {
     let deployment = Deployment::new();
     let (a, b) = (deployment.node().await, deployment.node().await);
     let mut ann = Guest::connect(&a, "ann");
-    let session = a
-        .relay
-        .open_session(&user("ann"), &user("bob"))
-        .await
-        .unwrap();
+    let session = a.relay.open_session(&user("ann"), &user("bob")).await.unwrap();
     ann.expect_match(&session, "bob", true).await;
     for n in 0..10 {
         let mut bob = Guest::connect(&b, "bob");
@@ -74,11 +61,7 @@ async fn the_end_of_a_connection_is_told_on_another_node_at_once() {
         let ended = Instant::now();
         drop(bob);
         ann.expect("partner-disconnected").await;
-        assert!(
-            ended.elapsed() < Duration::from_millis(10),
-            "{:?}",
-            ended.elapsed()
-        );
+        assert!(ended.elapsed() < Duration::from_millis(10), "{:?}", ended.elapsed());
     }
 }
 
@@ -87,11 +70,7 @@ async fn a_user_that_moves_to_another_node_is_replaced_on_the_first() {
     let deployment = Deployment::new();
     let (a, b) = (deployment.node().await, deployment.node().await);
     let (mut ann, mut bob) = (Guest::connect(&a, "ann"), Guest::connect(&b, "bob"));
-    let session = a
-        .relay
-        .open_session(&user("ann"), &user("bob"))
-        .await
-        .unwrap();
+    let session = a.relay.open_session(&user("ann"), &user("bob")).await.unwrap();
     ann.expect_match(&session, "bob", true).await;
     bob.expect_match(&session, "ann", false).await;
     for n in 0..20 {
@@ -99,11 +78,7 @@ async fn a_user_that_moves_to_another_node_is_replaced_on_the_first() {
         let mut moved = Guest::connect(to, "ann");
         let moving = Instant::now();
         ann.expect_close(4409).await;
-        assert!(
-            moving.elapsed() < Duration::from_millis(100),
-            "{:?}",
-            moving.elapsed()
-        );
+        assert!(moving.elapsed() < Duration::from_millis(100), "{:?}", moving.elapsed());
         moved.expect_match(&session, "bob", true).await;
         bob.expect("partner-disconnected").await;
         bob.expect_match(&session, "ann", false).await;
@@ -125,11 +100,7 @@ async fn partners_of_a_vanished_node_are_told_within_thirty_seconds_and_once() {
         for n in 0..50 {
             let (ann, bob) = (format!("ann-{n}"), format!("bob-{n}"));
             let mut pair = (Guest::connect(&a, &ann), Guest::connect(&b, &bob));
-            let session = a
-                .relay
-                .open_session(&user(&ann), &user(&bob))
-                .await
-                .unwrap();
+            let session = a.relay.open_session(&user(&ann), &user(&bob)).await.unwrap();
             pair.0.expect_match(&session, &bob, true).await;
             pair.1.expect_match(&session, &ann, false).await;
             pairs.push((pair.0, pair.1, session));
@@ -140,11 +111,7 @@ async fn partners_of_a_vanished_node_are_told_within_thirty_seconds_and_once() {
         for (_, bob, _) in &mut pairs {
             bob.expect("partner-disconnected").await;
         }
-        assert!(
-            died.elapsed() < Duration::from_secs(30),
-            "{:?}",
-            died.elapsed()
-        );
+        assert!(died.elapsed() < Duration::from_secs(30), "{:?}", died.elapsed());
         time::sleep(Duration::from_secs(30)).await;
         for (_, bob, session) in &mut pairs {
             bob.settled().await;
@@ -169,11 +136,7 @@ async fn exactly_one_of_many_survivors_tells() {
     let bystanders = [deployment.node().await, deployment.node().await];
     let mut events = bystanders.each_ref().map(|node| node.relay.events());
     let (_ann, mut bob) = (Guest::connect(&a, "ann"), Guest::connect(&b, "bob"));
-    let session = b
-        .relay
-        .open_session(&user("ann"), &user("bob"))
-        .await
-        .unwrap();
+    let session = b.relay.open_session(&user("ann"), &user("bob")).await.unwrap();
     bob.expect_match(&session, "ann", false).await;
     let mut told = b.relay.events();
     a.kill();
@@ -194,11 +157,7 @@ async fn a_node_that_was_cut_off_and_written_off_finds_out_and_attaches_its_user
     let deployment = Deployment::new();
     let (a, b) = (deployment.node().await, deployment.node().await);
     let (mut ann, mut bob) = (Guest::connect(&a, "ann"), Guest::connect(&b, "bob"));
-    let session = b
-        .relay
-        .open_session(&user("ann"), &user("bob"))
-        .await
-        .unwrap();
+    let session = b.relay.open_session(&user("ann"), &user("bob")).await.unwrap();
     ann.expect_match(&session, "bob", true).await;
     bob.expect_match(&session, "ann", false).await;
     a.faults.cut(true);
@@ -209,11 +168,7 @@ async fn a_node_that_was_cut_off_and_written_off_finds_out_and_attaches_its_user
     let mended = Instant::now();
     ann.expect_match(&session, "bob", true).await;
     bob.expect_match(&session, "ann", false).await;
-    assert!(
-        mended.elapsed() < Duration::from_millis(2_500),
-        "{:?}",
-        mended.elapsed()
-    );
+    assert!(mended.elapsed() < Duration::from_millis(2_500), "{:?}", mended.elapsed());
     time::sleep(Duration::from_secs(2)).await;
     assert!(a.relay.is_ready());
     ann.signal(&session, "offer", "o").await;
@@ -242,11 +197,7 @@ async fn pairs_on_one_node_go_on_while_the_store_is_away() {
     let deployment = Deployment::new();
     let a = deployment.node().await;
     let (mut ann, mut bob) = (Guest::connect(&a, "ann"), Guest::connect(&a, "bob"));
-    let session = a
-        .relay
-        .open_session(&user("ann"), &user("bob"))
-        .await
-        .unwrap();
+    let session = a.relay.open_session(&user("ann"), &user("bob")).await.unwrap();
     ann.expect_match(&session, "bob", true).await;
     bob.expect_match(&session, "ann", false).await;
     a.faults.cut(true);
@@ -256,8 +207,7 @@ async fn pairs_on_one_node_go_on_while_the_store_is_away() {
         time::sleep(Duration::from_secs(1)).await;
     }
     assert!(!a.relay.is_ready());
-    ann.send(format!(r#"{{"type":"leave","sessionId":"{session}"}}"#))
-        .await;
+    ann.send(format!(r#"{{"type":"leave","sessionId":"{session}"}}"#)).await;
     ann.expect("error unavailable").await;
     let mut eve = Guest::connect(&a, "eve");
     eve.expect_close(4503).await;
@@ -280,11 +230,7 @@ async fn a_signal_to_a_node_that_cannot_be_reached_is_told_to_its_sender() {
     let deployment = Deployment::new();
     let (a, b) = (deployment.node().await, deployment.node().await);
     let (mut ann, mut bob) = (Guest::connect(&a, "ann"), Guest::connect(&b, "bob"));
-    let session = a
-        .relay
-        .open_session(&user("ann"), &user("bob"))
-        .await
-        .unwrap();
+    let session = a.relay.open_session(&user("ann"), &user("bob")).await.unwrap();
     ann.expect_match(&session, "bob", true).await;
     bob.expect_match(&session, "ann", false).await;
     a.faults.cut(true);
@@ -300,11 +246,7 @@ async fn after_an_outage_nobody_is_written_off_who_is_alive() {
     let deployment = Deployment::new();
     let (a, b) = (deployment.node().await, deployment.node().await);
     let (mut ann, mut bob) = (Guest::connect(&a, "ann"), Guest::connect(&b, "bob"));
-    let session = a
-        .relay
-        .open_session(&user("ann"), &user("bob"))
-        .await
-        .unwrap();
+    let session = a.relay.open_session(&user("ann"), &user("bob")).await.unwrap();
     ann.expect_match(&session, "bob", true).await;
     bob.expect_match(&session, "ann", false).await;
     for node in [&a, &b] {

@@ -13,11 +13,7 @@ use signaling_core::{
 
 fn setting(name: &str) -> Option<u64> {
     let value = std::env::var(name).ok()?;
-    Some(
-        value
-            .parse()
-            .unwrap_or_else(|_| panic!("{name} is no number")),
-    )
+    Some(value.parse().unwrap_or_else(|_| panic!("{name} is no number")))
 }
 
 /// Each on a runtime of its own, with its time paused.
@@ -47,10 +43,7 @@ fn run_all(seeds: u64, simulation: fn(u64) -> Simulation) {
     }
     println!("{seeds} seeds: {all:?}");
     let seeds = usize::try_from(seeds).expect("few seeds");
-    assert!(
-        all.delivered > 10 * seeds,
-        "hardly anything happened: {all:?}"
-    );
+    assert!(all.delivered > 10 * seeds, "hardly anything happened: {all:?}");
     assert!(all.losses > seeds, "hardly anybody was lost: {all:?}");
 }
 

@@ -57,16 +57,10 @@ fn development_signs_nothing_with_keys_of_others() {
 fn development_stays_on_loopback() {
     for address in ["0.0.0.0:8080", "192.0.2.1:80", "[::]:8080"] {
         let problem = problem(read(&["--dev", "--listen", address], &[]));
-        assert!(
-            problem.contains("--listen") && problem.contains("loopback"),
-            "{problem}"
-        );
+        assert!(problem.contains("--listen") && problem.contains("loopback"), "{problem}");
     }
     for address in ["127.0.0.1:0", "127.0.0.9:1", "[::1]:8080"] {
-        assert!(
-            read(&["--dev", "--listen", address], &[]).is_ok(),
-            "{address}"
-        );
+        assert!(read(&["--dev", "--listen", address], &[]).is_ok(), "{address}");
     }
     assert!(with_keys(&["--listen", "0.0.0.0:8080"]).is_ok());
 }
@@ -81,17 +75,11 @@ fn what_is_wrong_is_named() {
         (&["--abandon-after", "soon"], "--abandon-after"),
         (&["--log-format", "xml"], "--log-format"),
         (&["--log-level", "a=b=c"], "--log-level"),
-        (
-            &["--allowed-origin", "https://a.example/"],
-            "--allowed-origin",
-        ),
+        (&["--allowed-origin", "https://a.example/"], "--allowed-origin"),
         (&["--jwt-algorithm", "none"], "--jwt-algorithm"),
         (&["--jwt-issuer", ""], "issuer"),
         (&["--queue-capacity", "1"], "--queue-capacity"),
-        (
-            &["--event-capacity", "18446744073709551615"],
-            "--event-capacity",
-        ),
+        (&["--event-capacity", "18446744073709551615"], "--event-capacity"),
         (&["--no-such"], "--no-such"),
     ] {
         let problem = problem(with_keys(args));
@@ -103,17 +91,11 @@ fn what_is_wrong_is_named() {
 fn a_key_that_does_not_do_is_named_and_not_shown() {
     for (env, name) in [
         (("SIGNALING_JWT_SECRET", "hunter2"), "SIGNALING_JWT_SECRET"),
-        (
-            ("SIGNALING_API_KEY", "hunter2 with spaces"),
-            "SIGNALING_API_KEY",
-        ),
+        (("SIGNALING_API_KEY", "hunter2 with spaces"), "SIGNALING_API_KEY"),
     ] {
         let secret = ("SIGNALING_JWT_SECRET", SECRET);
         let problem = problem(read(&[], &[env, secret]));
-        assert!(
-            problem.contains(name) && !problem.contains("hunter2"),
-            "{problem}"
-        );
+        assert!(problem.contains(name) && !problem.contains("hunter2"), "{problem}");
     }
     let secret = [("SIGNALING_JWT_SECRET", SECRET)];
     for (flag, env) in [
@@ -123,10 +105,7 @@ fn a_key_that_does_not_do_is_named_and_not_shown() {
         ("--api-key-file", &secret),
     ] {
         let problem = problem(read(&[flag, "hunter2"], env));
-        assert!(
-            problem.contains(flag) && !problem.contains("hunter2"),
-            "{problem}"
-        );
+        assert!(problem.contains(flag) && !problem.contains("hunter2"), "{problem}");
     }
 }
 
@@ -140,37 +119,18 @@ fn there_is_one_source_for_each_key() {
 #[test]
 fn the_type_of_a_public_key_says_its_algorithm() {
     let read = |args: &[&str]| read(args, &[("SIGNALING_API_KEY", "k")]);
-    for name in [
-        "rsa.public.pem",
-        "p256.public.pem",
-        "p384.public.pem",
-        "ed25519.public.pem",
-    ] {
-        assert!(
-            read(&["--jwt-public-key", &key_file(name)]).is_ok(),
-            "{name}"
-        );
+    for name in ["rsa.public.pem", "p256.public.pem", "p384.public.pem", "ed25519.public.pem"] {
+        assert!(read(&["--jwt-public-key", &key_file(name)]).is_ok(), "{name}");
     }
     let rsa = key_file("rsa.public.pem");
     assert!(read(&["--jwt-public-key", &rsa, "--jwt-algorithm", "PS512"]).is_ok());
-    let problem = problem(read(&[
-        "--jwt-public-key",
-        &rsa,
-        "--jwt-algorithm",
-        "ES256",
-    ]));
+    let problem = problem(read(&["--jwt-public-key", &rsa, "--jwt-algorithm", "ES256"]));
     assert!(problem.starts_with("--jwt-public-key: "), "{problem}");
 }
 
 #[test]
 fn debug_shows_no_secret() {
-    let env = [
-        ("SIGNALING_JWT_SECRET", SECRET),
-        ("SIGNALING_API_KEY", "hunter2"),
-    ];
+    let env = [("SIGNALING_JWT_SECRET", SECRET), ("SIGNALING_API_KEY", "hunter2")];
     let shown = format!("{:?}", read(&["--dev"], &env).unwrap());
-    assert!(
-        !shown.contains(SECRET) && !shown.contains("hunter2"),
-        "{shown}"
-    );
+    assert!(!shown.contains(SECRET) && !shown.contains("hunter2"), "{shown}");
 }

@@ -1,9 +1,6 @@
 //! The endpoint suite, against the server as it is run: another process, told by its command line
 //! and its HTTP API. A binary of its own, whose longest case begins first.
-#![allow(
-    clippy::unwrap_used,
-    reason = "tests, of which clippy knows only the functions marked so"
-)]
+#![allow(clippy::unwrap_used, reason = "tests, of which clippy knows only the functions marked so")]
 
 #[path = "../server/support.rs"]
 #[allow(dead_code, reason = "the clients here are the suite's")]
@@ -32,15 +29,9 @@ async fn start(setup: Setup) -> Result<Box<dyn Endpoint>, Unsupported> {
     let mut args = ["--jwt-issuer", ISSUER, "--jwt-audience", AUDIENCE].to_vec();
     let flags: Vec<_> = flags(&setup.config).collect();
     args.extend(flags.iter().map(String::as_str));
-    let env = [
-        ("SIGNALING_JWT_SECRET", SECRET),
-        ("SIGNALING_API_KEY", API_KEY),
-    ];
+    let env = [("SIGNALING_JWT_SECRET", SECRET), ("SIGNALING_API_KEY", API_KEY)];
     let server = Server::start_with(&args, &env).await;
-    Ok(Box::new(Process {
-        address: server.address.clone(),
-        server: RwLock::new(Some(server)),
-    }))
+    Ok(Box::new(Process { address: server.address.clone(), server: RwLock::new(Some(server)) }))
 }
 
 signaling_core::endpoint_tests!(start);
@@ -162,10 +153,7 @@ impl Endpoint for Process {
             }
         };
         let participants = [participant(0), participant(1)];
-        Some(SessionState {
-            status,
-            participants,
-        })
+        Some(SessionState { status, participants })
     }
 
     async fn shutdown(&self) {

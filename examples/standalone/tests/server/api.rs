@@ -27,11 +27,9 @@ async fn the_api_key_is_needed() {
         "Authorization: Basic known-api-key\r\n",
         "X-Api-Key: known-api-key\r\n",
     ] {
-        for (method, path) in [
-            ("POST", "/api/sessions"),
-            ("GET", "/api/sessions/s"),
-            ("GET", "/api/no"),
-        ] {
+        for (method, path) in
+            [("POST", "/api/sessions"), ("GET", "/api/sessions/s"), ("GET", "/api/no")]
+        {
             let answer = server.request(method, path, headers, "{}").await;
             assert_eq!(answer.error(), error(401, "unauthorized"), "{headers}");
             assert!(answer.head.contains("www-authenticate: bearer"));
@@ -42,9 +40,7 @@ async fn the_api_key_is_needed() {
 #[tokio::test]
 async fn a_session_is_opened_shown_and_closed() {
     let server = Server::start(&[]).await;
-    let opened = server
-        .api("POST", "/api/sessions", pair("ann", "bob", None))
-        .await;
+    let opened = server.api("POST", "/api/sessions", pair("ann", "bob", None)).await;
     assert_eq!(opened.status, 201);
     let id = opened.json()["sessionId"].as_str().unwrap().to_owned();
     assert_eq!(opened.json(), json!({"sessionId": id}));
@@ -78,10 +74,7 @@ async fn a_session_is_opened_shown_and_closed() {
     assert_eq!(shown["participants"][1]["connected"], true);
 
     assert_eq!(server.api("DELETE", &path, None).await.status, 204);
-    assert_eq!(
-        ann.next().await,
-        json!({"type": "partner-disconnected", "sessionId": id})
-    );
+    assert_eq!(ann.next().await, json!({"type": "partner-disconnected", "sessionId": id}));
     for method in ["GET", "DELETE"] {
         let gone = server.api(method, &path, None).await;
         assert_eq!(gone.error(), error(404, "not-found"));
@@ -93,15 +86,9 @@ async fn opening_is_idempotent_on_an_id_of_ones_own() {
     let server = Server::start(&[]).await;
     let open = async |body| server.api("POST", "/api/sessions", body).await;
     let first = open(pair("ann", "bob", Some("lesson:1"))).await;
-    assert_eq!(
-        (first.status, first.json()),
-        (201, json!({"sessionId": "lesson:1"}))
-    );
+    assert_eq!((first.status, first.json()), (201, json!({"sessionId": "lesson:1"})));
     let again = open(pair("ann", "bob", Some("lesson:1"))).await;
-    assert_eq!(
-        (again.status, again.json()),
-        (200, json!({"sessionId": "lesson:1"}))
-    );
+    assert_eq!((again.status, again.json()), (200, json!({"sessionId": "lesson:1"})));
     for (initiator, partner) in [("ann", "cy"), ("bob", "ann")] {
         let other = open(pair(initiator, partner, Some("lesson:1"))).await;
         assert_eq!(other.error(), error(409, "conflict"));
@@ -115,57 +102,20 @@ async fn what_is_wrong_with_a_body_is_said_in_json() {
     let key = "Authorization: Bearer known-api-key\r\n";
     let large = format!(r#"{{"initiatorId":"{}"}}"#, "x".repeat(20_000));
     for (headers, body, status, code) in [
-        (
-            json_type,
-            r#"{"initiatorId":"a","partnerId":"a"}"#,
-            422,
-            "invalid",
-        ),
-        (
-            json_type,
-            r#"{"initiatorId":"a","partnerId":""}"#,
-            422,
-            "invalid",
-        ),
-        (
-            json_type,
-            r#"{"initiatorId":"a","partnerId":"b\n"}"#,
-            422,
-            "invalid",
-        ),
-        (
-            json_type,
-            r#"{"initiatorId":"a","partnerId":7}"#,
-            422,
-            "invalid",
-        ),
+        (json_type, r#"{"initiatorId":"a","partnerId":"a"}"#, 422, "invalid"),
+        (json_type, r#"{"initiatorId":"a","partnerId":""}"#, 422, "invalid"),
+        (json_type, r#"{"initiatorId":"a","partnerId":"b\n"}"#, 422, "invalid"),
+        (json_type, r#"{"initiatorId":"a","partnerId":7}"#, 422, "invalid"),
         (json_type, r#"{"initiatorId":"a"}"#, 422, "invalid"),
-        (
-            json_type,
-            r#"{"initiatorId":"a","partnerId":"b","sessionId":"a b"}"#,
-            422,
-            "invalid",
-        ),
-        (
-            json_type,
-            r#"{"initiatorId":"a","partnerId":"b","session":"s"}"#,
-            422,
-            "invalid",
-        ),
+        (json_type, r#"{"initiatorId":"a","partnerId":"b","sessionId":"a b"}"#, 422, "invalid"),
+        (json_type, r#"{"initiatorId":"a","partnerId":"b","session":"s"}"#, 422, "invalid"),
         (json_type, r#"{"initiatorId":"#, 400, "malformed"),
         (json_type, "", 400, "malformed"),
         (json_type, &large, 413, "too-large"),
-        (
-            "",
-            r#"{"initiatorId":"a","partnerId":"b"}"#,
-            415,
-            "unsupported-media-type",
-        ),
+        ("", r#"{"initiatorId":"a","partnerId":"b"}"#, 415, "unsupported-media-type"),
     ] {
         let headers = format!("{key}{headers}");
-        let answer = server
-            .request("POST", "/api/sessions", &headers, body)
-            .await;
+        let answer = server.request("POST", "/api/sessions", &headers, body).await;
         assert_eq!(answer.error(), error(status, code), "{body}");
     }
 }
@@ -173,15 +123,9 @@ async fn what_is_wrong_with_a_body_is_said_in_json() {
 #[tokio::test]
 async fn unknown_paths_and_methods_are_answered_in_json() {
     let server = Server::start(&[]).await;
-    for path in [
-        "/api",
-        "/api/",
-        "/api/no",
-        "/api/sessions/",
-        "/api/sessions/a/b",
-        "/",
-        "/demo/token",
-    ] {
+    for path in
+        ["/api", "/api/", "/api/no", "/api/sessions/", "/api/sessions/a/b", "/", "/demo/token"]
+    {
         let answer = server.api("GET", path, None).await;
         assert_eq!(answer.error(), error(404, "not-found"), "{path}");
     }
@@ -193,11 +137,7 @@ async fn unknown_paths_and_methods_are_answered_in_json() {
         ("POST", "/healthz"),
     ] {
         let answer = server.api(method, path, None).await;
-        assert_eq!(
-            answer.error(),
-            error(405, "method-not-allowed"),
-            "{method} {path}"
-        );
+        assert_eq!(answer.error(), error(405, "method-not-allowed"), "{method} {path}");
         assert!(answer.head.contains("\r\nallow: "), "{}", answer.head);
     }
     for path in ["/api/sessions/a%20b", "/api/sessions/%ff"] {
@@ -210,24 +150,15 @@ async fn unknown_paths_and_methods_are_answered_in_json() {
 async fn the_queue_matches_first_come_first_served() {
     let server = Server::start(&[]).await;
     let enter = async |user: &str| {
-        let answer = server
-            .api("POST", "/api/queue", Some(json!({"userId": user})))
-            .await;
+        let answer = server.api("POST", "/api/queue", Some(json!({"userId": user}))).await;
         (answer.status, answer.json())
     };
     let waiting = (202, json!({"status": "waiting"}));
     assert_eq!(enter("ann").await, waiting);
-    assert_eq!(
-        enter("ann").await,
-        waiting,
-        "twice the same user waits once"
-    );
+    assert_eq!(enter("ann").await, waiting, "twice the same user waits once");
     let (status, matched) = enter("böb").await;
     assert_eq!((status, &matched["status"]), (201, &json!("matched")));
-    assert_eq!(
-        (&matched["partnerId"], &matched["isInitiator"]),
-        (&json!("ann"), &json!(false))
-    );
+    assert_eq!((&matched["partnerId"], &matched["isInitiator"]), (&json!("ann"), &json!(false)));
     let path = format!("/api/sessions/{}", matched["sessionId"].as_str().unwrap());
     let session = server.api("GET", &path, None).await.json();
     assert_eq!(session["participants"][0]["userId"], "ann");
@@ -239,9 +170,7 @@ async fn the_queue_matches_first_come_first_served() {
     assert_eq!(gone.error(), error(404, "not-found"));
     assert_eq!(enter("dan").await, waiting);
 
-    let wrong = server
-        .api("POST", "/api/queue", Some(json!({"userId": ""})))
-        .await;
+    let wrong = server.api("POST", "/api/queue", Some(json!({"userId": ""}))).await;
     assert_eq!(wrong.error(), error(422, "invalid"));
 }
 

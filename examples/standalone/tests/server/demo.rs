@@ -4,9 +4,7 @@ use crate::support::{Answer, Server};
 
 async fn post(server: &Server, path: &str, token: &str, body: Value) -> Answer {
     let headers = format!("Authorization: Bearer {token}\r\nContent-Type: application/json\r\n");
-    server
-        .request("POST", path, &headers, &body.to_string())
-        .await
+    server.request("POST", path, &headers, &body.to_string()).await
 }
 
 async fn register(server: &Server, name: &str) -> (String, String) {
@@ -41,10 +39,7 @@ async fn development_needs_no_setting_and_serves_the_page() {
     let (code, said) = server.stop().await;
     assert_eq!(code, 0);
     assert!(address.starts_with("127.0.0.1:"));
-    assert!(
-        said.contains("WARN") && said.contains("development"),
-        "{said}"
-    );
+    assert!(said.contains("WARN") && said.contains("development"), "{said}");
     assert!(said.contains("HTTP API key of this run: "), "{said}");
 }
 
@@ -56,10 +51,7 @@ async fn without_it_there_is_no_demonstration() {
         assert_eq!(answer.error().0, 404, "{path}");
     }
     let (_, said) = server.stop().await;
-    assert!(
-        !said.contains("WARN") && !said.contains("API key"),
-        "{said}"
-    );
+    assert!(!said.contains("WARN") && !said.contains("API key"), "{said}");
 }
 
 #[tokio::test]
@@ -79,10 +71,7 @@ async fn two_visitors_are_matched_as_long_as_they_are_connected() {
     assert_eq!(enter(&ann).await.json(), json!({"status": "waiting"}));
     let mut bob_client = server.connect_with(&bob).await;
     let matched = enter(&bob).await;
-    assert_eq!(
-        (matched.status, &matched.json()["partnerId"]),
-        (201, &json!(ann_id))
-    );
+    assert_eq!((matched.status, &matched.json()["partnerId"]), (201, &json!(ann_id)));
     assert_eq!(ann_client.next().await["partnerId"], bob_id.as_str());
     assert_eq!(bob_client.next().await["isInitiator"], false);
 

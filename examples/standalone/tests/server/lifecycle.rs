@@ -23,10 +23,7 @@ async fn both_signals_close_all_connections_and_end_well() {
         let server = Server::start(&[]).await;
         let (ann, bob) = (server.connect("ann").await, server.connect("bob").await);
         let pair = json!({"initiatorId": "ann", "partnerId": "bob"});
-        assert_eq!(
-            server.api("POST", "/api/sessions", Some(pair)).await.status,
-            201
-        );
+        assert_eq!(server.api("POST", "/api/sessions", Some(pair)).await.status, 201);
         server.signal(signal).await;
         let codes = futures::join!(ann.closed(), bob.closed());
         assert_eq!(codes, (1001, 1001));
@@ -42,9 +39,7 @@ async fn it_is_not_ready_while_it_ends_and_ends_in_time() {
     let server = Server::start(&["--drain-timeout", "3s", "--close-wait", "1m"]).await;
     let mute = server.connect("mute").await;
     let mut idle = TcpStream::connect(&server.address).await.unwrap();
-    idle.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n")
-        .await
-        .unwrap();
+    idle.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n").await.unwrap();
 
     let start = Instant::now();
     server.signal("TERM").await;
@@ -69,19 +64,13 @@ async fn it_is_not_ready_while_it_ends_and_ends_in_time() {
 async fn who_has_sent_half_a_request_does_not_hold_up_the_end() {
     let server = Server::start(&["--drain-timeout", "1m"]).await;
     let mut half = TcpStream::connect(&server.address).await.unwrap();
-    half.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n")
-        .await
-        .unwrap();
+    half.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n").await.unwrap();
     // By now that connection was accepted: the next one is answered.
     assert_eq!(server.request("GET", "/healthz", "", "").await.status, 200);
     let start = Instant::now();
     let (code, said) = server.stop().await;
     assert_eq!(code, 0, "{said}");
-    assert!(
-        start.elapsed() < Duration::from_secs(5),
-        "{:?}",
-        start.elapsed()
-    );
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
 }
 
 #[tokio::test]
@@ -89,9 +78,7 @@ async fn half_a_request_is_cut_off_after_10_s() {
     let server = Server::start(&[]).await;
     let start = Instant::now();
     let mut half = TcpStream::connect(&server.address).await.unwrap();
-    half.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n")
-        .await
-        .unwrap();
+    half.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n").await.unwrap();
     let mut answer = Vec::new();
     let end = timeout(PATIENCE, half.read_to_end(&mut answer)).await;
     let end = end.expect("an end of the connection");

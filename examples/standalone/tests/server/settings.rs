@@ -25,10 +25,7 @@ async fn without_its_keys_it_names_the_missing_setting() {
 
 #[tokio::test]
 async fn a_bad_value_is_one_clear_line_without_secrets() {
-    let keys = [
-        ("SIGNALING_JWT_SECRET", JWT_SECRET),
-        ("SIGNALING_API_KEY", API_KEY),
-    ];
+    let keys = [("SIGNALING_JWT_SECRET", JWT_SECRET), ("SIGNALING_API_KEY", API_KEY)];
     for (args, name) in [
         (&["--listen", "nowhere"][..], "--listen"),
         (&["--listen"], "--listen"),
@@ -78,12 +75,8 @@ async fn help_and_version_are_no_failures_and_show_no_secret() {
         }
     }
     let (_, said) = run(&["--help"], &[]).await;
-    for name in [
-        "SIGNALING_JWT_SECRET",
-        "SIGNALING_API_KEY",
-        "--jwks",
-        "--max-signals-per-second",
-    ] {
+    for name in ["SIGNALING_JWT_SECRET", "SIGNALING_API_KEY", "--jwks", "--max-signals-per-second"]
+    {
         assert!(said.contains(name), "{name}");
     }
 }
@@ -91,10 +84,7 @@ async fn help_and_version_are_no_failures_and_show_no_secret() {
 #[tokio::test]
 async fn a_taken_port_is_one_clear_line() {
     let server = Server::start(&[]).await;
-    let env = [
-        ("SIGNALING_JWT_SECRET", JWT_SECRET),
-        ("SIGNALING_API_KEY", API_KEY),
-    ];
+    let env = [("SIGNALING_JWT_SECRET", JWT_SECRET), ("SIGNALING_API_KEY", API_KEY)];
     let args = ["--log-level", "error", "--listen", &server.address];
     let (code, said) = run(&args, &env).await;
     assert_eq!((code, said.lines().count()), (1, 1), "{said}");
@@ -109,17 +99,11 @@ async fn secrets_come_from_files_too() {
     std::fs::write(&jwt, format!("{JWT_SECRET}\n")).unwrap();
     std::fs::write(&api, format!("{API_KEY}\r\n")).unwrap();
     let (jwt, api) = (jwt.to_str().unwrap(), api.to_str().unwrap());
-    let server = Server::start_with(
-        &["--jwt-secret-file", jwt],
-        &[("SIGNALING_API_KEY_FILE", api)],
-    )
-    .await;
+    let server =
+        Server::start_with(&["--jwt-secret-file", jwt], &[("SIGNALING_API_KEY_FILE", api)]).await;
     std::fs::remove_dir_all(&folder).unwrap();
     server.connect("ann").await;
-    assert_eq!(
-        server.api("GET", "/api/sessions/none", None).await.status,
-        404
-    );
+    assert_eq!(server.api("GET", "/api/sessions/none", None).await.status, 404);
 }
 
 #[tokio::test]
@@ -128,17 +112,11 @@ async fn flags_and_variables_reach_the_relay() {
         ("SIGNALING_JWT_SECRET", JWT_SECRET),
         ("SIGNALING_API_KEY", API_KEY),
         ("SIGNALING_MAX_SESSIONS_PER_USER", "1"),
-        (
-            "SIGNALING_ALLOWED_ORIGIN",
-            "https://a.example,https://b.example",
-        ),
+        ("SIGNALING_ALLOWED_ORIGIN", "https://a.example,https://b.example"),
     ];
     let server = Server::start_with(&["--heartbeat-timeout", "300ms"], &env).await;
     let pair = |partner: &str| Some(json!({"initiatorId": "a", "partnerId": partner}));
-    assert_eq!(
-        server.api("POST", "/api/sessions", pair("b")).await.status,
-        201
-    );
+    assert_eq!(server.api("POST", "/api/sessions", pair("b")).await.status, 201);
     let full = server.api("POST", "/api/sessions", pair("c")).await;
     assert_eq!(full.error(), (409, "too-many-sessions".to_owned()));
 
@@ -146,13 +124,9 @@ async fn flags_and_variables_reach_the_relay() {
 
     let path = format!("/ws/signaling?token={}", token("ann"));
     let from = |origin: &str| format!("Origin: {origin}\r\n");
-    let evil = server
-        .request("GET", &path, &from("https://evil.example"), "")
-        .await;
+    let evil = server.request("GET", &path, &from("https://evil.example"), "").await;
     assert_eq!(evil.status, 403);
-    let good = server
-        .request("GET", &path, &from("https://b.example"), "")
-        .await;
+    let good = server.request("GET", &path, &from("https://b.example"), "").await;
     assert_eq!(good.status, 400, "no upgrade was asked for");
 }
 
@@ -162,23 +136,13 @@ async fn the_log_shows_no_token_no_key_and_no_description() {
         let server = Server::start(&["--log-level", "trace", "--log-format", format]).await;
         let (mut ann, mut bob) = (server.connect("ann").await, server.connect("bob").await);
         let pair = json!({"initiatorId": "ann", "partnerId": "bob", "sessionId": "s1"});
-        assert_eq!(
-            server.api("POST", "/api/sessions", Some(pair)).await.status,
-            201
-        );
+        assert_eq!(server.api("POST", "/api/sessions", Some(pair)).await.status, 201);
         assert_eq!(ann.next().await["type"], "match-found");
         assert_eq!(bob.next().await["type"], "match-found");
-        ann.send(&json!({"type": "offer", "sessionId": "s1", "sdp": "v=0 private"}))
-            .await;
+        ann.send(&json!({"type": "offer", "sessionId": "s1", "sdp": "v=0 private"})).await;
         assert_eq!(bob.next().await["sdp"], "v=0 private");
         let wrong = "Authorization: Bearer wrong-api-key\r\n";
-        assert_eq!(
-            server
-                .request("GET", "/api/sessions/s1", wrong, "")
-                .await
-                .status,
-            401
-        );
+        assert_eq!(server.request("GET", "/api/sessions/s1", wrong, "").await.status, 401);
         let path = "/ws/signaling?token=wrong-token";
         server.request("GET", path, "", "").await;
 
@@ -186,14 +150,7 @@ async fn the_log_shows_no_token_no_key_and_no_description() {
         assert_eq!(code, 0);
         assert!(said.contains("s1"), "a session is named: {said}");
         let signature = token("ann").rsplit('.').next().unwrap().to_owned();
-        let hidden = [
-            JWT_SECRET,
-            API_KEY,
-            "wrong-api-key",
-            "wrong-token",
-            "private",
-            &signature,
-        ];
+        let hidden = [JWT_SECRET, API_KEY, "wrong-api-key", "wrong-token", "private", &signature];
         for hidden in hidden {
             assert!(!said.contains(hidden), "{hidden} in {said}");
         }

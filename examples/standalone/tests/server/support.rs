@@ -30,9 +30,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) fn command(args: &[&str], env: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_signaling-server"));
     for (name, _) in std::env::vars_os() {
-        let ours = name
-            .to_str()
-            .is_some_and(|name| name.starts_with("SIGNALING_"));
+        let ours = name.to_str().is_some_and(|name| name.starts_with("SIGNALING_"));
         if ours || name == "RUST_LOG" {
             command.env_remove(name);
         }
@@ -52,10 +50,7 @@ pub(crate) async fn run(args: &[&str], env: &[(&str, &str)]) -> (i32, String) {
     let output = timeout(PATIENCE, command(args, env).output()).await;
     let output = output.expect("the server ends").unwrap();
     let said = [output.stdout, output.stderr].concat();
-    (
-        output.status.code().unwrap(),
-        String::from_utf8(said).unwrap(),
-    )
+    (output.status.code().unwrap(), String::from_utf8(said).unwrap())
 }
 
 /// A running server; it is killed when this is dropped.
@@ -72,10 +67,7 @@ pub(crate) struct Server {
 impl Server {
     /// With both keys and these flags besides.
     pub(crate) async fn start(args: &[&str]) -> Self {
-        let env = [
-            ("SIGNALING_JWT_SECRET", JWT_SECRET),
-            ("SIGNALING_API_KEY", API_KEY),
-        ];
+        let env = [("SIGNALING_JWT_SECRET", JWT_SECRET), ("SIGNALING_API_KEY", API_KEY)];
         Self::start_with(args, &env).await
     }
 
@@ -84,39 +76,24 @@ impl Server {
         let mut child = command(&args, env).spawn().unwrap();
         let said = Arc::new(Mutex::new(String::new()));
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let stderr = collect(
-            BufReader::new(child.stderr.take().unwrap()).lines(),
-            said.clone(),
-        );
+        let stderr = collect(BufReader::new(child.stderr.take().unwrap()).lines(), said.clone());
         let first = timeout(PATIENCE, lines.next_line()).await.unwrap().unwrap();
         let first = first.unwrap_or_else(|| panic!("no server: {}", said.lock().unwrap()));
-        let (_, address) = first
-            .split_once("http://")
-            .expect("an address in the first line");
+        let (_, address) = first.split_once("http://").expect("an address in the first line");
         let address = address.to_owned();
         said.lock().unwrap().push_str(&format!("{first}\n"));
-        Self {
-            stdout: collect(lines, said.clone()),
-            stderr,
-            child,
-            address,
-            said,
-        }
+        Self { stdout: collect(lines, said.clone()), stderr, child, address, said }
     }
 
     pub(crate) async fn signal(&self, name: &str) {
         let pid = self.child.id().unwrap().to_string();
-        let sent = Command::new("sh")
-            .args(["-c", &format!("kill -{name} {pid}")])
-            .status();
+        let sent = Command::new("sh").args(["-c", &format!("kill -{name} {pid}")]).status();
         assert!(sent.await.unwrap().success());
     }
 
     /// The exit code, and all that it said.
     pub(crate) async fn ended(mut self) -> (i32, String) {
-        let status = timeout(PATIENCE, self.child.wait())
-            .await
-            .expect("the server ends");
+        let status = timeout(PATIENCE, self.child.wait()).await.expect("the server ends");
         self.stdout.await.unwrap();
         self.stderr.await.unwrap();
         let said = self.said.lock().unwrap().clone();
@@ -153,10 +130,7 @@ impl Server {
         );
         socket.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
-        timeout(PATIENCE, socket.read_to_string(&mut answer))
-            .await
-            .unwrap()
-            .unwrap();
+        timeout(PATIENCE, socket.read_to_string(&mut answer)).await.unwrap().unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         Answer {
             status: head[9..12].parse().unwrap(),
@@ -172,10 +146,7 @@ impl Server {
     pub(crate) async fn connect_with(&self, token: &str) -> Client {
         let address = format!("ws://{}/ws/signaling?token={token}", self.address);
         let socket = connect_async(address).await.unwrap().0;
-        let mut client = Client {
-            socket,
-            early: VecDeque::new(),
-        };
+        let mut client = Client { socket, early: VecDeque::new() };
         // Who was answered is known to the server.
         client.send(&json!({"type": "heartbeat", "id": 1})).await;
         let ack = json!({"type": "heartbeat-ack", "id": 1});
@@ -218,9 +189,7 @@ impl Answer {
     /// The status, the error's code, and that it is an error in the API's form.
     pub(crate) fn error(&self) -> (u16, String) {
         let body = self.json();
-        let error = body["error"]
-            .as_object()
-            .unwrap_or_else(|| panic!("no error: {body}"));
+        let error = body["error"].as_object().unwrap_or_else(|| panic!("no error: {body}"));
         assert_eq!(body.as_object().unwrap().len(), 1);
         assert!(!error["message"].as_str().unwrap().is_empty());
         (self.status, error["code"].as_str().unwrap().to_owned())
@@ -236,10 +205,7 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) async fn send(&mut self, message: &Value) {
-        self.socket
-            .send(Message::text(message.to_string()))
-            .await
-            .unwrap();
+        self.socket.send(Message::text(message.to_string())).await.unwrap();
     }
 
     /// The next message; pings are for the client underneath.
@@ -248,10 +214,7 @@ impl Client {
             return message;
         }
         loop {
-            match timeout(PATIENCE, self.socket.next())
-                .await
-                .expect("a message")
-            {
+            match timeout(PATIENCE, self.socket.next()).await.expect("a message") {
                 Some(Ok(Message::Text(text))) => return serde_json::from_str(&text).unwrap(),
                 Some(Ok(Message::Ping(_))) => {}
                 other => panic!("no message: {other:?}"),
@@ -281,8 +244,5 @@ pub(crate) fn token(user: &str) -> String {
     let message = format!("{header}.{claims}");
     let mut mac = Hmac::<Sha256>::new_from_slice(JWT_SECRET.as_bytes()).unwrap();
     mac.update(message.as_bytes());
-    format!(
-        "{message}.{}",
-        URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes())
-    )
+    format!("{message}.{}", URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes()))
 }

@@ -51,38 +51,27 @@ fn without_a_key_there_is_no_authenticator() {
     assert!(matches!(builder().build(), Err(JwtConfigError::NoKeys)));
     assert!(matches!(build_set(&[]), Err(JwtConfigError::NoKeys)));
     let encryption = jwk("rsa", json!({"use": "enc"}));
-    assert!(matches!(
-        build_set(&[encryption]),
-        Err(JwtConfigError::NoKeys)
-    ));
+    assert!(matches!(build_set(&[encryption]), Err(JwtConfigError::NoKeys)));
 }
 
 #[test]
 fn several_keys_are_told_apart_by_kid() {
     let key = || JwtKey::secret(Algorithm::HS256, SECRET);
-    let twice = builder()
-        .key(key().with_kid("a"))
-        .key(key().with_kid("a"))
-        .build();
+    let twice = builder().key(key().with_kid("a")).key(key().with_kid("a")).build();
     assert!(matches!(twice, Err(JwtConfigError::DuplicateKid(kid)) if kid == "a"));
     for first in [key(), key().with_kid("a")] {
         let missing = builder().key(first).key(key()).build();
         assert!(matches!(missing, Err(JwtConfigError::MissingKid)));
     }
-    let shared = builder()
-        .key(key().with_kid("rsa"))
-        .jwks(fixture!("jwks.json"))
-        .build();
+    let shared = builder().key(key().with_kid("rsa")).jwks(fixture!("jwks.json")).build();
     assert!(matches!(shared, Err(JwtConfigError::DuplicateKid(kid)) if kid == "rsa"));
 }
 
 #[test]
 fn secrets_are_as_long_as_the_hash() {
-    for (algorithm, least) in [
-        (Algorithm::HS256, 32),
-        (Algorithm::HS384, 48),
-        (Algorithm::HS512, 64),
-    ] {
+    for (algorithm, least) in
+        [(Algorithm::HS256, 32), (Algorithm::HS384, 48), (Algorithm::HS512, 64)]
+    {
         build(JwtKey::secret(algorithm, &SECRET[..least])).unwrap();
         assert_key_error!(
             JwtKey::secret(algorithm, &SECRET[..least - 1]),
@@ -91,11 +80,7 @@ fn secrets_are_as_long_as_the_hash() {
     }
     assert_key_error!(
         JwtKey::secret(Algorithm::HS256, ""),
-        KeyError::SecretTooShort {
-            min_bytes: 32,
-            bytes: 0,
-            ..
-        }
+        KeyError::SecretTooShort { min_bytes: 32, bytes: 0, .. }
     );
 }
 
@@ -109,10 +94,7 @@ fn a_key_is_of_the_kind_that_its_algorithm_needs() {
             assert_key_error!(JwtKey::secret(algorithm, pem), KeyError::PemAsSecret);
             continue;
         }
-        assert_key_error!(
-            JwtKey::secret(algorithm, SECRET),
-            KeyError::PublicKeyNeeded(_)
-        );
+        assert_key_error!(JwtKey::secret(algorithm, SECRET), KeyError::PublicKeyNeeded(_));
         for pem in [
             fixture!("rsa.public.pem"),
             fixture!("p256.public.pem"),
@@ -135,10 +117,7 @@ fn a_key_is_of_the_kind_that_its_algorithm_needs() {
             assert_key_error!(JwtKey::pem(algorithm, pem), KeyError::PrivateKey);
         }
         let certificate = public_pem(algorithm).replace("PUBLIC KEY", "CERTIFICATE");
-        assert_key_error!(
-            JwtKey::pem(algorithm, certificate),
-            KeyError::NotForAlgorithm(_)
-        );
+        assert_key_error!(JwtKey::pem(algorithm, certificate), KeyError::NotForAlgorithm(_));
         for text in ["", "secret", "-----BEGIN PUBLIC KEY-----", "\u{fffd}"] {
             assert_key_error!(JwtKey::pem(algorithm, text), KeyError::NotPem);
         }
@@ -158,10 +137,7 @@ fn a_point_is_marked_as_uncompressed() {
     der[26] = 6;
     let body = STANDARD.encode(der);
     let pem = format!("-----BEGIN PUBLIC KEY-----\n{body}\n-----END PUBLIC KEY-----\n");
-    assert_key_error!(
-        JwtKey::pem(Algorithm::ES256, pem),
-        KeyError::NotForAlgorithm(_)
-    );
+    assert_key_error!(JwtKey::pem(Algorithm::ES256, pem), KeyError::NotForAlgorithm(_));
 }
 
 #[test]
@@ -182,10 +158,7 @@ fn small_rsa_keys_are_refused() {
         JwtKey::pem(Algorithm::RS256, fixture!("rsa-1024.public.pem")),
         KeyError::RsaSize { bits: 1024 }
     );
-    for (bits, n) in [
-        (2047, "7f".repeat(256)),
-        (4097, format!("01{}", "ff".repeat(512))),
-    ] {
+    for (bits, n) in [(2047, "7f".repeat(256)), (4097, format!("01{}", "ff".repeat(512)))] {
         let n: Vec<u8> = (0..n.len())
             .step_by(2)
             .map(|at| u8::from_str_radix(&n[at..at + 2], 16).unwrap())
@@ -211,10 +184,7 @@ fn every_key_of_a_set_checks_its_tokens() {
         accepted(&authenticator, &token_with(header, claims(json!({}))));
     }
     let confused = token_with(json!({"alg": "RS256", "kid": "pss"}), claims(json!({})));
-    assert_eq!(
-        refused(&authenticator, &confused),
-        TokenError::WrongAlgorithm
-    );
+    assert_eq!(refused(&authenticator, &confused), TokenError::WrongAlgorithm);
 }
 
 #[test]
@@ -224,10 +194,7 @@ fn keys_for_another_purpose_are_left_out() {
         jwk("p384", json!({"use": "tls", "kid": "same"})),
         json!({"kty": "OKP", "crv": "X25519", "x": "AA", "use": "enc", "kid": "same"}),
         jwk("rsa", json!({"key_ops": ["encrypt"], "kid": "same"})),
-        jwk(
-            "ed",
-            json!({"use": "sig", "key_ops": ["verify"], "kid": "same"}),
-        ),
+        jwk("ed", json!({"use": "sig", "key_ops": ["verify"], "kid": "same"})),
     ])
     .unwrap();
     let header = json!({"alg": "EdDSA", "kid": "same"});
@@ -249,68 +216,35 @@ fn an_unusable_key_of_a_set_is_named() {
     let text = "not base64url";
     let even = URL_SAFE_NO_PAD.encode([0xfe; 256]);
     let mut cases = vec![
-        (
-            jwk("p256", json!({"alg": "ES512"})),
-            "\"ES512\" is not supported",
-        ),
-        (
-            jwk("rsa", json!({"alg": "RSA-OAEP"})),
-            "\"RSA-OAEP\" is not supported",
-        ),
-        (
-            jwk("rsa", json!({"alg": "none"})),
-            "\"none\" is not supported",
-        ),
+        (jwk("p256", json!({"alg": "ES512"})), "\"ES512\" is not supported"),
+        (jwk("rsa", json!({"alg": "RSA-OAEP"})), "\"RSA-OAEP\" is not supported"),
+        (jwk("rsa", json!({"alg": "none"})), "\"none\" is not supported"),
         (jwk("rsa", json!({"alg": 7})), "member \"alg\""),
-        (
-            jwk("secret", json!({"alg": null})),
-            "must name its algorithm",
-        ),
-        (
-            jwk("secret", json!({"alg": "RS256"})),
-            "not a public key for RS256",
-        ),
-        (
-            jwk("secret", json!({"alg": "HS512", "k": "AAAA"})),
-            "at least 64 bytes",
-        ),
+        (jwk("secret", json!({"alg": null})), "must name its algorithm"),
+        (jwk("secret", json!({"alg": "RS256"})), "not a public key for RS256"),
+        (jwk("secret", json!({"alg": "HS512", "k": "AAAA"})), "at least 64 bytes"),
         (jwk("secret", json!({"k": null})), "member \"k\""),
-        (
-            jwk("rsa", json!({"alg": "HS256"})),
-            "not a public key for HS256",
-        ),
-        (
-            jwk("rsa", json!({"alg": "ES256"})),
-            "not a public key for ES256",
-        ),
+        (jwk("rsa", json!({"alg": "HS256"})), "not a public key for HS256"),
+        (jwk("rsa", json!({"alg": "ES256"})), "not a public key for ES256"),
         (jwk("rsa", json!({"d": "AAAA"})), "a private key"),
         (jwk("rsa", json!({"n": text})), "member \"n\""),
         (jwk("rsa", json!({"n": null})), "member \"n\""),
         (jwk("rsa", json!({"n": even})), "not a public key for RS256"),
         (jwk("rsa", json!({"e": null})), "member \"e\""),
         (jwk("rsa", json!({"e": "AQ"})), "not a public key for RS256"),
-        (
-            jwk("rsa", json!({"e": "AQAA"})),
-            "not a public key for RS256",
-        ),
+        (jwk("rsa", json!({"e": "AQAA"})), "not a public key for RS256"),
         (jwk("rsa", json!({"kty": null})), "member \"kty\""),
         (jwk("rsa", json!({"kty": "AKP"})), "not supported"),
         (jwk("p256", json!({"crv": "P-521"})), "not supported"),
         (jwk("p256", json!({"crv": "secp256k1"})), "not supported"),
         (jwk("p256", json!({"crv": null})), "not supported"),
-        (
-            jwk("p256", json!({"alg": "ES384"})),
-            "not a public key for ES384",
-        ),
+        (jwk("p256", json!({"alg": "ES384"})), "not a public key for ES384"),
         (jwk("p256", json!({"crv": "Ed25519"})), "not supported"),
         (jwk("p256", json!({"x": "AAAA"})), "member \"x\""),
         (jwk("p256", json!({"y": null})), "member \"y\""),
         (jwk("ed", json!({"crv": "Ed448"})), "not supported"),
         (jwk("ed", json!({"x": "AAAA"})), "member \"x\""),
-        (
-            jwk("ed", json!({"x": format!("{}A", "A".repeat(43))})),
-            "member \"x\"",
-        ),
+        (jwk("ed", json!({"x": format!("{}A", "A".repeat(43))})), "member \"x\""),
     ];
     // aws-lc does not look at a point before it is used.
     if cfg!(not(feature = "jwt-aws-lc")) {

@@ -23,11 +23,8 @@ fn golden_tokens_of_every_algorithm_are_accepted() {
 
 #[test]
 fn eddsa_has_two_names() {
-    let authenticator = builder()
-        .key(public_key(Algorithm::EdDSA))
-        .audience("signaling")
-        .build()
-        .unwrap();
+    let authenticator =
+        builder().key(public_key(Algorithm::EdDSA)).audience("signaling").build().unwrap();
     accepted(&authenticator, &golden("Ed25519"));
     accepted(&authenticator, &golden("EdDSA"));
 }
@@ -65,19 +62,14 @@ fn tokens_of_the_rfc_are_accepted() {
 
 #[test]
 fn the_algorithm_is_the_keys_and_never_the_tokens() {
-    let authenticator = builder()
-        .key(JwtKey::pem(Algorithm::RS256, public_pem(Algorithm::RS256)))
-        .build()
-        .unwrap();
+    let authenticator =
+        builder().key(JwtKey::pem(Algorithm::RS256, public_pem(Algorithm::RS256))).build().unwrap();
     let claims = claims(json!({})).to_string();
 
     // The public key, which everybody has, as an HMAC secret.
     let public = EncodingKey::from_secret(public_pem(Algorithm::RS256).as_bytes());
     let confused = raw_token(r#"{"alg":"HS256"}"#, &claims, Algorithm::HS256, &public);
-    assert_eq!(
-        refused(&authenticator, &confused),
-        TokenError::WrongAlgorithm
-    );
+    assert_eq!(refused(&authenticator, &confused), TokenError::WrongAlgorithm);
     let lying = raw_token(r#"{"alg":"RS256"}"#, &claims, Algorithm::HS256, &public);
     assert_eq!(refused(&authenticator, &lying), TokenError::WrongSignature);
 
@@ -133,10 +125,7 @@ fn every_changed_byte_is_noticed_by_every_algorithm() {
 
         let mallory = URL_SAFE_NO_PAD.encode(claims(json!({"sub": "mallory"})).to_string());
         let tampered = format!("{}.{mallory}.{}", parts[0], parts[2]);
-        assert_eq!(
-            refused(&authenticator, &tampered),
-            TokenError::WrongSignature
-        );
+        assert_eq!(refused(&authenticator, &tampered), TokenError::WrongSignature);
 
         let mut signature = URL_SAFE_NO_PAD.decode(parts[2]).unwrap();
         signature[5] ^= 1;
@@ -158,9 +147,7 @@ fn a_token_has_three_parts_of_base64url() {
     let authenticator = plain();
     let good = token(claims(json!({})));
     let parts: Vec<&str> = good.split('.').collect();
-    let [header, body, signature] = parts[..] else {
-        panic!()
-    };
+    let [header, body, signature] = parts[..] else { panic!() };
     let no_object = URL_SAFE_NO_PAD.encode("[]");
     let no_text = URL_SAFE_NO_PAD.encode(b"{\"sub\":\"\xff\"}");
     let key = signing_key(Algorithm::HS256);
@@ -172,10 +159,7 @@ fn a_token_has_three_parts_of_base64url() {
         (header.to_owned(), NotThreeParts),
         (format!("{header}.{body}"), NotThreeParts),
         (format!("{good}."), NotThreeParts),
-        (
-            format!("{header}.{body}.{signature}.{body}.{body}"),
-            NotThreeParts,
-        ),
+        (format!("{header}.{body}.{signature}.{body}.{body}"), NotThreeParts),
         ("..".to_owned(), NotJson("header")),
         (format!("{no_object}.{body}.{signature}"), NotJson("header")),
         (format!("{no_text}.{body}.{signature}"), NotJson("header")),
@@ -188,10 +172,7 @@ fn a_token_has_three_parts_of_base64url() {
         (signed("no json"), NotJson("claims")),
         (signed("[]"), NotJson("claims")),
         (signed(&deep), NotJson("claims")),
-        (
-            signed(&format!("{}garbage", claims(json!({})))),
-            NotJson("claims"),
-        ),
+        (signed(&format!("{}garbage", claims(json!({})))), NotJson("claims")),
         ("a".repeat(JwtAuthenticator::MAX_TOKEN_BYTES + 1), TooLong),
     ] {
         assert_eq!(refused(&authenticator, &token), error, "{token}");
@@ -209,10 +190,7 @@ fn a_signature_has_one_text() {
         other => panic!("{other} does not end with two zero bits"),
     };
     token.push(loose);
-    assert_eq!(
-        refused(&plain(), &token),
-        TokenError::NotBase64("signature")
-    );
+    assert_eq!(refused(&plain(), &token), TokenError::NotBase64("signature"));
 }
 
 #[test]
@@ -256,14 +234,8 @@ fn the_only_key_checks_tokens_that_name_none() {
     let several = builder().key(key().with_kid("a")).key(other);
     let several = several.build().unwrap();
     accepted(&several, &token(json!("a")));
-    assert_eq!(
-        refused(&several, &token(json!("b"))),
-        TokenError::WrongSignature
-    );
-    assert_eq!(
-        refused(&several, &token(json!("c"))),
-        TokenError::UnknownKid
-    );
+    assert_eq!(refused(&several, &token(json!("b"))), TokenError::WrongSignature);
+    assert_eq!(refused(&several, &token(json!("c"))), TokenError::UnknownKid);
     assert_eq!(refused(&several, &unnamed), TokenError::NoKid);
 }
 
@@ -336,10 +308,7 @@ fn a_token_that_was_never_good_has_not_expired() {
 #[test]
 fn dates_are_numbers_in_range() {
     let missing = token(json!({"sub": "alice"}));
-    assert_eq!(
-        refused(&plain(), &missing),
-        TokenError::MissingClaim("exp".to_owned())
-    );
+    assert_eq!(refused(&plain(), &missing), TokenError::MissingClaim("exp".to_owned()));
     let key = signing_key(Algorithm::HS256);
     for wrong in [
         "null",
@@ -355,11 +324,7 @@ fn dates_are_numbers_in_range() {
         "1e300",
     ] {
         for claim in ["exp", "nbf"] {
-            let exp = if claim == "nbf" {
-                r#""exp":1800000060,"#
-            } else {
-                ""
-            };
+            let exp = if claim == "nbf" { r#""exp":1800000060,"# } else { "" };
             let claims = format!(r#"{{"sub":"alice",{exp}"{claim}":{wrong}}}"#);
             let token = raw_token(r#"{"alg":"HS256"}"#, &claims, Algorithm::HS256, &key);
             assert_eq!(
@@ -420,11 +385,7 @@ fn the_audience_is_required_once_set() {
         .audience("calls")
         .build()
         .unwrap();
-    for audience in [
-        json!("signaling"),
-        json!(["chat", "calls"]),
-        json!(["calls"]),
-    ] {
+    for audience in [json!("signaling"), json!(["chat", "calls"]), json!(["calls"])] {
         accepted(&authenticator, &token(claims(json!({"aud": audience}))));
     }
     let missing = TokenError::MissingClaim("aud".to_owned());
@@ -453,10 +414,7 @@ fn a_token_for_an_audience_needs_one_configured() {
 #[test]
 fn the_user_id_is_a_claim_that_holds_one() {
     let missing = token(json!({"exp": NOW + 60}));
-    assert_eq!(
-        refused(&plain(), &missing),
-        TokenError::MissingClaim("sub".to_owned())
-    );
+    assert_eq!(refused(&plain(), &missing), TokenError::MissingClaim("sub".to_owned()));
     let malformed = TokenError::MalformedClaim("sub".to_owned());
     let too_long = "x".repeat(UserId::MAX_BYTES + 1);
     for (sub, error) in [
@@ -466,12 +424,7 @@ fn the_user_id_is_a_claim_that_holds_one() {
         (json!(""), TokenError::User(IdError::Empty)),
         (json!("a\nb"), TokenError::User(IdError::Character('\n'))),
         (json!("a\u{0}"), TokenError::User(IdError::Character('\0'))),
-        (
-            json!(too_long),
-            TokenError::User(IdError::TooLong {
-                max: UserId::MAX_BYTES,
-            }),
-        ),
+        (json!(too_long), TokenError::User(IdError::TooLong { max: UserId::MAX_BYTES })),
     ] {
         let token = token(claims(json!({"sub": sub})));
         assert_eq!(refused(&plain(), &token), error, "{sub}");

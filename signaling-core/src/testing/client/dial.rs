@@ -64,10 +64,7 @@ impl Dial {
 
     /// With `token` among the subprotocols, which browsers can set and headers they cannot.
     pub fn subprotocol_token(self, token: &str) -> Self {
-        self.header(
-            "sec-websocket-protocol",
-            &format!("signaling.v1, bearer.{token}"),
-        )
+        self.header("sec-websocket-protocol", &format!("signaling.v1, bearer.{token}"))
     }
 
     /// With one more header.
@@ -123,13 +120,7 @@ impl Dial {
         let (socket, response) = client_async(request, stream).await?;
         let subprotocol = response.headers().get(header::SEC_WEBSOCKET_PROTOCOL);
         let subprotocol = subprotocol.map(|value| String::from_utf8_lossy(value.as_bytes()).into());
-        Ok(Client {
-            name: self.name,
-            socket,
-            subprotocol,
-            patience: PATIENCE,
-            heartbeats: 0,
-        })
+        Ok(Client { name: self.name, socket, subprotocol, patience: PATIENCE, heartbeats: 0 })
     }
 
     async fn tcp(&self) -> Result<TcpStream, Error> {
@@ -137,11 +128,7 @@ impl Dial {
         let host = rest.split('/').next().unwrap_or(rest);
         let address = lookup_host(host).await?.next();
         let address = address.unwrap_or_else(|| panic!("{host} has no address"));
-        let socket = if address.is_ipv4() {
-            TcpSocket::new_v4()?
-        } else {
-            TcpSocket::new_v6()?
-        };
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         if let Some(bytes) = self.receive_buffer {
             socket.set_recv_buffer_size(bytes)?;
         }

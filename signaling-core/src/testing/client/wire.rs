@@ -105,14 +105,10 @@ mod tests {
     #[test]
     fn the_examples_of_rfc_6455_come_out() {
         let hello = RawFrame::new(Opcode::Text, "Hello");
-        let masked = [
-            0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58,
-        ];
+        let masked = [0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58];
         assert_eq!(hello.to_bytes(), masked);
-        let unmasked = RawFrame {
-            masked: false,
-            ..RawFrame::new(Opcode::Text, "Hel").unfinished()
-        };
+        let unmasked =
+            RawFrame { masked: false, ..RawFrame::new(Opcode::Text, "Hel").unfinished() };
         assert_eq!(unmasked.to_bytes(), [0x01, 0x03, 0x48, 0x65, 0x6c]);
     }
 }

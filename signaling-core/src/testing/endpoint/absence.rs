@@ -179,9 +179,7 @@ pub(super) async fn of_connections_at_the_same_time_one_stays(host: &Host) {
         clients = left;
     }
     let ann = clients.pop().expect("one connection stays");
-    stage
-        .session_when(&s, "active", |state| state.status == Status::Active)
-        .await;
+    stage.session_when(&s, "active", |state| state.status == Status::Active).await;
     // However often Bob was told that she is gone, the last that he heard is that she is there.
     let told = bob.drain().await;
     let last = told.last().expect("Bob is told");
@@ -295,17 +293,11 @@ pub(super) async fn a_participant_that_stays_away_ends_the_session_and_one_that_
         // She knows already.
         call.ann.expect_nothing().await;
         call.ann.send(offer(&call.session, "x")).await;
-        call.ann
-            .expect_error(ErrorCode::UnknownSession, Some(&call.session))
-            .await;
+        call.ann.expect_error(ErrorCode::UnknownSession, Some(&call.session)).await;
         stage.client("bob 2").await.expect_nothing().await;
     };
     let returns = async {
-        let Call {
-            session,
-            ann,
-            mut bob,
-        } = stage.call_of("ann 3", "bob 3").await;
+        let Call { session, ann, mut bob } = stage.call_of("ann 3", "bob 3").await;
         ann.reset();
         bob.expect_partner_disconnected(&session).await;
         let mut ann = stage.connect("ann 3").await;
@@ -316,9 +308,6 @@ pub(super) async fn a_participant_that_stays_away_ends_the_session_and_one_that_
     let (_, (), mut call) = futures::join!(never_comes, stays_away, returns);
     // What the others had to wait for is over for this one as well, however late it began.
     time::sleep(PATIENCE + Duration::from_millis(500)).await;
-    assert!(
-        stage.session(&call.session).await.is_some(),
-        "all are there"
-    );
+    assert!(stage.session(&call.session).await.is_some(), "all are there");
     call.talk().await;
 }

@@ -104,9 +104,7 @@ pub(super) async fn a_client_without_heartbeats_is_disconnected(host: &Host) {
 }
 
 pub(super) async fn heartbeats_keep_a_connection(host: &Host) {
-    let stage = host
-        .start_with(|config| config.heartbeat_timeout = seconds(2))
-        .await;
+    let stage = host.start_with(|config| config.heartbeat_timeout = seconds(2)).await;
     let mut ann = stage.client("ann").await;
     for _ in 0..3 {
         ann.idle_for(seconds(1)).await;
@@ -116,9 +114,7 @@ pub(super) async fn heartbeats_keep_a_connection(host: &Host) {
 }
 
 pub(super) async fn other_messages_are_no_heartbeats(host: &Host) {
-    let stage = host
-        .start_with(|config| config.heartbeat_timeout = seconds(2))
-        .await;
+    let stage = host.start_with(|config| config.heartbeat_timeout = seconds(2)).await;
     let mut ann = stage.client("ann").await;
     let s = stage.open_new("ann", "bob").await;
     ann.expect_match(&s, "bob", true).await;
@@ -139,16 +135,12 @@ pub(super) async fn other_messages_are_no_heartbeats(host: &Host) {
 }
 
 pub(super) async fn heartbeats_that_name_a_strange_session_count(host: &Host) {
-    let stage = host
-        .start_with(|config| config.heartbeat_timeout = seconds(2))
-        .await;
+    let stage = host.start_with(|config| config.heartbeat_timeout = seconds(2)).await;
     let mut ann = stage.client("ann").await;
     for _ in 0..3 {
         ann.idle_for(seconds(1)).await;
-        ann.send_json(json!({"type": "heartbeat", "sessionId": "none"}))
-            .await;
-        ann.expect_error(ErrorCode::UnknownSession, Some("none"))
-            .await;
+        ann.send_json(json!({"type": "heartbeat", "sessionId": "none"})).await;
+        ann.expect_error(ErrorCode::UnknownSession, Some("none")).await;
     }
     ann.expect_nothing().await;
 }
@@ -190,9 +182,7 @@ pub(super) async fn a_heartbeat_is_in_the_record_within_a_second(host: &Host) {
     let mut call = stage.call().await;
     let s = call.session.clone();
     let before = SystemClock.now();
-    call.ann
-        .send_json(json!({"type": "heartbeat", "sessionId": s}))
-        .await;
+    call.ann.send_json(json!({"type": "heartbeat", "sessionId": s})).await;
     call.ann.expect_nothing().await;
     let (since, after) = (Instant::now(), SystemClock.now());
     let state = stage

@@ -170,10 +170,7 @@ pub(super) async fn signals_far_beyond_the_rate_close_with_4429(host: &Host) {
             break;
         }
     }
-    let refused = call
-        .ann
-        .expect_close_in_the_end(CloseCode::RateLimited)
-        .await;
+    let refused = call.ann.expect_close_in_the_end(CloseCode::RateLimited).await;
     // A burst of 200 and as much again refused, and what the time in between brings.
     let brought = 50 * (began.elapsed().as_secs() as usize + 1);
     assert!((200..200 + brought).contains(&refused), "{refused}");

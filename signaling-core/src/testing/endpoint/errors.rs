@@ -29,15 +29,10 @@ pub(super) async fn a_strange_session_is_unknown_and_nothing_is_disclosed(host: 
             eve.expect_error(ErrorCode::UnknownSession, Some(s)).await;
         }
     }
-    eve.send_json(json!({"type": "heartbeat", "sessionId": others, "id": 1}))
-        .await;
+    eve.send_json(json!({"type": "heartbeat", "sessionId": others, "id": 1})).await;
     let answers = [eve.next_text().await, eve.next_text().await];
     let has = |what: &str| answers.iter().filter(|text| text.contains(what)).count();
-    assert_eq!(
-        (has("heartbeat-ack"), has("unknown-session")),
-        (1, 1),
-        "{answers:?}"
-    );
+    assert_eq!((has("heartbeat-ack"), has("unknown-session")), (1, 1), "{answers:?}");
     eve.expect_nothing().await;
     call.talk().await;
 }
@@ -47,9 +42,7 @@ pub(super) async fn the_responders_first_offer_is_refused(host: &Host) {
     let s = call.session.clone();
     for _ in 0..3 {
         call.bob.send(offer(&s, "x")).await;
-        call.bob
-            .expect_error(ErrorCode::NotInitiator, Some(&s))
-            .await;
+        call.bob.expect_error(ErrorCode::NotInitiator, Some(&s)).await;
     }
     call.ann.expect_nothing().await;
     call.talk().await;
@@ -65,13 +58,9 @@ pub(super) async fn a_told_sender_is_refused(host: &Host) {
     call.ann.expect_partner_disconnected(&s).await;
     for text in [offer(&s, "x"), answer(&s, "x"), candidate(&s, "x")] {
         call.ann.send(text).await;
-        call.ann
-            .expect_error(ErrorCode::PartnerAbsent, Some(&s))
-            .await;
+        call.ann.expect_error(ErrorCode::PartnerAbsent, Some(&s)).await;
     }
-    call.ann
-        .send_json(json!({"type": "heartbeat", "sessionId": s}))
-        .await;
+    call.ann.send_json(json!({"type": "heartbeat", "sessionId": s})).await;
     call.ann.expect_nothing().await;
     // None of it was kept.
     let mut bob = stage.connect("bob").await;
@@ -100,9 +89,7 @@ pub(super) async fn a_signal_too_large_to_be_kept_is_refused(host: &Host) {
 }
 
 pub(super) async fn signals_beyond_the_rate_are_refused_and_a_patient_client_goes_on(host: &Host) {
-    let stage = host
-        .start_with(|c| (c.max_signals_per_second, c.signal_burst) = (1, 20))
-        .await;
+    let stage = host.start_with(|c| (c.max_signals_per_second, c.signal_burst) = (1, 20)).await;
     let mut call = stage.call().await;
     let s = call.session.clone();
     let texts: Vec<_> = (0..30).map(|n| offer(&s, &n.to_string())).collect();
@@ -114,10 +101,7 @@ pub(super) async fn signals_beyond_the_rate_are_refused_and_a_patient_client_goe
     let id = s.parse().ok();
     let refusal = ServerMessage::error(ErrorCode::RateLimited, id.as_ref()).to_text();
     assert!(!refusals.is_empty(), "nothing was refused");
-    assert!(
-        refusals.iter().all(|text| *text == *refusal),
-        "{refusals:?}"
-    );
+    assert!(refusals.iter().all(|text| *text == *refusal), "{refusals:?}");
     // Each is delivered or refused; time passes meanwhile, so more than the burst may pass.
     assert_eq!(delivered.len() + refusals.len(), texts.len());
     assert_eq!(delivered[..20], texts[..20]);
@@ -137,9 +121,7 @@ pub(super) async fn what_the_store_must_know_is_unavailable_without_it(host: &Ho
     let s = call.session.clone();
     store.set(Fault::Unavailable);
     call.ann.send(leave(&s)).await;
-    call.ann
-        .expect_error(ErrorCode::Unavailable, Some(&s))
-        .await;
+    call.ann.expect_error(ErrorCode::Unavailable, Some(&s)).await;
     // Between two on one node, talking needs no store; nor does learning of an end.
     call.talk().await;
     call.bob.close().await;

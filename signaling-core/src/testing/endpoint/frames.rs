@@ -21,36 +21,25 @@ fn continuation(payload: impl Into<Vec<u8>>) -> RawFrame {
 pub(super) async fn fragments_are_joined_and_a_ping_between_them_is_answered(host: &Host) {
     let mut call = host.start().await.call().await;
     // The cuts go through the escapes and through the bytes of one character.
-    let whole = format!(
-        r#"{{"type":"offer","sessionId":"{}","sdp":"\u00e9 é 😀"}}"#,
-        call.session
-    );
+    let whole = format!(r#"{{"type":"offer","sessionId":"{}","sdp":"\u00e9 é 😀"}}"#, call.session);
     for parts in [2, 3, 7, whole.len()] {
         let bytes = whole.as_bytes();
         let pieces: Vec<_> = bytes.chunks(bytes.len().div_ceil(parts)).collect();
         for (n, piece) in pieces.iter().enumerate() {
-            let mut frame = if n == 0 {
-                text(*piece)
-            } else {
-                continuation(*piece)
-            };
+            let mut frame = if n == 0 { text(*piece) } else { continuation(*piece) };
             frame.fin = n == pieces.len() - 1;
             call.ann.send_frame(&frame).await;
             if n == 0 {
-                call.ann
-                    .send_frame(&RawFrame::new(Opcode::Ping, "between"))
-                    .await;
+                call.ann.send_frame(&RawFrame::new(Opcode::Ping, "between")).await;
                 call.ann.expect_pong(b"between").await;
             }
         }
         call.bob.expect_text(&whole).await;
     }
     // Empty pieces are pieces too.
-    for frame in [
-        text("").unfinished(),
-        continuation(whole.as_bytes()).unfinished(),
-        continuation(""),
-    ] {
+    for frame in
+        [text("").unfinished(), continuation(whole.as_bytes()).unfinished(), continuation("")]
+    {
         call.ann.send_frame(&frame).await;
     }
     call.bob.expect_text(&whole).await;
@@ -70,9 +59,7 @@ pub(super) async fn a_message_may_come_byte_by_byte(host: &Host) {
 
 pub(super) async fn many_messages_may_come_at_once(host: &Host) {
     let mut call = host.start().await.call().await;
-    let texts: Vec<_> = (0..150)
-        .map(|n| candidate(&call.session, &n.to_string()))
-        .collect();
+    let texts: Vec<_> = (0..150).map(|n| candidate(&call.session, &n.to_string())).collect();
     let bytes = texts.iter().flat_map(|one| text(one.as_bytes()).to_bytes());
     call.ann.send_bytes(&bytes.collect::<Vec<_>>()).await;
     for one in &texts {
@@ -103,11 +90,7 @@ pub(super) async fn the_largest_frame_is_relayed(host: &Host) {
     call.ann.send(&largest).await;
     call.bob.expect_text(&largest).await;
     for (n, piece) in largest.as_bytes().chunks(LIMIT / 4).enumerate() {
-        let mut frame = if n == 0 {
-            text(piece)
-        } else {
-            continuation(piece)
-        };
+        let mut frame = if n == 0 { text(piece) } else { continuation(piece) };
         frame.fin = n == 3;
         call.ann.send_frame(&frame).await;
     }
@@ -121,23 +104,14 @@ pub(super) async fn the_largest_frame_is_relayed(host: &Host) {
 
 pub(super) async fn a_frame_too_large_closes_with_1009(host: &Host) {
     let stage = host.start().await;
-    let lies = |length| RawFrame {
-        declared: Some(length),
-        ..text("{")
-    };
+    let lies = |length| RawFrame { declared: Some(length), ..text("{") };
     let cases: Vec<(&str, Vec<RawFrame>)> = vec![
         ("one byte too many", vec![text(vec![b' '; 64 * 1024 + 1])]),
-        (
-            "a binary",
-            vec![RawFrame::new(Opcode::Binary, vec![0; 70_000])],
-        ),
+        ("a binary", vec![RawFrame::new(Opcode::Binary, vec![0; 70_000])]),
         ("half a megabyte", vec![text(vec![b' '; 512 * 1024])]),
         (
             "two halves",
-            vec![
-                text(vec![b' '; 40_000]).unfinished(),
-                continuation(vec![b' '; 40_000]),
-            ],
+            vec![text(vec![b' '; 40_000]).unfinished(), continuation(vec![b' '; 40_000])],
         ),
         (
             "many small pieces",
@@ -170,18 +144,9 @@ pub(super) async fn text_that_is_not_utf8_closes_with_1007(host: &Host) {
         ("Latin-1", vec![text(around(&[0xe9]))]),
         ("an overlong slash", vec![text(around(&[0xc0, 0xaf]))]),
         ("a surrogate", vec![text(around(&[0xed, 0xa0, 0x80]))]),
-        (
-            "beyond Unicode",
-            vec![text(around(&[0xf4, 0x90, 0x80, 0x80]))],
-        ),
-        (
-            "half a character at the end",
-            vec![text([0xf0, 0x9f, 0x98])],
-        ),
-        (
-            "in the second piece",
-            vec![text("{").unfinished(), continuation([0xff])],
-        ),
+        ("beyond Unicode", vec![text(around(&[0xf4, 0x90, 0x80, 0x80]))]),
+        ("half a character at the end", vec![text([0xf0, 0x9f, 0x98])]),
+        ("in the second piece", vec![text("{").unfinished(), continuation([0xff])]),
         (
             "half a character at the end of the pieces",
             vec![text([0xf0, 0x9f]).unfinished(), continuation([0x98])],
@@ -200,42 +165,21 @@ pub(super) async fn text_that_is_not_utf8_closes_with_1007(host: &Host) {
 pub(super) async fn a_breach_of_the_transports_rules_closes_with_1002(host: &Host) {
     let stage = host.start().await;
     let of = |opcode| RawFrame::new(opcode, heartbeat());
-    let unmasked = |frame| RawFrame {
-        masked: false,
-        ..frame
-    };
-    let reserved = |reserved| RawFrame {
-        reserved,
-        ..text(heartbeat())
-    };
+    let unmasked = |frame| RawFrame { masked: false, ..frame };
+    let reserved = |reserved| RawFrame { reserved, ..text(heartbeat()) };
     let mut cases = vec![
         ("an unmasked text", vec![unmasked(text(heartbeat()))]),
-        (
-            "an unmasked ping",
-            vec![unmasked(RawFrame::new(Opcode::Ping, "x"))],
-        ),
+        ("an unmasked ping", vec![unmasked(RawFrame::new(Opcode::Ping, "x"))]),
         ("the opcode 3", vec![of(Opcode::Other(3))]),
         ("the opcode 7", vec![of(Opcode::Other(7))]),
         ("the opcode 11", vec![of(Opcode::Other(11))]),
         ("the opcode 15", vec![of(Opcode::Other(15))]),
         ("a continuation of nothing", vec![continuation(heartbeat())]),
-        (
-            "a text within a text",
-            vec![text("{").unfinished(), text(heartbeat())],
-        ),
-        (
-            "a binary within a text",
-            vec![text("{").unfinished(), of(Opcode::Binary)],
-        ),
+        ("a text within a text", vec![text("{").unfinished(), text(heartbeat())]),
+        ("a binary within a text", vec![text("{").unfinished(), of(Opcode::Binary)]),
         ("a ping in pieces", vec![of(Opcode::Ping).unfinished()]),
-        (
-            "a ping of 126 bytes",
-            vec![RawFrame::new(Opcode::Ping, vec![0; 126])],
-        ),
-        (
-            "a close frame of one byte",
-            vec![RawFrame::new(Opcode::Close, "x")],
-        ),
+        ("a ping of 126 bytes", vec![RawFrame::new(Opcode::Ping, vec![0; 126])]),
+        ("a close frame of one byte", vec![RawFrame::new(Opcode::Close, "x")]),
     ];
     cases.extend((1..8).map(|bits| ("reserved bits", vec![reserved(bits)])));
     for (what, frames) in cases {

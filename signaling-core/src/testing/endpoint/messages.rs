@@ -18,26 +18,17 @@ pub(super) async fn a_call_is_set_up_with_the_messages_of_the_protocol(host: &Ho
         json!({"type": "match-found", "sessionId": s, "partnerId": "ann", "isInitiator": false}),
     )
     .await;
-    ann.send_json(json!({"type": "offer", "sessionId": s, "sdp": "v=0\r\no=ann"}))
-        .await;
-    bob.expect(json!({"type": "offer", "sessionId": s, "sdp": "v=0\r\no=ann"}))
-        .await;
-    bob.send_json(json!({"type": "answer", "sessionId": s, "sdp": "v=0\r\no=bob"}))
-        .await;
-    ann.expect(json!({"type": "answer", "sessionId": s, "sdp": "v=0\r\no=bob"}))
-        .await;
+    ann.send_json(json!({"type": "offer", "sessionId": s, "sdp": "v=0\r\no=ann"})).await;
+    bob.expect(json!({"type": "offer", "sessionId": s, "sdp": "v=0\r\no=ann"})).await;
+    bob.send_json(json!({"type": "answer", "sessionId": s, "sdp": "v=0\r\no=bob"})).await;
+    ann.expect(json!({"type": "answer", "sessionId": s, "sdp": "v=0\r\no=bob"})).await;
     let of_ann = json!({"candidate": "candidate:1 1 udp 1 192.0.2.1 1 typ host", "sdpMid": "0"});
-    ann.send_json(json!({"type": "ice-candidate", "sessionId": s, "candidate": of_ann}))
-        .await;
-    bob.expect(json!({"type": "ice-candidate", "sessionId": s, "candidate": of_ann}))
-        .await;
-    ann.send_json(json!({"type": "heartbeat", "sessionId": s}))
-        .await;
+    ann.send_json(json!({"type": "ice-candidate", "sessionId": s, "candidate": of_ann})).await;
+    bob.expect(json!({"type": "ice-candidate", "sessionId": s, "candidate": of_ann})).await;
+    ann.send_json(json!({"type": "heartbeat", "sessionId": s})).await;
     ann.expect_nothing().await;
-    bob.send_json(json!({"type": "leave", "sessionId": s}))
-        .await;
-    ann.expect(json!({"type": "partner-disconnected", "sessionId": s}))
-        .await;
+    bob.send_json(json!({"type": "leave", "sessionId": s})).await;
+    ann.expect(json!({"type": "partner-disconnected", "sessionId": s})).await;
     ann.send(candidate(&s, "late")).await;
     ann.expect(json!({
         "type": "error", "code": "unknown-session", "sessionId": s,
@@ -77,20 +68,13 @@ pub(super) async fn a_heartbeat_is_acknowledged_where_it_asks(host: &Host) {
     let mut ann = stage.client("ann").await;
     ann.send(heartbeat()).await;
     ann.expect_nothing().await;
-    for id in [
-        json!(0),
-        json!(-7),
-        json!(1.5),
-        json!(u64::MAX),
-        json!(1e300),
-    ] {
+    for id in [json!(0), json!(-7), json!(1.5), json!(u64::MAX), json!(1e300)] {
         ann.send_json(json!({"type": "heartbeat", "id": id})).await;
         ann.expect(json!({"type": "heartbeat-ack", "id": id})).await;
     }
     let s = stage.open_new("ann", "bob").await;
     ann.expect_match(&s, "bob", true).await;
-    ann.send_json(json!({"type": "heartbeat", "sessionId": s, "id": 3}))
-        .await;
+    ann.send_json(json!({"type": "heartbeat", "sessionId": s, "id": 3})).await;
     ann.expect(json!({"type": "heartbeat-ack", "id": 3})).await;
     ann.expect_nothing().await;
 }
@@ -105,16 +89,9 @@ pub(super) async fn leaving_ends_the_session_and_tells_the_partner_once(host: &H
     stage.until_over(&s).await;
     call.expect_nothing().await;
     for client in [&mut call.ann, &mut call.bob] {
-        for text in [
-            offer(&s, "x"),
-            answer(&s, "x"),
-            candidate(&s, "x"),
-            leave(&s),
-        ] {
+        for text in [offer(&s, "x"), answer(&s, "x"), candidate(&s, "x"), leave(&s)] {
             client.send(text).await;
-            client
-                .expect_error(ErrorCode::UnknownSession, Some(&s))
-                .await;
+            client.expect_error(ErrorCode::UnknownSession, Some(&s)).await;
         }
     }
     call.expect_nothing().await;
@@ -134,9 +111,7 @@ pub(super) async fn the_host_ends_a_session_and_both_are_told_once(host: &Host) 
     assert!(!stage.close(&s).await, "it cannot be ended twice");
     call.expect_nothing().await;
     call.ann.send(offer(&s, "x")).await;
-    call.ann
-        .expect_error(ErrorCode::UnknownSession, Some(&s))
-        .await;
+    call.ann.expect_error(ErrorCode::UnknownSession, Some(&s)).await;
     // One that was told of the partner's absence already is not told again.
     let s = stage.open_new("ann", "bob").await;
     call.ann.expect_match(&s, "bob", true).await;

@@ -21,24 +21,16 @@ pub(super) fn watch(name: &str) {
         let previous = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
             let thread = thread::current();
-            if let Some(noted) = panics()
-                .as_mut()
-                .and_then(|all| all.get_mut(thread.name()?))
-            {
+            if let Some(noted) = panics().as_mut().and_then(|all| all.get_mut(thread.name()?)) {
                 noted.push(info.to_string());
             }
             previous(info);
         }));
     });
-    panics()
-        .get_or_insert_default()
-        .insert(name.to_owned(), Vec::new());
+    panics().get_or_insert_default().insert(name.to_owned(), Vec::new());
 }
 
 /// What was noted.
 pub(super) fn noted(name: &str) -> Vec<String> {
-    panics()
-        .as_mut()
-        .and_then(|all| all.remove(name))
-        .unwrap_or_default()
+    panics().as_mut().and_then(|all| all.remove(name)).unwrap_or_default()
 }

@@ -34,10 +34,7 @@ fn odd(s: &str) -> Vec<String> {
         .chain([
             format!(r#"{{"type":"offer","sessionId":"SESSION","sdp":{deep}}}"#),
             format!(r#"{{"type":"offer","sessionId":"SESSION","sdp":"{large}"}}"#),
-            format!(
-                r#"{{"type":"offer","sessionId":"SESSION","sdp":"{}"}}"#,
-                "{[".repeat(5000)
-            ),
+            format!(r#"{{"type":"offer","sessionId":"SESSION","sdp":"{}"}}"#, "{[".repeat(5000)),
         ])
         .map(|text| text.replace("SESSION", s))
         .collect()
@@ -77,18 +74,12 @@ pub(super) async fn unknown_fields_are_left_out(host: &Host) {
     let s = call.session.clone();
     // What is left is strictly checked by the client: these fields, each once.
     for (sent, payload) in [
-        (
-            format!(r#"{{"type":"offer","from":"eve","sessionId":"{s}","sdp":{payload}}}"#),
-            payload,
-        ),
+        (format!(r#"{{"type":"offer","from":"eve","sessionId":"{s}","sdp":{payload}}}"#), payload),
         (
             format!(r#"{{"type":"offer","sessionId":"{s}","sdp":{payload},"candidate":"c"}}"#),
             payload,
         ),
-        (
-            format!(r#"{{"id":1,"type":"answer","sessionId":"{s}","sdp":{payload}}}"#),
-            payload,
-        ),
+        (format!(r#"{{"id":1,"type":"answer","sessionId":"{s}","sdp":{payload}}}"#), payload),
         (
             format!(r#"{{"type":"ice-candidate","sessionId":"{s}","candidate":null,"sdp":""}}"#),
             "null",

@@ -22,11 +22,7 @@ pub(super) async fn a_match_is_announced_to_whoever_is_there_and_to_the_other_wh
     // The responder may be the one who is there, or nobody.
     let s = stage.open_new("carl", "ann").await;
     ann.expect_match(&s, "carl", false).await;
-    stage
-        .connect("carl")
-        .await
-        .expect_match(&s, "ann", true)
-        .await;
+    stage.connect("carl").await.expect_match(&s, "ann", true).await;
     let s = stage.open_new("dora", "emil").await;
     let mut emil = stage.connect("emil").await;
     emil.expect_match(&s, "dora", false).await;
@@ -227,9 +223,7 @@ pub(super) async fn after_a_return_the_initiator_offers_first_again(host: &Host)
     ann.expect_match(&s, "bob", true).await;
     call.bob.expect_match(&s, "ann", false).await;
     call.bob.send(offer(&s, "too early")).await;
-    call.bob
-        .expect_error(ErrorCode::NotInitiator, Some(&s))
-        .await;
+    call.bob.expect_error(ErrorCode::NotInitiator, Some(&s)).await;
     say(&mut ann, &mut call.bob, &[offer(&s, "first")]).await;
     say(&mut call.bob, &mut ann, &[offer(&s, "second")]).await;
     ann.expect_nothing().await;
@@ -269,10 +263,7 @@ pub(super) async fn a_user_may_be_in_several_sessions(host: &Host) {
     // All learn of the end of the connection that they share.
     ann.close().await;
     let (s1, s3) = (partners[0].0.clone(), partners[2].0.clone());
-    let told = [
-        partners[0].1.next_text().await,
-        partners[0].1.next_text().await,
-    ];
+    let told = [partners[0].1.next_text().await, partners[0].1.next_text().await];
     for s in [&s1, &second] {
         let expected = json!({"type": "partner-disconnected", "sessionId": s}).to_string();
         let equal = |text: &&String| serde_json::from_str(text).ok() == Some(json_of(&expected));
@@ -318,8 +309,7 @@ pub(super) async fn an_id_may_be_used_again_after_its_session(host: &Host) {
         ann.expect_match("again", "bob", true).await;
         bob.expect_match("again", "ann", false).await;
         bob.send(offer("again", "too early")).await;
-        bob.expect_error(ErrorCode::NotInitiator, Some("again"))
-            .await;
+        bob.expect_error(ErrorCode::NotInitiator, Some("again")).await;
         say(&mut ann, &mut bob, &[offer("again", "x")]).await;
         ann.send(leave("again")).await;
         bob.expect_partner_disconnected("again").await;
@@ -331,21 +321,13 @@ pub(super) async fn an_id_may_be_used_again_after_its_session(host: &Host) {
     assert_eq!(opened, Opening::New("again".into()));
     bob.expect_match("again", "carl", true).await;
     ann.send(offer("again", "x")).await;
-    ann.expect_error(ErrorCode::UnknownSession, Some("again"))
-        .await;
+    ann.expect_error(ErrorCode::UnknownSession, Some("again")).await;
 }
 
 pub(super) async fn a_user_id_may_be_any_text(host: &Host) {
     let stage = host.start().await;
     let long = "é".repeat(128);
-    let users = [
-        "a b",
-        "Zoë \"Z\" \\ /",
-        "😀🇪🇺",
-        "user:1;--",
-        "<b>&amp;",
-        &long,
-    ];
+    let users = ["a b", "Zoë \"Z\" \\ /", "😀🇪🇺", "user:1;--", "<b>&amp;", &long];
     for pair in users.chunks(2) {
         stage.call_of(pair[0], pair[1]).await.talk().await;
     }

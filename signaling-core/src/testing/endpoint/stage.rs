@@ -65,10 +65,7 @@ impl Host {
 
     /// An endpoint on this store; none where it cannot have one.
     pub(super) async fn start_on(&self, store: Arc<dyn SessionStore>) -> Option<Stage> {
-        let setup = Setup {
-            store: Some(store),
-            ..Setup::default()
-        };
+        let setup = Setup { store: Some(store), ..Setup::default() };
         match self.set_up(setup).await {
             Ok(stage) => Some(stage),
             Err(Unsupported(reason)) => {
@@ -185,10 +182,8 @@ impl Stage {
 
     /// Waits until the participant (0 or 1) is written as absent.
     pub(super) async fn until_absent(&self, session: &str, participant: usize) {
-        self.session_when(session, "absent", |state| {
-            !state.participants[participant].connected
-        })
-        .await;
+        self.session_when(session, "absent", |state| !state.participants[participant].connected)
+            .await;
     }
 
     /// Waits until the session is over.

@@ -17,11 +17,8 @@ use crate::{
 
 pub(super) async fn a_token_comes_by_query_header_or_subprotocol(host: &Host) {
     let stage = host.start().await;
-    let ways: [fn(Dial, &str) -> Dial; 3] = [
-        Dial::query_token,
-        Dial::header_token,
-        Dial::subprotocol_token,
-    ];
+    let ways: [fn(Dial, &str) -> Dial; 3] =
+        [Dial::query_token, Dial::header_token, Dial::subprotocol_token];
     for way in ways {
         let s = stage.open_new("ann", "bob").await;
         let mut ann = way(stage.bare("ann"), &token("ann")).connect().await;
@@ -123,56 +120,32 @@ fn bad_tokens() -> Vec<(&'static str, String)> {
         ("a header that is no base64", raw("*", &body)),
         ("claims that are no base64", raw(header, "*")),
         ("a header that is no JSON", text("{", &claims().to_string())),
-        (
-            "a header that is an array",
-            text("[]", &claims().to_string()),
-        ),
+        ("a header that is an array", text("[]", &claims().to_string())),
         ("claims that are no JSON", text(hs256, "{\"sub\":\"ann\"")),
         ("claims that are an array", text(hs256, "[\"ann\"]")),
         ("no signature", format!("{message}.")),
-        (
-            "half a signature",
-            format!("{message}.{}", &signature[..22]),
-        ),
+        ("half a signature", format!("{message}.{}", &signature[..22])),
         ("one bit of the signature", format!("{message}.{flipped}")),
-        (
-            "the signature of another secret",
-            sign(b"another", &claims()),
-        ),
+        ("the signature of another secret", sign(b"another", &claims())),
         ("the signature of an empty secret", sign(b"", &claims())),
         (
             "other claims than were signed",
             format!("{header}.{}.{signature}", base64url(forged.to_string())),
         ),
         ("alg none", format!("{unsigned}.{body}.")),
-        (
-            "alg none with a signature",
-            under(Hash::Sha256, r#"{"alg":"none"}"#),
-        ),
+        ("alg none with a signature", under(Hash::Sha256, r#"{"alg":"none"}"#)),
         ("alg none in mixed case", format!("{mixed_case}.{body}.")),
         ("no alg", under(Hash::Sha256, r#"{"typ":"JWT"}"#)),
         ("alg that is no text", under(Hash::Sha256, r#"{"alg":256}"#)),
         ("HS384", under(Hash::Sha384, r#"{"alg":"HS384"}"#)),
         ("HS512", under(Hash::Sha512, r#"{"alg":"HS512"}"#)),
-        (
-            "HS384 in name only",
-            under(Hash::Sha256, r#"{"alg":"HS384"}"#),
-        ),
-        (
-            "RS256 in name only",
-            under(Hash::Sha256, r#"{"alg":"RS256"}"#),
-        ),
-        (
-            "a crit header",
-            under(Hash::Sha256, r#"{"alg":"HS256","crit":["exp"],"exp":1}"#),
-        ),
+        ("HS384 in name only", under(Hash::Sha256, r#"{"alg":"HS384"}"#)),
+        ("RS256 in name only", under(Hash::Sha256, r#"{"alg":"RS256"}"#)),
+        ("a crit header", under(Hash::Sha256, r#"{"alg":"HS256","crit":["exp"],"exp":1}"#)),
         ("expired", with("exp", json!(now() - 60))),
         ("expired since 1970", with("exp", json!(0))),
         ("no exp", with("exp", Value::Null)),
-        (
-            "exp that is a text",
-            with("exp", json!((now() + 3600).to_string())),
-        ),
+        ("exp that is a text", with("exp", json!((now() + 3600).to_string()))),
         ("exp below zero", with("exp", json!(-1))),
         ("not valid yet", with("nbf", json!(now() + 600))),
         ("nbf that is a text", with("nbf", json!("0"))),
@@ -203,11 +176,7 @@ pub(super) async fn a_bad_token_is_closed_with_4401_and_nothing_else(host: &Host
     }
     let state = stage.session(&s).await.expect("the session is open");
     assert!(state.participants.iter().all(|one| !one.connected));
-    stage
-        .connect("ann")
-        .await
-        .expect_match(&s, "bob", true)
-        .await;
+    stage.connect("ann").await.expect_match(&s, "bob", true).await;
 }
 
 pub(super) async fn a_bad_token_is_refused_however_it_comes(host: &Host) {

@@ -63,13 +63,7 @@ impl Actor {
             random: fastrand::Rng::with_seed(seed),
         };
         tokio::spawn(mind.live());
-        Self {
-            number,
-            user,
-            relay,
-            orders,
-            log,
-        }
+        Self { number, user, relay, orders, log }
     }
 
     fn log(&self) -> MutexGuard<'_, Log> {
@@ -97,9 +91,7 @@ impl Actor {
     pub(super) fn chatted_last(&self, session: &SessionId) -> bool {
         let recent = |at: &time::Instant| at.elapsed() <= Duration::from_secs(5);
         self.log().entries.iter().rev().any(|entry| match entry {
-            Entry::Got {
-                session: of, at, ..
-            } => of == session && recent(at),
+            Entry::Got { session: of, at, .. } => of == session && recent(at),
             _ => false,
         })
     }
@@ -159,14 +151,10 @@ impl Mind {
     async fn hear(&mut self, text: &str) {
         let message: Value = serde_json::from_str(text).expect("JSON from the server");
         let kind = message["type"].as_str().expect("a type");
-        let session = message["sessionId"]
-            .as_str()
-            .map(|id| SessionId::new(id).expect("an id"));
+        let session = message["sessionId"].as_str().map(|id| SessionId::new(id).expect("an id"));
         match (kind, session) {
             ("match-found", Some(session)) => {
-                self.note(Entry::MatchFound {
-                    session: session.clone(),
-                });
+                self.note(Entry::MatchFound { session: session.clone() });
                 self.sessions.entry(session.clone()).or_insert(0);
                 if message["isInitiator"] == true {
                     self.signal(&session, "offer").await;
@@ -193,16 +181,10 @@ impl Mind {
     }
 
     fn got(&self, session: &SessionId, payload: &Value) {
-        let signal: SignalName = payload
-            .as_str()
-            .and_then(SignalName::parse)
-            .expect("a signal of a simulated client");
+        let signal: SignalName =
+            payload.as_str().and_then(SignalName::parse).expect("a signal of a simulated client");
         let at = time::Instant::now();
-        self.note(Entry::Got {
-            session: session.clone(),
-            signal,
-            at,
-        });
+        self.note(Entry::Got { session: session.clone(), signal, at });
     }
 
     async fn signal(&mut self, session: &SessionId, kind: &str) {
@@ -210,20 +192,10 @@ impl Mind {
             return;
         };
         *number += 1;
-        let signal = SignalName {
-            actor: self.number,
-            number: *number,
-        };
-        let field = if kind == "ice-candidate" {
-            "candidate"
-        } else {
-            "sdp"
-        };
+        let signal = SignalName { actor: self.number, number: *number };
+        let field = if kind == "ice-candidate" { "candidate" } else { "sdp" };
         let text = format!(r#"{{"type":"{kind}","sessionId":"{session}","{field}":"{signal}"}}"#);
-        self.note(Entry::Sent {
-            session: session.clone(),
-            signal,
-        });
+        self.note(Entry::Sent { session: session.clone(), signal });
         self.client.send(text).await;
     }
 
@@ -240,11 +212,7 @@ impl Mind {
         let Some(session) = self.random.choice(self.sessions.keys()).cloned() else {
             return;
         };
-        self.note(Entry::Left {
-            session: session.clone(),
-        });
-        self.client
-            .send(format!(r#"{{"type":"leave","sessionId":"{session}"}}"#))
-            .await;
+        self.note(Entry::Left { session: session.clone() });
+        self.client.send(format!(r#"{{"type":"leave","sessionId":"{session}"}}"#)).await;
     }
 }

@@ -24,10 +24,7 @@ pub(super) struct SignalName {
 impl SignalName {
     pub(super) fn parse(text: &str) -> Option<Self> {
         let (actor, number) = text.split_once('/')?;
-        Some(Self {
-            actor: actor.parse().ok()?,
-            number: number.parse().ok()?,
-        })
+        Some(Self { actor: actor.parse().ok()?, number: number.parse().ok()? })
     }
 }
 
@@ -40,27 +37,12 @@ impl fmt::Display for SignalName {
 /// Something that a client did or saw.
 #[derive(Debug, Clone)]
 pub(super) enum Entry {
-    MatchFound {
-        session: SessionId,
-    },
-    PartnerDisconnected {
-        session: SessionId,
-    },
-    Sent {
-        session: SessionId,
-        signal: SignalName,
-    },
-    Got {
-        session: SessionId,
-        signal: SignalName,
-        at: Instant,
-    },
-    Refused {
-        session: SessionId,
-    },
-    Left {
-        session: SessionId,
-    },
+    MatchFound { session: SessionId },
+    PartnerDisconnected { session: SessionId },
+    Sent { session: SessionId, signal: SignalName },
+    Got { session: SessionId, signal: SignalName, at: Instant },
+    Refused { session: SessionId },
+    Left { session: SessionId },
     Over,
 }
 
@@ -75,18 +57,12 @@ struct Thread {
 }
 
 pub(super) fn check(actors: &[Actor], records: &BTreeMap<SessionId, SessionRecord>) {
-    let delivered: BTreeSet<_> = actors
-        .iter()
-        .flat_map(Actor::entries)
-        .filter_map(got)
-        .collect();
+    let delivered: BTreeSet<_> = actors.iter().flat_map(Actor::entries).filter_map(got).collect();
     for actor in actors {
         let unexcused = follow(actor);
         for (session, signal) in unexcused {
             // A signal for a partner that has never come, or not since, waits for it.
-            let kept = records
-                .get(&session)
-                .is_some_and(|r| r.status() == Status::Waiting);
+            let kept = records.get(&session).is_some_and(|r| r.status() == Status::Waiting);
             assert!(
                 kept || delivered.contains(&(session.clone(), signal)),
                 "signal {signal} in {session} got lost, and its sender was not told: {:#?}",
@@ -98,9 +74,7 @@ pub(super) fn check(actors: &[Actor], records: &BTreeMap<SessionId, SessionRecor
 
 fn got(entry: Entry) -> Option<(SessionId, SignalName)> {
     match entry {
-        Entry::Got {
-            session, signal, ..
-        } => Some((session, signal)),
+        Entry::Got { session, signal, .. } => Some((session, signal)),
         _ => None,
     }
 }
@@ -110,10 +84,7 @@ fn follow(actor: &Actor) -> Vec<(SessionId, SignalName)> {
     let mut threads: BTreeMap<SessionId, Thread> = BTreeMap::new();
     let entries = actor.entries();
     let wrong = |what: &str, session: &SessionId, at: usize| -> ! {
-        panic!(
-            "actor {} in {session}, entry {at}: {what}: {entries:#?}",
-            actor.number
-        )
+        panic!("actor {} in {session}, entry {at}: {what}: {entries:#?}", actor.number)
     };
     for (at, entry) in entries.iter().enumerate() {
         match entry {
@@ -129,9 +100,7 @@ fn follow(actor: &Actor) -> Vec<(SessionId, SignalName)> {
                 }
                 thread.unexcused.clear();
             }
-            Entry::Got {
-                session, signal, ..
-            } => {
+            Entry::Got { session, signal, .. } => {
                 let thread = threads.entry(session.clone()).or_default();
                 if !thread.has_partner {
                     wrong("a signal of an absent partner", session, at);
@@ -142,44 +111,26 @@ fn follow(actor: &Actor) -> Vec<(SessionId, SignalName)> {
                 }
             }
             Entry::Sent { session, signal } => {
-                threads
-                    .entry(session.clone())
-                    .or_default()
-                    .unexcused
-                    .insert(*signal);
+                threads.entry(session.clone()).or_default().unexcused.insert(*signal);
             }
             Entry::Refused { session } => {
-                threads
-                    .entry(session.clone())
-                    .or_default()
-                    .unexcused
-                    .clear();
+                threads.entry(session.clone()).or_default().unexcused.clear();
             }
             // The session that it left is over for it, whatever is on its way.
             Entry::Left { session } => {
-                threads
-                    .entry(session.clone())
-                    .or_default()
-                    .unexcused
-                    .clear();
+                threads.entry(session.clone()).or_default().unexcused.clear();
             }
             Entry::Over => return Vec::new(),
         }
     }
     let left = |(session, thread): (SessionId, Thread)| {
-        thread
-            .unexcused
-            .into_iter()
-            .map(move |signal| (session.clone(), signal))
+        thread.unexcused.into_iter().map(move |signal| (session.clone(), signal))
     };
     threads.into_iter().flat_map(left).collect()
 }
 
 pub(super) fn summary(actors: &[Actor]) -> Summary {
-    let mut summary = Summary {
-        connections: actors.len(),
-        ..Summary::default()
-    };
+    let mut summary = Summary { connections: actors.len(), ..Summary::default() };
     for entry in actors.iter().flat_map(Actor::entries) {
         match entry {
             Entry::Sent { .. } => summary.sent += 1,
