@@ -342,6 +342,14 @@ impl Client {
         }
     }
 
+    /// Waits until bytes or the end of the TCP connection are there to be read, and reads nothing:
+    /// a close frame that came stays without an answer. False when neither came within `span`.
+    pub async fn sense(&self, span: Duration) -> bool {
+        time::timeout(span, self.socket.get_ref().peek(&mut [0]))
+            .await
+            .is_ok()
+    }
+
     /// Closes with code 1000, and expects the same in answer.
     pub async fn close(mut self) {
         use tungstenite::protocol::{CloseFrame, frame::coding::CloseCode as Code};

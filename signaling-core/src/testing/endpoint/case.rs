@@ -81,6 +81,7 @@ macro_rules! __endpoint_cases {
             closes {
                 the_host_disconnects_with_1000
                 a_clients_close_is_answered
+                a_close_waits_for_its_answer_and_not_for_ever
                 a_shutdown_closes_with_1001
                 a_corrupt_store_closes_with_1011
                 malformed_messages_in_a_row_close_with_4400

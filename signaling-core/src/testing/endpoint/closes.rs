@@ -2,13 +2,13 @@
 //! those of silence in `alive`.
 
 use serde_json::json;
-use tokio::time::Instant;
+use tokio::time::{Duration, Instant};
 
 use super::{
     faulty::{Fault, FaultyStore},
     stage::{Host, heartbeat, offer},
 };
-use crate::{frame::CloseCode, protocol::ErrorCode};
+use crate::{frame::CloseCode, protocol::ErrorCode, testing::client::Incoming};
 
 pub(super) async fn the_host_disconnects_with_1000(host: &Host) {
     let stage = host.start().await;
@@ -24,6 +24,27 @@ pub(super) async fn a_clients_close_is_answered(host: &Host) {
     let call = stage.call().await;
     call.ann.close().await;
     call.bob.close().await;
+}
+
+pub(super) async fn a_close_waits_for_its_answer_and_not_for_ever(host: &Host) {
+    let stage = host.start().await;
+    let mut polite = stage.client("polite").await;
+    let mut silent = stage.client("silent").await;
+    let normal = Incoming::Close(Some((1000, CloseCode::Normal.reason().to_owned())));
+    for client in [&mut polite, &mut silent] {
+        assert!(stage.disconnect(client.name()).await);
+        assert_eq!(client.next_incoming().await, normal);
+    }
+    let since = Instant::now();
+    // A peer that is still sending would otherwise lose the code with the connection.
+    let early = polite.sense(Duration::from_millis(500)).await;
+    assert!(!early, "the end came before the answer");
+    polite.expect_end().await;
+    assert!(since.elapsed() < Duration::from_millis(1500));
+    let ended = silent.sense(Duration::from_secs(10)).await;
+    assert!(ended, "the end never came without an answer");
+    let waited = since.elapsed();
+    assert!(waited > Duration::from_secs(1), "only {waited:?}");
 }
 
 pub(super) async fn a_shutdown_closes_with_1001(host: &Host) {
