@@ -3,7 +3,7 @@ use std::{
     sync::{Arc, atomic::AtomicBool},
 };
 
-use tokio::sync::broadcast;
+use tokio::{sync::broadcast, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
@@ -103,6 +103,7 @@ impl RelayBuilder {
         self.config.validate()?;
         let id = NodeId::generate(self.name.as_deref())?;
         let inbox = self.bus.subscribe(&id).await?;
+        let asked = Instant::now();
         let lease = self.store.renew_lease(&id, self.clock.now(), self.config.node_lease).await?;
         let stopped = CancellationToken::new();
         let node = Arc::new(Node {
@@ -111,7 +112,7 @@ impl RelayBuilder {
             config: Arc::new(self.config),
             locals: Locals::default(),
             heartbeats: heartbeats::Heartbeats::default(),
-            health: Health::new(),
+            health: Health::new(asked),
             tasks: TaskTracker::new(),
             shutting_down: AtomicBool::new(false),
             stopped: stopped.clone(),

@@ -1,7 +1,7 @@
-//! Whether the store answers, and since when without a break.
+//! Whether the store answers, and whether this node counts as alive for the others.
 
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -9,38 +9,58 @@ use tokio::time::Instant;
 
 use crate::store::StoreError;
 
-/// None while the store does not answer.
 #[derive(Debug)]
-pub(super) struct Health(Mutex<Option<Instant>>);
+pub(super) struct Health(Mutex<State>);
+
+#[derive(Debug)]
+struct State {
+    /// Since when the store has answered without a break; none while it does not.
+    well_since: Option<Instant>,
+    /// When the lease that the node has was asked for.
+    renewed: Instant,
+}
 
 impl Health {
-    /// The store has just answered for the first time.
-    pub(super) fn new() -> Self {
-        Self(Mutex::new(Some(Instant::now())))
+    /// The store has just granted the first lease, asked for at `renewed`.
+    pub(super) fn new(renewed: Instant) -> Self {
+        Self(Mutex::new(State { well_since: Some(Instant::now()), renewed }))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn is_well(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+        self.state().well_since.is_some()
     }
 
     /// Whether the store has answered for at least `span`. Until then, what others could not write
     /// during an outage may still be missing.
     pub(super) fn well_for(&self, span: Duration) -> bool {
-        let since = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        since.is_some_and(|since| since.elapsed() >= span)
+        self.state().well_since.is_some_and(|since| since.elapsed() >= span)
+    }
+
+    /// The lease was asked for at `at`, and granted.
+    pub(super) fn renewed(&self, at: Instant) {
+        self.state().renewed = at;
+    }
+
+    /// How long ago the lease was asked for.
+    pub(super) fn lease_age(&self) -> Duration {
+        self.state().renewed.elapsed()
     }
 
     /// Notes whether a call to the store was answered.
     pub(super) fn note<T>(&self, answer: &Result<T, StoreError>) {
-        let mut since = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state();
         match answer {
-            Ok(_) if since.is_none() => {
+            Ok(_) if state.well_since.is_none() => {
                 tracing::info!("the store answers again");
-                *since = Some(Instant::now());
+                state.well_since = Some(Instant::now());
             }
-            Err(error) if since.is_some() => {
+            Err(error) if state.well_since.is_some() => {
                 tracing::error!(error = error as &dyn std::error::Error, "the store is away");
-                *since = None;
+                state.well_since = None;
             }
             Ok(_) | Err(_) => {}
         }

@@ -20,7 +20,7 @@ const PAGE: usize = 256;
 const CONCURRENT: usize = 32;
 
 pub(super) async fn run(node: Arc<Node>, generation: u64) {
-    let mut monitor = Monitor { generation, renewed: Instant::now(), unsure: Vec::new(), node };
+    let mut monitor = Monitor { generation, unsure: Vec::new(), node };
     let mut ticks = time::interval(monitor.node.config.sweep_interval);
     ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
     loop {
@@ -33,15 +33,13 @@ pub(super) async fn run(node: Arc<Node>, generation: u64) {
 struct Monitor {
     node: Arc<Node>,
     generation: u64,
-    /// When the lease was last renewed.
-    renewed: Instant,
     /// Detaches for a lost node of which it is not known whether they were done.
     unsure: Vec<(Arc<SessionRecord>, ConnectionId)>,
 }
 
 impl Monitor {
     async fn tick(&mut self) -> Result<(), StoreError> {
-        let due = self.renewed.elapsed() >= self.node.config.node_renewal;
+        let due = self.node.health.lease_age() >= self.node.config.node_renewal;
         if due || !self.node.health.is_well() {
             self.renew().await?;
         }
@@ -57,9 +55,9 @@ impl Monitor {
     }
 
     async fn renew(&mut self) -> Result<(), StoreError> {
-        let (node, now) = (&self.node, self.node.clock.now());
+        let (node, now, asked) = (&self.node, self.node.clock.now(), Instant::now());
         let lease = node.store.renew_lease(&node.id, now, node.config.node_lease).await?;
-        self.renewed = Instant::now();
+        node.health.renewed(asked);
         let emptied = std::mem::replace(&mut self.generation, lease.generation) != lease.generation;
         if emptied {
             tracing::warn!(node = %node.id, "the store has lost its records; restoring ours");

@@ -134,6 +134,7 @@ impl Steward {
     /// Makes the connection its user's.
     async fn connect(&self) -> Result<Connected, StoreError> {
         let (node, Local { id, user, duties, .. }) = (&self.node, &*self.local);
+        node.check_lease()?;
         let connected = node.store.connect(user, id, node.clock.now()).await?;
         duties.agenda().epoch = connected.epoch;
         if let Some(previous) = connected.previous.as_ref().filter(|previous| *previous != id) {

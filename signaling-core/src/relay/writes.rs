@@ -7,6 +7,7 @@ use tokio::time;
 
 use super::Node;
 use crate::{
+    config::Config,
     event::{DisconnectReason, EndReason, Event},
     id::{ConnectionId, SessionId, UserId},
     notice::Notice,
@@ -26,6 +27,11 @@ pub(super) const RETRY: Duration = Duration::from_millis(500);
 #[error("a record changed faster than it could be written")]
 struct Contended;
 
+/// Why a write that says that a connection is here was not made.
+#[derive(Debug, thiserror::Error)]
+#[error("this node cannot be sure that it counts as alive")]
+struct NoLease;
+
 /// What became of an attach.
 #[derive(Debug)]
 pub(super) enum Attach {
@@ -38,6 +44,16 @@ pub(super) enum Attach {
 }
 
 impl Node {
+    /// Fails while the lease is about to run out or already has. What a node without a lease says of
+    /// its connections, nobody would take back when it dies.
+    pub(super) fn check_lease(&self) -> Result<(), StoreError> {
+        let Config { node_lease, node_renewal, .. } = *self.config;
+        if self.health.lease_age() < node_lease - node_renewal {
+            return Ok(());
+        }
+        Err(StoreError::unavailable(NoLease))
+    }
+
     /// Attaches `connection`, the user's number `epoch`, to a session, beginning with `record` as
     /// the guess of what the store holds.
     pub(super) async fn attach(
@@ -58,6 +74,7 @@ impl Node {
             let Ok(next) = record.attach(role, connection, epoch) else {
                 return Ok(Attach::Superseded);
             };
+            self.check_lease()?;
             record = match self.store.replace(&next).await? {
                 Written::Missing => return Ok(Attach::Ended),
                 Written::Conflict(there) if !there.same_state(&next) => Arc::from(there),

@@ -176,6 +176,25 @@ async fn a_node_that_was_cut_off_and_written_off_finds_out_and_attaches_its_user
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_node_admits_nobody_until_it_counts_as_alive_again() {
+    let deployment = Deployment::new();
+    let (a, b) = (deployment.node().await, deployment.node().await);
+    let (mut ann, mut bob) = (Guest::connect(&a, "ann"), Guest::connect(&b, "bob"));
+    let session = b.relay.open_session(&user("ann"), &user("bob")).await.unwrap();
+    ann.expect_match(&session, "bob", true).await;
+    bob.expect_match(&session, "ann", false).await;
+    a.faults.cut(true);
+    bob.expect("partner-disconnected").await;
+    // Nobody would take back what it wrote now, if it died before it has a lease again.
+    a.faults.cut(false);
+    Guest::connect(&a, "cat").expect_close(4503).await;
+    let cat = deployment.store.user(&user("cat")).await.unwrap();
+    assert_eq!(cat.connection, None);
+    ann.expect_match(&session, "bob", true).await;
+    Guest::connect(&a, "cat").settled().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_node_that_was_cut_off_gives_up_users_who_went_elsewhere() {
     let deployment = Deployment::new();
     let (a, b) = (deployment.node().await, deployment.node().await);

@@ -69,3 +69,19 @@ fn promises_hold_on_one_node() {
         simulation
     });
 }
+
+/// Each of these once found what nothing else had.
+#[test]
+fn seeds_that_found_something_find_nothing_any_more() {
+    for seed in [1, 203, 239, 4651] {
+        run(Simulation::new(seed));
+    }
+    for (seed, nodes) in [(277, 1), (410, 1)] {
+        let mut simulation = Simulation::new(seed);
+        simulation.nodes = nodes;
+        run(simulation);
+    }
+    let mut simulation = Simulation::new(13_988);
+    (simulation.nodes, simulation.trouble) = (3, Trouble::NONE);
+    run(simulation);
+}
