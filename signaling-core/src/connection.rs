@@ -331,7 +331,7 @@ impl Connection {
 
     /// Notices to this node may be lost.
     pub(crate) fn on_notices_lost(&mut self) {
-        for seat in &self.seats {
+        for seat in &mut self.seats {
             seat.notices_lost(&self.id, &mut self.effects);
         }
         self.effects.push_back(Effect::LookUp);

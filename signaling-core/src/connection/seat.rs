@@ -262,10 +262,13 @@ impl Seat {
         }
     }
 
-    /// Notices to this node may be lost, and signals of a partner on another node among them.
-    pub(super) fn notices_lost(&self, own: &ConnectionId, effects: &mut Effects) {
+    /// Notices to this node may be lost: signals of a partner on another node among them, which it
+    /// must be told, and its word that signals of the own client were lost, which is then taken as
+    /// said.
+    pub(super) fn notices_lost(&mut self, own: &ConnectionId, effects: &mut Effects) {
         if matches!(&self.partner, Partner::Here(p) if p.connection.node() != own.node()) {
             self.report_lost(effects);
+            self.tell_loss(0, effects);
         }
     }
 
@@ -279,7 +282,14 @@ impl Seat {
             }
             Partner::Expected(_) | Partner::Gone => false,
         };
-        if current && self.sent > received.max(self.loss_told) {
+        if current {
+            self.tell_loss(received, effects);
+        }
+    }
+
+    /// Tells the client that something it sent after number `received` is lost, once for each time.
+    fn tell_loss(&mut self, received: u64, effects: &mut Effects) {
+        if self.sent > received.max(self.loss_told) {
             self.loss_told = self.sent;
             effects.push_back(refusal(ErrorCode::Unavailable, self.session()));
         }

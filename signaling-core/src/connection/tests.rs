@@ -20,6 +20,7 @@ struct Call {
     inbox: [Vec<String>; 2],
     closed: [Option<DisconnectReason>; 2],
     numbers: u64,
+    nodes: [&'static str; 2],
     config: Arc<Config>,
 }
 
@@ -47,6 +48,7 @@ impl Call {
             inbox: Default::default(),
             closed: [None, None],
             numbers: 0,
+            nodes: ["n", "n"],
             config: Arc::new(config),
         }
     }
@@ -70,7 +72,7 @@ impl Call {
 
     fn connect(&mut self, who: usize) {
         self.numbers += 1;
-        let id = ConnectionId::new(NodeId::new("n").unwrap(), self.numbers);
+        let id = ConnectionId::new(NodeId::new(self.nodes[who]).unwrap(), self.numbers);
         let (user, config) = (self.users[who].clone(), self.config.clone());
         let mut connection = Connection::new(id, user, config, None, self.now);
         connection.on_admitted(self.numbers);
@@ -382,6 +384,31 @@ fn a_sender_is_told_of_a_signal_that_got_lost_on_the_way() {
     assert_eq!(call.read(BOB), ["offer 1", "ice-candidate 3"]);
     call.signal(ANN, "ice-candidate", "4");
     assert_eq!(call.read(ANN), [""; 0]);
+}
+
+#[test]
+fn when_notices_may_be_lost_signals_and_news_of_their_loss_may_be_too() {
+    for (nodes, told) in [(["n", "m"], 1), (["n", "n"], 0)] {
+        let mut call = Call::new();
+        call.nodes = nodes;
+        call.attach(ANN);
+        call.attach(BOB);
+        call.signal(ANN, "offer", "1");
+        let bob = call.connections[BOB].take();
+        call.signal(ANN, "ice-candidate", "2");
+        call.connections[BOB] = bob;
+        call.inbox = Default::default();
+        for _ in 0..2 {
+            call.connections[ANN].as_mut().unwrap().on_notices_lost();
+            call.carry_out(ANN);
+        }
+        assert_eq!(call.read(ANN), vec!["error unavailable"; told]);
+        // The other way round, the partner's connection learns how far its signals have come.
+        call.connections[BOB].as_mut().unwrap().on_notices_lost();
+        call.carry_out(BOB);
+        assert_eq!(call.read(BOB), [""; 0]);
+        assert_eq!(call.read(ANN), [""; 0]);
+    }
 }
 
 #[test]
