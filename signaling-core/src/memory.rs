@@ -35,6 +35,7 @@ struct Tables {
     users: HashMap<UserId, User>,
     leases: HashMap<NodeId, Timestamp>,
     last_epoch: u64,
+    generation: u64,
 }
 
 #[derive(Default)]
@@ -75,6 +76,14 @@ impl MemoryStore {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Loses everything, as a server without persistence does when it restarts.
+    #[cfg(feature = "test-util")]
+    pub fn lose_everything(&self) {
+        let mut tables = self.tables();
+        let (last_epoch, generation) = (tables.last_epoch, tables.generation + 1);
+        *tables = Tables { last_epoch, generation, ..Tables::default() };
     }
 
     fn tables(&self) -> MutexGuard<'_, Tables> {
@@ -252,7 +261,7 @@ impl SessionStore for MemoryStore {
         let lost = tables.leases.iter().filter(|(_, until)| **until <= now);
         Ok(Lease {
             held: before.is_some_and(|until| until > now),
-            generation: 0,
+            generation: tables.generation,
             lost: lost.map(|(node, _)| node.clone()).collect(),
         })
     }

@@ -112,7 +112,7 @@ impl RelayBuilder {
             config: Arc::new(self.config),
             locals: Locals::default(),
             heartbeats: heartbeats::Heartbeats::default(),
-            health: Health::new(asked),
+            health: Health::new(asked, lease.generation),
             tasks: TaskTracker::new(),
             shutting_down: AtomicBool::new(false),
             stopped: stopped.clone(),
@@ -124,7 +124,7 @@ impl RelayBuilder {
         });
         spawn(&stopped, "inbox", inbox::run(node.clone(), inbox));
         spawn(&stopped, "heartbeats", heartbeats::run(node.clone()));
-        spawn(&stopped, "monitor", monitor::run(node.clone(), lease.generation));
+        spawn(&stopped, "monitor", monitor::run(node.clone()));
         tracing::info!(node = %node.id, "relay started");
         Ok(Relay { node, _background: Arc::new(stopped.drop_guard()) })
     }

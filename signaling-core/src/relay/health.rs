@@ -18,12 +18,14 @@ struct State {
     well_since: Option<Instant>,
     /// When the lease that the node has was asked for.
     renewed: Instant,
+    /// What the store was then; another one has lost the records of this one.
+    generation: u64,
 }
 
 impl Health {
     /// The store has just granted the first lease, asked for at `renewed`.
-    pub(super) fn new(renewed: Instant) -> Self {
-        Self(Mutex::new(State { well_since: Some(Instant::now()), renewed }))
+    pub(super) fn new(renewed: Instant, generation: u64) -> Self {
+        Self(Mutex::new(State { well_since: Some(Instant::now()), renewed, generation }))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -40,9 +42,16 @@ impl Health {
         self.state().well_since.is_some_and(|since| since.elapsed() >= span)
     }
 
-    /// The lease was asked for at `at`, and granted.
-    pub(super) fn renewed(&self, at: Instant) {
-        self.state().renewed = at;
+    /// The lease was asked for at `at`, and granted by the store's `generation`; says whether that
+    /// is another than before.
+    pub(super) fn renewed(&self, at: Instant, generation: u64) -> bool {
+        let mut state = self.state();
+        state.renewed = at;
+        std::mem::replace(&mut state.generation, generation) != generation
+    }
+
+    pub(super) fn generation(&self) -> u64 {
+        self.state().generation
     }
 
     /// How long ago the lease was asked for.

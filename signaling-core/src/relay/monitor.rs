@@ -11,7 +11,7 @@ use crate::{
     event::{DisconnectReason, EndReason},
     id::{ConnectionId, NodeId},
     session::{Participant, SessionRecord},
-    store::StoreError,
+    store::{Lease, StoreError},
 };
 
 /// Records read in one go.
@@ -19,8 +19,8 @@ const PAGE: usize = 256;
 /// Records written at the same time.
 const CONCURRENT: usize = 32;
 
-pub(super) async fn run(node: Arc<Node>, generation: u64) {
-    let mut monitor = Monitor { generation, unsure: Vec::new(), node };
+pub(super) async fn run(node: Arc<Node>) {
+    let mut monitor = Monitor { unsure: Vec::new(), node };
     let mut ticks = time::interval(monitor.node.config.sweep_interval);
     ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
     loop {
@@ -30,9 +30,30 @@ pub(super) async fn run(node: Arc<Node>, generation: u64) {
     }
 }
 
+impl Node {
+    /// Renews the lease, and has the connections act on what that tells of the store.
+    pub(super) async fn renew_lease(&self) -> Result<Lease, StoreError> {
+        let (now, asked) = (self.clock.now(), Instant::now());
+        let lease = self.store.renew_lease(&self.id, now, self.config.node_lease).await?;
+        if self.health.renewed(asked, lease.generation) {
+            tracing::warn!(node = %self.id, "the store has lost its records; restoring ours");
+            self.tell_all(|| Mail::StoreEmptied);
+        } else if !lease.held {
+            tracing::warn!(node = %self.id, "this node was taken for dead; looking sessions up");
+            self.tell_all(|| Mail::NoticesLost);
+        }
+        Ok(lease)
+    }
+
+    fn tell_all(&self, mail: fn() -> Mail) {
+        for local in self.locals.all() {
+            local.mailbox.push(mail());
+        }
+    }
+}
+
 struct Monitor {
     node: Arc<Node>,
-    generation: u64,
     /// Detaches for a lost node of which it is not known whether they were done.
     unsure: Vec<(Arc<SessionRecord>, ConnectionId)>,
 }
@@ -55,17 +76,7 @@ impl Monitor {
     }
 
     async fn renew(&mut self) -> Result<(), StoreError> {
-        let (node, now, asked) = (&self.node, self.node.clock.now(), Instant::now());
-        let lease = node.store.renew_lease(&node.id, now, node.config.node_lease).await?;
-        node.health.renewed(asked);
-        let emptied = std::mem::replace(&mut self.generation, lease.generation) != lease.generation;
-        if emptied {
-            tracing::warn!(node = %node.id, "the store has lost its records; restoring ours");
-            self.tell_all(|| Mail::StoreEmptied);
-        } else if !lease.held {
-            tracing::warn!(node = %node.id, "this node was taken for dead; looking sessions up");
-            self.tell_all(|| Mail::NoticesLost);
-        }
+        let lease = self.node.renew_lease().await?;
         let lost = lease.lost.into_iter().filter(|lost| *lost != self.node.id);
         if self.settled() {
             for lost in lost.collect::<Vec<_>>() {
@@ -73,12 +84,6 @@ impl Monitor {
             }
         }
         Ok(())
-    }
-
-    fn tell_all(&self, mail: fn() -> Mail) {
-        for local in self.node.locals.all() {
-            local.mailbox.push(mail());
-        }
     }
 
     /// Detaches all connections of a node that is dead.

@@ -49,6 +49,8 @@ struct Agenda {
     waiting: VecDeque<Duty>,
     at_work: bool,
     epoch: u64,
+    /// The store's generation in which the connection is known.
+    generation: u64,
     /// Where the connection is attached, as far as is known; none where an attempt was made and its
     /// outcome is not.
     attached: BTreeMap<SessionId, Option<Arc<SessionRecord>>>,
@@ -135,8 +137,12 @@ impl Steward {
     async fn connect(&self) -> Result<Connected, StoreError> {
         let (node, Local { id, user, duties, .. }) = (&self.node, &*self.local);
         node.check_lease()?;
+        let generation = node.health.generation();
         let connected = node.store.connect(user, id, node.clock.now()).await?;
-        duties.agenda().epoch = connected.epoch;
+        {
+            let mut agenda = duties.agenda();
+            (agenda.epoch, agenda.generation) = (connected.epoch, generation);
+        }
         if let Some(previous) = connected.previous.as_ref().filter(|previous| *previous != id) {
             node.notify(previous, Notice::Replaced);
         }
@@ -210,6 +216,9 @@ impl Steward {
             return Ok(());
         }
         if known.connection.is_none() {
+            if self.store_was_emptied().await? {
+                return Ok(());
+            }
             self.connect().await?;
         }
         let believes = |session: &SessionId| believed.iter().any(|record| record.id == *session);
@@ -220,6 +229,9 @@ impl Steward {
         for record in believed {
             let now = node.load_for(user, &record.id).await?;
             if now.as_ref().is_none_or(|now| now.opening != record.opening) {
+                if self.store_was_emptied().await? {
+                    return Ok(());
+                }
                 let (session, opening) = (record.id.clone(), record.opening);
                 mailbox.push(Mail::Notice(Notice::Ended { session, opening }));
             }
@@ -231,6 +243,13 @@ impl Steward {
             }
         }
         Ok(())
+    }
+
+    /// Whether what is missing in the store is missing because it has lost everything. Then the
+    /// connection is about to restore its part.
+    async fn store_was_emptied(&self) -> Result<bool, StoreError> {
+        self.node.renew_lease().await?;
+        Ok(self.node.health.generation() != self.local.duties.agenda().generation)
     }
 
     async fn restore(&self, records: Vec<Arc<SessionRecord>>) {

@@ -10,7 +10,6 @@ use signaling_core::{
     bus::MessageBus,
     id::{SessionId, UserId},
     memory::{MemoryBus, MemoryStore},
-    store::SessionStore,
     testing::{
         TokioClock,
         fault::Faults,
@@ -35,7 +34,7 @@ impl Authenticator for Nobody {
 }
 
 pub(crate) struct Deployment {
-    pub(crate) store: Arc<dyn SessionStore>,
+    pub(crate) store: Arc<MemoryStore>,
     bus: Arc<dyn MessageBus>,
     config: Config,
 }

@@ -8,6 +8,7 @@ use signaling_core::{
     id::SessionId,
     relay::{OpenError, Opened, Shutdown},
     session::Status,
+    store::SessionStore,
     testing::{
         fault::Trouble,
         wire::{Received, wire},

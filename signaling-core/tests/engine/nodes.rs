@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use signaling_core::event::{DisconnectReason, Event};
+use signaling_core::{
+    event::{DisconnectReason, Event},
+    session::Status,
+    store::SessionStore,
+};
 use tokio::time::{self, Instant};
 
 use crate::harness::{Deployment, Guest, user};
@@ -258,6 +262,30 @@ async fn a_signal_to_a_node_that_cannot_be_reached_is_told_to_its_sender() {
     a.faults.cut(false);
     ann.signal(&session, "offer", "again").await;
     bob.expect("offer again").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn records_that_the_store_lost_are_written_again_and_nobody_notices() {
+    let deployment = Deployment::new();
+    let (a, b) = (deployment.node().await, deployment.node().await);
+    let (mut ann, mut bob) = (Guest::connect(&a, "ann"), Guest::connect(&b, "bob"));
+    let session = a.relay.open_session(&user("ann"), &user("bob")).await.unwrap();
+    ann.expect_match(&session, "bob", true).await;
+    bob.expect_match(&session, "ann", false).await;
+    ann.signal(&session, "offer", "1").await;
+    bob.expect("offer 1").await;
+    deployment.store.lose_everything();
+    assert_eq!(a.relay.session(&session).await.unwrap(), None);
+    time::sleep(Duration::from_secs(7)).await;
+    let record = a.relay.session(&session).await.unwrap().expect("the record is back");
+    assert_eq!(record.status(), Status::Active);
+    assert!(a.relay.is_connected(&user("bob")).await.unwrap());
+    ann.signal(&session, "offer", "2").await;
+    bob.expect("offer 2").await;
+    ann.expect_nothing().await;
+    bob.expect_nothing().await;
+    drop(bob);
+    ann.expect("partner-disconnected").await;
 }
 
 #[tokio::test(start_paused = true)]
