@@ -4,21 +4,28 @@ use std::time::Duration;
 
 use signaling_core::{
     event::{DisconnectReason, Event},
+    id::SessionId,
     session::Status,
     store::SessionStore,
 };
 use tokio::time::{self, Instant};
 
-use crate::harness::{Deployment, Guest, user};
+use crate::harness::{Deployment, Guest, Node, user};
+
+/// Ann on `a` and Bob on `b`, matched.
+async fn matched(a: &Node, b: &Node) -> (Guest, Guest, SessionId) {
+    let (mut ann, mut bob) = (Guest::connect(a, "ann"), Guest::connect(b, "bob"));
+    let session = a.relay.open_session(&user("ann"), &user("bob")).await.unwrap();
+    ann.expect_match(&session, "bob", true).await;
+    bob.expect_match(&session, "ann", false).await;
+    (ann, bob, session)
+}
 
 #[tokio::test(start_paused = true)]
 async fn a_call_works_across_two_nodes() {
     let deployment = Deployment::new();
     let (a, b) = (deployment.node().await, deployment.node().await);
-    let (mut ann, mut bob) = (Guest::connect(&a, "ann"), Guest::connect(&b, "bob"));
-    let session = a.relay.open_session(&user("ann"), &user("bob")).await.unwrap();
-    ann.expect_match(&session, "bob", true).await;
-    bob.expect_match(&session, "ann", false).await;
+    let (mut ann, mut bob, session) = matched(&a, &b).await;
     for n in 0..50 {
         ann.signal(&session, "offer", &format!("offer {n}")).await;
         bob.expect(&format!("offer offer {n}")).await;
@@ -73,10 +80,7 @@ async fn the_end_of_a_connection_is_told_on_another_node_at_once() {
 async fn a_user_that_moves_to_another_node_is_replaced_on_the_first() {
     let deployment = Deployment::new();
     let (a, b) = (deployment.node().await, deployment.node().await);
-    let (mut ann, mut bob) = (Guest::connect(&a, "ann"), Guest::connect(&b, "bob"));
-    let session = a.relay.open_session(&user("ann"), &user("bob")).await.unwrap();
-    ann.expect_match(&session, "bob", true).await;
-    bob.expect_match(&session, "ann", false).await;
+    let (mut ann, mut bob, session) = matched(&a, &b).await;
     for n in 0..20 {
         let to = if n % 2 == 0 { &b } else { &a };
         let mut moved = Guest::connect(to, "ann");
@@ -160,10 +164,7 @@ async fn exactly_one_of_many_survivors_tells() {
 async fn a_node_that_was_cut_off_and_written_off_finds_out_and_attaches_its_users_again() {
     let deployment = Deployment::new();
     let (a, b) = (deployment.node().await, deployment.node().await);
-    let (mut ann, mut bob) = (Guest::connect(&a, "ann"), Guest::connect(&b, "bob"));
-    let session = b.relay.open_session(&user("ann"), &user("bob")).await.unwrap();
-    ann.expect_match(&session, "bob", true).await;
-    bob.expect_match(&session, "ann", false).await;
+    let (mut ann, mut bob, session) = matched(&a, &b).await;
     a.faults.cut(true);
     bob.expect("partner-disconnected").await;
     assert!(!a.relay.is_ready());
@@ -183,10 +184,7 @@ async fn a_node_that_was_cut_off_and_written_off_finds_out_and_attaches_its_user
 async fn a_node_admits_nobody_until_it_counts_as_alive_again() {
     let deployment = Deployment::new();
     let (a, b) = (deployment.node().await, deployment.node().await);
-    let (mut ann, mut bob) = (Guest::connect(&a, "ann"), Guest::connect(&b, "bob"));
-    let session = b.relay.open_session(&user("ann"), &user("bob")).await.unwrap();
-    ann.expect_match(&session, "bob", true).await;
-    bob.expect_match(&session, "ann", false).await;
+    let (mut ann, mut bob, session) = matched(&a, &b).await;
     a.faults.cut(true);
     bob.expect("partner-disconnected").await;
     // Nobody would take back what it wrote now, if it died before it has a lease again.
@@ -252,10 +250,7 @@ async fn pairs_on_one_node_go_on_while_the_store_is_away() {
 async fn a_signal_to_a_node_that_cannot_be_reached_is_told_to_its_sender() {
     let deployment = Deployment::new();
     let (a, b) = (deployment.node().await, deployment.node().await);
-    let (mut ann, mut bob) = (Guest::connect(&a, "ann"), Guest::connect(&b, "bob"));
-    let session = a.relay.open_session(&user("ann"), &user("bob")).await.unwrap();
-    ann.expect_match(&session, "bob", true).await;
-    bob.expect_match(&session, "ann", false).await;
+    let (mut ann, mut bob, session) = matched(&a, &b).await;
     a.faults.cut(true);
     ann.signal(&session, "offer", "lost").await;
     ann.expect("error unavailable").await;
@@ -268,10 +263,7 @@ async fn a_signal_to_a_node_that_cannot_be_reached_is_told_to_its_sender() {
 async fn records_that_the_store_lost_are_written_again_and_nobody_notices() {
     let deployment = Deployment::new();
     let (a, b) = (deployment.node().await, deployment.node().await);
-    let (mut ann, mut bob) = (Guest::connect(&a, "ann"), Guest::connect(&b, "bob"));
-    let session = a.relay.open_session(&user("ann"), &user("bob")).await.unwrap();
-    ann.expect_match(&session, "bob", true).await;
-    bob.expect_match(&session, "ann", false).await;
+    let (mut ann, mut bob, session) = matched(&a, &b).await;
     ann.signal(&session, "offer", "1").await;
     bob.expect("offer 1").await;
     deployment.store.lose_everything();
@@ -292,10 +284,7 @@ async fn records_that_the_store_lost_are_written_again_and_nobody_notices() {
 async fn after_an_outage_nobody_is_written_off_who_is_alive() {
     let deployment = Deployment::new();
     let (a, b) = (deployment.node().await, deployment.node().await);
-    let (mut ann, mut bob) = (Guest::connect(&a, "ann"), Guest::connect(&b, "bob"));
-    let session = a.relay.open_session(&user("ann"), &user("bob")).await.unwrap();
-    ann.expect_match(&session, "bob", true).await;
-    bob.expect_match(&session, "ann", false).await;
+    let (mut ann, mut bob, session) = matched(&a, &b).await;
     for node in [&a, &b] {
         node.faults.cut(true);
     }
