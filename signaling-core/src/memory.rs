@@ -40,8 +40,14 @@ struct Tables {
 
 #[derive(Default)]
 struct User {
-    connection: Option<(ConnectionId, u64)>,
+    connection: Option<UserConnection>,
     enrolments: Vec<Enrolment>,
+}
+
+struct UserConnection {
+    id: ConnectionId,
+    epoch: u64,
+    previous: Option<ConnectionId>,
 }
 
 impl Tables {
@@ -106,10 +112,14 @@ impl fmt::Debug for MemoryStore {
 impl SessionStore for MemoryStore {
     async fn create(&self, record: &SessionRecord) -> Result<Created, StoreError> {
         let mut tables = self.tables();
+        let mut record = record.clone();
         if let Some(there) = tables.sessions.get(&record.id) {
-            return Ok(Created::Exists(Box::new(there.clone())));
+            if there.opening != record.opening || there.revision >= record.revision {
+                return Ok(Created::Exists(Box::new(there.clone())));
+            }
+            record.keep_heartbeats_of(there);
         }
-        tables.put(record.clone());
+        tables.put(record);
         Ok(Created::Done)
     }
 
@@ -126,9 +136,7 @@ impl SessionStore for MemoryStore {
             return Ok(Written::Conflict(Box::new(there.clone())));
         }
         let mut record = record.clone();
-        for (new, old) in record.participants.iter_mut().zip(&there.participants) {
-            new.last_heartbeat = old.last_heartbeat;
-        }
+        record.keep_heartbeats_of(there);
         tables.put(record);
         Ok(Written::Done)
     }
@@ -179,15 +187,19 @@ impl SessionStore for MemoryStore {
         let mut tables = self.tables();
         let epoch = tables.last_epoch + 1;
         let connected = tables.change_user(user, |user| {
-            let enrolments = user.enrolments.clone();
-            match &user.connection {
-                Some((there, epoch)) if there == connection => {
-                    Connected { epoch: *epoch, previous: None, enrolments }
-                }
-                _ => {
-                    let previous = user.connection.replace((connection.clone(), epoch));
-                    Connected { epoch, previous: previous.map(|(there, _)| there), enrolments }
-                }
+            let there = match user.connection.take() {
+                Some(there) if there.id == *connection => there,
+                replaced => UserConnection {
+                    id: connection.clone(),
+                    epoch,
+                    previous: replaced.map(|there| there.id),
+                },
+            };
+            let there = user.connection.insert(there);
+            Connected {
+                epoch: there.epoch,
+                previous: there.previous.clone(),
+                enrolments: user.enrolments.clone(),
             }
         });
         tables.last_epoch = tables.last_epoch.max(connected.epoch);
@@ -200,14 +212,14 @@ impl SessionStore for MemoryStore {
         connection: &ConnectionId,
     ) -> Result<bool, StoreError> {
         Ok(self.tables().change_user(user, |user| {
-            user.connection.take_if(|(there, _)| there == connection).is_some()
+            user.connection.take_if(|there| there.id == *connection).is_some()
         }))
     }
 
     async fn user(&self, user: &UserId) -> Result<UserRecord, StoreError> {
         let tables = self.tables();
         Ok(tables.users.get(user).map_or_else(UserRecord::default, |user| UserRecord {
-            connection: user.connection.as_ref().map(|(there, _)| there.clone()),
+            connection: user.connection.as_ref().map(|there| there.id.clone()),
             enrolments: user.enrolments.clone(),
         }))
     }
@@ -220,7 +232,7 @@ impl SessionStore for MemoryStore {
         let mut doubtful = Vec::new();
         for heartbeat in heartbeats {
             let user = tables.users.get(&heartbeat.user).and_then(|user| user.connection.as_ref());
-            let mut as_believed = user.is_some_and(|(there, _)| *there == heartbeat.connection);
+            let mut as_believed = user.is_some_and(|there| there.id == heartbeat.connection);
             for place in &heartbeat.places {
                 let record = tables.sessions.get_mut(&place.session);
                 let attached = record.filter(|record| {
@@ -266,6 +278,16 @@ impl SessionStore for MemoryStore {
         })
     }
 
+    async fn presume_alive(
+        &self,
+        node: &NodeId,
+        now: Timestamp,
+        lease: Duration,
+    ) -> Result<(), StoreError> {
+        self.tables().leases.entry(node.clone()).or_insert(now.after(lease));
+        Ok(())
+    }
+
     async fn attached_to(
         &self,
         node: &NodeId,
@@ -282,7 +304,7 @@ impl SessionStore for MemoryStore {
         let mut tables = self.tables();
         tables.leases.remove(node);
         tables.users.retain(|_, user| {
-            user.connection.take_if(|(there, _)| there.node() == node);
+            user.connection.take_if(|there| there.id.node() == node);
             user.connection.is_some() || !user.enrolments.is_empty()
         });
         Ok(())

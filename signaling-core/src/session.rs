@@ -250,6 +250,14 @@ impl SessionRecord {
             && places(self) == places(other)
     }
 
+    /// Takes the `last_heartbeat`s of `there`, the record that this one replaces: stores keep them
+    /// beside the revisions.
+    pub(crate) fn keep_heartbeats_of(&mut self, there: &Self) {
+        for (new, old) in self.participants.iter_mut().zip(&there.participants) {
+            new.last_heartbeat = old.last_heartbeat;
+        }
+    }
+
     /// The record once `role` is on `connection`, the user's connection number `epoch`; whatever
     /// it was on before, it is there no more.
     ///

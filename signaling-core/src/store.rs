@@ -35,7 +35,7 @@ impl StoreError {
 pub enum Created {
     /// The record is there now.
     Done,
-    /// Another one was there; it is unchanged.
+    /// One that is not older was there; it is unchanged.
     Exists(Box<SessionRecord>),
 }
 
@@ -75,7 +75,7 @@ pub struct Enrolment {
 pub struct Connected {
     /// The number of this connection among the user's: higher than that of every earlier one.
     pub epoch: u64,
-    /// The connection that this one replaces.
+    /// The connection that this one replaced when it came, whether or not that has ended since.
     pub previous: Option<ConnectionId>,
     /// What the user is enrolled in.
     pub enrolments: Vec<Enrolment>,
@@ -130,7 +130,9 @@ pub struct Lease {
 /// - Nothing is kept for ever: what belongs to no live session, connection or node goes by itself.
 #[async_trait]
 pub trait SessionStore: Send + Sync + fmt::Debug + 'static {
-    /// Adds a record, unless there is one with its id.
+    /// Adds a record, unless there is one with its id that is not older. One of the same opening and
+    /// a lower revision is older, and only a store that has lost writes holds one: it is replaced,
+    /// and its `last_heartbeat`s are kept.
     async fn create(&self, record: &SessionRecord) -> Result<Created, StoreError>;
 
     /// The record of `session`.
@@ -156,7 +158,8 @@ pub trait SessionStore: Send + Sync + fmt::Debug + 'static {
     async fn withdraw(&self, user: &UserId, session: &SessionId) -> Result<(), StoreError>;
 
     /// Makes `connection` the one of `user`, in one step with reading what it replaces. Once more
-    /// with the connection that is there already changes nothing and gives the same epoch.
+    /// with the connection that is there already changes nothing and gives the same epoch and the
+    /// same `previous`.
     async fn connect(
         &self,
         user: &UserId,
@@ -198,7 +201,19 @@ pub trait SessionStore: Send + Sync + fmt::Debug + 'static {
         lease: Duration,
     ) -> Result<Lease, StoreError>;
 
-    /// Up to `limit` records with an attachment to a connection of `node`.
+    /// Says that `node` is alive until `lease` from `now`, unless a lease of it is known, run out or
+    /// not. So a node that died before the store lost its records is found lost after that.
+    async fn presume_alive(
+        &self,
+        node: &NodeId,
+        now: Timestamp,
+        lease: Duration,
+    ) -> Result<(), StoreError>;
+
+    /// Up to `limit` records with an attachment to a connection of `node`, of the sessions in which
+    /// the users of its connections are enrolled. A connection is one of the node's from
+    /// [`connect`](Self::connect) until [`disconnect`](Self::disconnect) with the same connection,
+    /// also where another one of the user, on this node or another, has replaced it.
     async fn attached_to(
         &self,
         node: &NodeId,

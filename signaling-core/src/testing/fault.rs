@@ -249,6 +249,15 @@ impl SessionStore for FaultyStore {
         self.pass(self.store.renew_lease(node, now, lease)).await
     }
 
+    async fn presume_alive(
+        &self,
+        node: &NodeId,
+        now: Timestamp,
+        lease: Duration,
+    ) -> Result<(), StoreError> {
+        self.pass(self.store.presume_alive(node, now, lease)).await
+    }
+
     async fn attached_to(
         &self,
         node: &NodeId,

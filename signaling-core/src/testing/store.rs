@@ -29,6 +29,7 @@ pub async fn suite<S: SessionStore>(make: impl AsyncFn() -> S) {
     }
     run!(
         a_record_is_created_once,
+        a_record_that_is_older_is_created_anew,
         a_record_is_replaced_by_its_next_revision_only,
         a_record_of_another_opening_is_neither_replaced_nor_deleted,
         a_record_is_deleted_at_its_revision_only,
@@ -45,7 +46,9 @@ pub async fn suite<S: SessionStore>(make: impl AsyncFn() -> S) {
         overdue_sessions_are_listed_with_the_longest_first,
         a_lease_is_held_until_it_runs_out,
         a_lost_node_is_named_until_it_is_forgotten,
+        a_node_without_a_lease_is_presumed_alive,
         attachments_to_a_node_are_listed,
+        attachments_of_replaced_connections_are_listed_until_they_disconnect,
     );
 }
 
@@ -114,6 +117,37 @@ async fn a_record_is_created_once(store: Store<'_>) -> Outcome {
     Ok(())
 }
 
+async fn a_record_that_is_older_is_created_anew(store: Store<'_>) -> Outcome {
+    let names = Names::new();
+    let opened = names.create(store).await?;
+    let first = names.attached(&opened, Role::Initiator, 1);
+    assert_eq!(store.replace(&first).await?, Written::Done);
+    store.record_heartbeats(&[names.heartbeat(1, Role::Initiator, names.now)]).await?;
+    let first = store.load(&names.session).await?.expect("it was created");
+    let exists = |record: &SessionRecord| Created::Exists(Box::new(record.clone()));
+    let second = names.attached(&first, Role::Responder, 2);
+    let mut third = second
+        .detach(&names.connection(1), names.now, Duration::from_secs(5))
+        .expect("it is attached");
+    assert_eq!(store.create(&opened).await?, exists(&first));
+    assert_eq!(store.create(&first).await?, exists(&first));
+    let other = names.attached(&names.opened(2, Duration::from_secs(60)), Role::Responder, 2);
+    let other = names.attached(&other, Role::Initiator, 3);
+    assert_eq!(store.create(&other).await?, exists(&first));
+    // What the writer knows of heartbeats does not count, here as elsewhere.
+    third.participants[0].last_heartbeat = None;
+    assert_eq!(store.create(&third).await?, Created::Done);
+    let there = store.load(&names.session).await?.expect("it was created");
+    assert!(there.same_state(&third), "{there:?} is not {third:?}");
+    assert_eq!(last_heartbeats(store, &names).await?, [Some(names.now), None]);
+    assert_eq!(store.create(&second).await?, exists(&there));
+    // Its deadline went with it, and the new one counts.
+    let due = store.overdue(names.now.after(Duration::from_secs(6)), 1_000).await?;
+    assert!(due.iter().any(|record| record.id == names.session));
+    assert_eq!(store.delete(&there).await?, Written::Done);
+    Ok(())
+}
+
 async fn a_record_is_replaced_by_its_next_revision_only(store: Store<'_>) -> Outcome {
     let names = Names::new();
     let record = names.record();
@@ -166,13 +200,18 @@ async fn writes_done_twice_have_the_effect_of_one(store: Store<'_>) -> Outcome {
         other => panic!("the second write was {other:?}"),
     }
     let [ann, _] = &names.users;
-    let once = store.connect(ann, &names.connection(1), names.now).await?;
-    let twice = store.connect(ann, &names.connection(1), names.now).await?;
-    assert_eq!((twice.epoch, twice.previous), (once.epoch, None));
+    let mut previous = None;
+    for number in [1, 2] {
+        let once = store.connect(ann, &names.connection(number), names.now).await?;
+        let twice = store.connect(ann, &names.connection(number), names.now).await?;
+        assert_eq!(twice, once);
+        assert_eq!(once.previous, previous);
+        previous = Some(names.connection(number));
+    }
     assert_eq!(store.delete(&next).await?, Written::Done);
     assert_eq!(store.delete(&next).await?, Written::Missing);
-    assert!(store.disconnect(ann, &names.connection(1)).await?);
-    assert!(!store.disconnect(ann, &names.connection(1)).await?);
+    assert!(store.disconnect(ann, &names.connection(2)).await?);
+    assert!(!store.disconnect(ann, &names.connection(2)).await?);
     Ok(())
 }
 
@@ -417,9 +456,49 @@ async fn a_lost_node_is_named_until_it_is_forgotten(store: Store<'_>) -> Outcome
     store.forget_node(&survivor.node).await
 }
 
+async fn a_node_without_a_lease_is_presumed_alive(store: Store<'_>) -> Outcome {
+    let (presumed, held, survivor) = (Names::new(), Names::new(), Names::new());
+    store.presume_alive(&presumed.node, presumed.now, LEASE).await?;
+    let first = store.renew_lease(&presumed.node, presumed.now, LEASE).await?;
+    assert!(first.held);
+    // A lease that is known is not made longer, whether it has run out or not.
+    store.renew_lease(&held.node, held.now, LEASE).await?;
+    store.presume_alive(&held.node, held.now, LEASE * 1_000).await?;
+    let mut now = held.now;
+    for _ in 0..100 {
+        now = now.after(LEASE / 10);
+        tokio::time::sleep(LEASE / 10).await;
+        let lost = store.renew_lease(&survivor.node, now, LEASE).await?.lost;
+        if lost.contains(&held.node) && lost.contains(&presumed.node) {
+            break;
+        }
+    }
+    store.presume_alive(&held.node, now, LEASE * 1_000).await?;
+    let lost = store.renew_lease(&survivor.node, now, LEASE).await?.lost;
+    assert!(lost.contains(&held.node) && lost.contains(&presumed.node), "{lost:?}");
+    for names in [&presumed, &held, &survivor] {
+        store.forget_node(&names.node).await?;
+    }
+    Ok(())
+}
+
+impl Names {
+    /// Both users are enrolled.
+    async fn enrol(&self, store: Store<'_>) -> Outcome {
+        for user in &self.users {
+            assert_eq!(store.enrol(user, &self.session, self.now, 8).await?, Enrolled::Done);
+        }
+        Ok(())
+    }
+}
+
 async fn attachments_to_a_node_are_listed(store: Store<'_>) -> Outcome {
     let (names, other) = (Names::new(), Names::new());
+    let [ann, bob] = &names.users;
+    names.enrol(store).await?;
     let record = names.create(store).await?;
+    store.connect(ann, &names.connection(1), names.now).await?;
+    store.connect(bob, &other.connection(2), names.now).await?;
     assert_eq!(store.attached_to(&names.node, 10).await?, []);
     let record = names.attached(&record, Role::Initiator, 1);
     assert_eq!(store.replace(&record).await?, Written::Done);
@@ -428,10 +507,36 @@ async fn attachments_to_a_node_are_listed(store: Store<'_>) -> Outcome {
     for node in [&names.node, &other.node] {
         assert_eq!(store.attached_to(node, 10).await?, std::slice::from_ref(&record));
     }
+    assert_eq!(store.attached_to(&names.node, 0).await?, []);
     let record =
         record.detach(&names.connection(1), names.now, Duration::from_secs(9)).expect("attached");
     assert_eq!(store.replace(&record).await?, Written::Done);
     assert_eq!(store.attached_to(&names.node, 10).await?, []);
     assert_eq!(store.attached_to(&other.node, 10).await?, [record]);
+    Ok(())
+}
+
+async fn attachments_of_replaced_connections_are_listed_until_they_disconnect(
+    store: Store<'_>,
+) -> Outcome {
+    let (names, other) = (Names::new(), Names::new());
+    let [ann, _] = &names.users;
+    names.enrol(store).await?;
+    let record = names.create(store).await?;
+    store.connect(ann, &names.connection(1), names.now).await?;
+    let record = names.attached(&record, Role::Initiator, 1);
+    assert_eq!(store.replace(&record).await?, Written::Done);
+    store.connect(ann, &names.connection(2), names.now).await?;
+    assert_eq!(store.attached_to(&names.node, 10).await?, std::slice::from_ref(&record));
+    assert!(store.disconnect(ann, &names.connection(2)).await?);
+    assert_eq!(store.attached_to(&names.node, 10).await?, std::slice::from_ref(&record));
+    store.connect(ann, &other.connection(3), names.now).await?;
+    assert_eq!(store.attached_to(&names.node, 10).await?, std::slice::from_ref(&record));
+    assert_eq!(store.attached_to(&other.node, 10).await?, []);
+    let record = record.attach(Role::Initiator, &other.connection(3), 3).expect("newer");
+    assert_eq!(store.replace(&record).await?, Written::Done);
+    assert_eq!(store.attached_to(&names.node, 10).await?, []);
+    assert_eq!(store.attached_to(&other.node, 10).await?, [record]);
+    assert!(!store.disconnect(ann, &names.connection(1)).await?);
     Ok(())
 }

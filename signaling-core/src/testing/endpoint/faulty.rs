@@ -145,6 +145,16 @@ impl SessionStore for FaultyStore {
         self.inner.renew_lease(node, now, lease).await
     }
 
+    async fn presume_alive(
+        &self,
+        node: &NodeId,
+        now: Timestamp,
+        lease: Duration,
+    ) -> Result<(), StoreError> {
+        self.check()?;
+        self.inner.presume_alive(node, now, lease).await
+    }
+
     async fn attached_to(
         &self,
         node: &NodeId,
