@@ -1,0 +1,50 @@
+//! [`RedisBus`]: one bounded stream for each node.
+
+use std::{fmt, sync::Arc};
+
+use async_trait::async_trait;
+use fred::types::Value;
+use futures::StreamExt;
+use signaling_core::{
+    bus::{BusError, Envelope, Inbox, MessageBus},
+    id::NodeId,
+};
+
+use crate::{Shared, inbox::Reader};
+
+/// Carries envelopes between nodes through Redis Streams.
+///
+/// What was published waits in the stream of its node, also while that node's connection is away,
+/// and is removed when it was read. A node that does not read fills its stream; publishing then
+/// fails.
+#[derive(Clone)]
+pub struct RedisBus(pub(crate) Arc<Shared>);
+
+impl fmt::Debug for RedisBus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("RedisBus").field(&self.0.settings).finish()
+    }
+}
+
+#[async_trait]
+impl MessageBus for RedisBus {
+    async fn publish(&self, node: &NodeId, envelopes: &[Envelope]) -> Result<(), BusError> {
+        let Shared { settings, link, scripts, keys } = &*self.0;
+        let mut args = vec![Value::from(settings.inbox_capacity.to_string())];
+        for envelope in envelopes {
+            let text = serde_json::to_string(envelope).map_err(BusError::unavailable)?;
+            args.push(text.into());
+        }
+        let done = link.run(&scripts.publish, vec![keys.inbox(node)], args).await;
+        match done.and_then(Value::convert).map_err(BusError::unavailable)? {
+            1 => Ok(()),
+            0 => Err(BusError::NoInbox(node.clone())),
+            _ => Err(BusError::Full(node.clone())),
+        }
+    }
+
+    async fn subscribe(&self, node: &NodeId) -> Result<Inbox, BusError> {
+        let reader = Reader::open(self.0.clone(), node).await?;
+        Ok(reader.into_stream().boxed())
+    }
+}

@@ -1,0 +1,212 @@
+//! The connection to Redis: made within a time limit, remade without end, and never waited for longer
+//! than the command timeout.
+
+use std::{future::Future, time::Duration};
+
+use fred::{
+    clients::{Client, WithOptions},
+    error::{Error, ErrorKind},
+    interfaces::{ClientLike, LuaInterface},
+    types::{
+        Builder, ConnectHandle, InfoKind, Key, Value,
+        config::{Options, ReconnectError, ReconnectPolicy, UnresponsiveConfig},
+    },
+};
+use tokio::time::{self, Instant};
+
+use crate::{error::ConnectError, script::Script, settings::Settings};
+
+/// Between attempts to reach a server that is away, in ms. Coming back is noticed that late.
+const RECONNECT_MS: u32 = 200;
+/// Between attempts of one call.
+const RETRY: Duration = Duration::from_millis(50);
+/// Between attempts at the start.
+const CONNECT_RETRY: Duration = Duration::from_millis(250);
+/// Commands that wait in the client; more fail at once.
+const MAX_QUEUED: usize = 64 * 1024;
+/// The oldest version that has all that the scripts use.
+const OLDEST: (u32, u32) = (6, 2);
+
+/// One client and its connections.
+#[derive(Debug)]
+pub(crate) struct Link {
+    client: Client,
+    options: Options,
+    timeout: Duration,
+    connections: ConnectHandle,
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.connections.abort();
+    }
+}
+
+impl Link {
+    /// Connects for short commands.
+    pub(crate) async fn connect(settings: &Settings) -> Result<Self, ConnectError> {
+        let link = Self::init(settings, settings.command_timeout).await?;
+        link.check_version(settings).await?;
+        Ok(link)
+    }
+
+    /// Connects for commands that may block the connection for up to `block`.
+    pub(crate) async fn connect_blocking(
+        settings: &Settings,
+        block: Duration,
+    ) -> Result<Self, ConnectError> {
+        Self::init(settings, settings.command_timeout + block).await
+    }
+
+    async fn init(settings: &Settings, timeout: Duration) -> Result<Self, ConnectError> {
+        let deadline = Instant::now() + settings.connect_timeout;
+        let unreachable = |cause| ConnectError::Unreachable {
+            at: settings.address(),
+            within: settings.connect_timeout,
+            cause,
+        };
+        let mut last = Error::new(ErrorKind::Timeout, "no answer");
+        while Instant::now() < deadline {
+            let client = client(settings, timeout).map_err(unreachable)?;
+            match time::timeout_at(deadline, client.init()).await {
+                Ok(Ok(connections)) => {
+                    let options = Options {
+                        max_attempts: Some(1),
+                        timeout: Some(timeout),
+                        fail_fast: true,
+                        ..Options::default()
+                    };
+                    return Ok(Self { client, options, timeout, connections });
+                }
+                Ok(Err(cause)) if refuses(&cause) => {
+                    return Err(ConnectError::Refused { at: settings.address(), cause });
+                }
+                Ok(Err(cause)) => last = cause,
+                Err(_) => break,
+            }
+            time::sleep_until(deadline.min(Instant::now() + CONNECT_RETRY)).await;
+        }
+        Err(unreachable(last))
+    }
+
+    async fn check_version(&self, settings: &Settings) -> Result<(), ConnectError> {
+        let info: String = self
+            .call(|client| async move { client.info(Some(InfoKind::Server)).await })
+            .await
+            .map_err(|cause| match refuses(&cause) {
+                true => ConnectError::Refused { at: settings.address(), cause },
+                false => ConnectError::Unreachable {
+                    at: settings.address(),
+                    within: self.timeout,
+                    cause,
+                },
+            })?;
+        let version = info.lines().find_map(|line| line.strip_prefix("redis_version:"));
+        let version = version.unwrap_or_default().trim();
+        let mut numbers = version.split('.').map(|part| part.parse().unwrap_or(0));
+        let known = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+        if known >= OLDEST {
+            return Ok(());
+        }
+        Err(ConnectError::TooOld { at: settings.address(), version: version.to_owned() })
+    }
+
+    /// The client, for what goes beyond [`Self::call`].
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// The client for one attempt that fails where there is no connection.
+    pub(crate) fn once(&self) -> WithOptions<Client> {
+        self.client.with_options(&self.options)
+    }
+
+    /// Makes a call that may be made twice, again and again while the connection is lost, within the
+    /// command timeout.
+    pub(crate) async fn call<T, F>(
+        &self,
+        command: impl Fn(WithOptions<Client>) -> F,
+    ) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        let deadline = Instant::now() + self.timeout;
+        loop {
+            let attempt = command(self.once());
+            let error = match time::timeout_at(deadline, attempt).await {
+                Ok(Ok(value)) => return Ok(value),
+                Ok(Err(error)) => error,
+                Err(_) => Error::new(ErrorKind::Timeout, "Redis did not answer in time"),
+            };
+            let again = Instant::now() + RETRY;
+            if !passes(&error) || again >= deadline {
+                return Err(error);
+            }
+            time::sleep_until(again).await;
+        }
+    }
+
+    /// Runs a script.
+    pub(crate) async fn run(
+        &self,
+        script: &Script,
+        keys: Vec<String>,
+        args: Vec<Value>,
+    ) -> Result<Value, Error> {
+        let keys: Vec<Key> = keys.into_iter().map(Key::from).collect();
+        self.call(|client| {
+            let (keys, args) = (keys.clone(), args.clone());
+            async move {
+                match client.evalsha(&script.hash, keys.clone(), args.clone()).await {
+                    // A server that was restarted has forgotten it; this teaches it again.
+                    Err(error) if error.details().starts_with("NOSCRIPT") => {
+                        client.eval(script.source, keys, args).await
+                    }
+                    done => done,
+                }
+            }
+        })
+        .await
+    }
+}
+
+fn client(settings: &Settings, timeout: Duration) -> Result<Client, Error> {
+    Builder::from_config(settings.config.clone())
+        .with_performance_config(|performance| {
+            performance.default_command_timeout = timeout;
+        })
+        .with_connection_config(|connection| {
+            connection.connection_timeout = settings.command_timeout;
+            connection.internal_command_timeout = settings.command_timeout;
+            connection.max_command_attempts = 1;
+            connection.max_command_buffer_len = MAX_QUEUED;
+            connection.reconnect_on_auth_error = true;
+            connection.tcp.nodelay = Some(true);
+            connection.unresponsive =
+                UnresponsiveConfig { max_timeout: Some(timeout), interval: timeout / 4 };
+            connection.reconnect_errors = vec![
+                ReconnectError::ClusterDown,
+                ReconnectError::Loading,
+                ReconnectError::MasterDown,
+                ReconnectError::ReadOnly,
+            ];
+        })
+        .set_policy(ReconnectPolicy::new_constant(0, RECONNECT_MS))
+        .build()
+}
+
+/// Whether the server does not accept who we are; trying again would not help.
+fn refuses(error: &Error) -> bool {
+    let said = ["WRONGPASS", "NOAUTH", "NOPERM", "ERR AUTH", "ERR invalid password"];
+    *error.kind() == ErrorKind::Auth || said.iter().any(|said| error.details().starts_with(said))
+}
+
+/// Whether the error passes with the connection that it comes from, or with a failover.
+fn passes(error: &Error) -> bool {
+    use ErrorKind::{Canceled, Cluster, IO, NotFound, Protocol, Routing, Sentinel, Timeout};
+    let said = ["LOADING", "CLUSTERDOWN", "MASTERDOWN", "READONLY", "TRYAGAIN", "BUSY"];
+    matches!(
+        error.kind(),
+        Canceled | Cluster | IO | NotFound | Protocol | Routing | Sentinel | Timeout
+    ) || said.iter().any(|said| error.details().starts_with(said))
+}

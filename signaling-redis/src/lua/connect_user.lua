@@ -1,0 +1,12 @@
+-- Makes a connection the one of its user, under a number above all earlier ones, and remembers which
+-- it replaced. Once more with the same connection changes nothing.
+-- KEYS: the user. ARGV: the connection, lifetime in ms.
+local there = redis.call('HMGET', KEYS[1], 'connection', 'epoch')
+if there[1] ~= ARGV[1] then
+  local time = redis.call('TIME')
+  local epoch = math.max(time[1] * 1000000 + time[2], (tonumber(there[2]) or 0) + 1)
+  redis.call('HSET', KEYS[1], 'connection', ARGV[1], 'epoch', string.format('%.0f', epoch),
+    'replaced', there[1] or '')
+end
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+return redis.call('HGETALL', KEYS[1])

@@ -1,0 +1,268 @@
+//! [`RedisStore`]: sessions, users and nodes as hashes and sorted sets.
+
+mod deadlines;
+mod heartbeats;
+mod nodes;
+mod users;
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use fred::{
+    clients::{Client, WithOptions},
+    error::Error,
+    interfaces::HashesInterface,
+    types::Value,
+};
+use signaling_core::{
+    id::{ConnectionId, NodeId, SessionId, UserId},
+    session::SessionRecord,
+    store::{
+        Connected, Created, Enrolled, Heartbeat, Lease, SessionStore, StoreError, UserRecord,
+        Written,
+    },
+    time::Timestamp,
+};
+
+use crate::{
+    Shared,
+    record::{self, Fields},
+};
+
+/// How long it is remembered who removed a record: longer than anybody asks again.
+const REMEMBER_ENDED: Duration = Duration::from_secs(30);
+/// Commands that are on their way to Redis at the same time, for one call.
+const CONCURRENT: usize = 256;
+
+/// Keeps sessions, users and nodes in Redis. Cheap to clone.
+#[derive(Clone)]
+pub struct RedisStore {
+    shared: Arc<Shared>,
+    /// How far lost nodes were looked through.
+    walks: Arc<Mutex<HashMap<NodeId, nodes::Walk>>>,
+}
+
+impl fmt::Debug for RedisStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("RedisStore").field(&self.shared.settings).finish()
+    }
+}
+
+fn failed(error: Error) -> StoreError {
+    if error.details().starts_with("WRONGTYPE") {
+        return StoreError::Corrupt(Box::new(error));
+    }
+    StoreError::unavailable(error)
+}
+
+fn corrupt(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> StoreError {
+    StoreError::Corrupt(error.into())
+}
+
+/// What a script did that changes something only where it is as expected.
+enum Outcome {
+    Nothing,
+    Done,
+    There(Fields),
+}
+
+impl Outcome {
+    fn of(value: Value) -> Result<Self, StoreError> {
+        match value.as_u64() {
+            Some(0) => Ok(Self::Nothing),
+            Some(_) => Ok(Self::Done),
+            None => value.convert().map(Self::There).map_err(corrupt),
+        }
+    }
+
+    fn written(self, session: &SessionId) -> Result<Written, StoreError> {
+        match self {
+            Self::Nothing => Ok(Written::Missing),
+            Self::Done => Ok(Written::Done),
+            Self::There(fields) => Ok(Written::Conflict(Box::new(decode(session, &fields)?))),
+        }
+    }
+}
+
+fn decode(session: &SessionId, fields: &Fields) -> Result<SessionRecord, StoreError> {
+    record::decode(session, fields).map_err(corrupt)
+}
+
+fn millis(duration: Duration) -> Value {
+    duration.as_millis().to_string().into()
+}
+
+impl RedisStore {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, walks: Arc::default() }
+    }
+
+    fn retention(&self) -> Value {
+        millis(self.shared.settings.retention)
+    }
+
+    async fn hash(&self, key: &str) -> Result<Fields, StoreError> {
+        let get = |client: WithOptions<Client>| async move { client.hgetall(key).await };
+        self.shared.link.call(get).await.map_err(failed)
+    }
+
+    /// A record that is needed among others: one that cannot be read is left out, and said.
+    async fn readable(&self, session: &SessionId) -> Result<Option<SessionRecord>, StoreError> {
+        match self.load(session).await {
+            Err(StoreError::Corrupt(cause)) => {
+                tracing::error!(%session, error = &*cause as &dyn std::error::Error, "corrupt record");
+                Ok(None)
+            }
+            loaded => loaded,
+        }
+    }
+}
+
+#[async_trait]
+impl SessionStore for RedisStore {
+    async fn create(&self, record: &SessionRecord) -> Result<Created, StoreError> {
+        let Shared { link, scripts, keys, .. } = &*self.shared;
+        self.list_deadlines(record).await?;
+        let mut args: Vec<Value> =
+            vec![record.opening.to_string().into(), record.revision.to_string().into()];
+        args.push(self.retention());
+        for (name, value) in record::encode(record) {
+            args.extend([Value::from_static_str(name), value.into()]);
+        }
+        let done = link.run(&scripts.create_session, vec![keys.session(&record.id)], args).await;
+        match Outcome::of(done.map_err(failed)?)? {
+            Outcome::There(fields) => Ok(Created::Exists(Box::new(decode(&record.id, &fields)?))),
+            Outcome::Done | Outcome::Nothing => Ok(Created::Done),
+        }
+    }
+
+    async fn load(&self, session: &SessionId) -> Result<Option<SessionRecord>, StoreError> {
+        let fields = self.hash(&self.shared.keys.session(session)).await?;
+        if fields.is_empty() {
+            return Ok(None);
+        }
+        decode(session, &fields).map(Some)
+    }
+
+    async fn replace(&self, record: &SessionRecord) -> Result<Written, StoreError> {
+        let Shared { link, scripts, keys, .. } = &*self.shared;
+        let Some(before) = record.revision.checked_sub(1) else {
+            return match self.load(&record.id).await? {
+                Some(there) => Ok(Written::Conflict(Box::new(there))),
+                None => Ok(Written::Missing),
+            };
+        };
+        if deadlines::are_new(record) {
+            self.list_deadlines(record).await?;
+        }
+        let mut args: Vec<Value> =
+            vec![record.opening.to_string().into(), before.to_string().into(), self.retention()];
+        for (name, value) in record::changing(record) {
+            args.extend([Value::from_static_str(name), value.into()]);
+        }
+        let done = link.run(&scripts.replace_session, vec![keys.session(&record.id)], args).await;
+        Outcome::of(done.map_err(failed)?)?.written(&record.id)
+    }
+
+    async fn delete(&self, record: &SessionRecord) -> Result<Written, StoreError> {
+        let Shared { link, scripts, keys, .. } = &*self.shared;
+        let who_asks = fastrand::u64(..);
+        let args = vec![
+            record.opening.to_string().into(),
+            record.revision.to_string().into(),
+            who_asks.to_string().into(),
+            millis(REMEMBER_ENDED),
+        ];
+        let keys = vec![keys.session(&record.id), keys.ended(&record.id)];
+        let done = link.run(&scripts.delete_session, keys, args).await.map_err(failed)?;
+        Outcome::of(done)?.written(&record.id)
+    }
+
+    async fn enrol(
+        &self,
+        user: &UserId,
+        session: &SessionId,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<Enrolled, StoreError> {
+        self.enrol_user(user, session, now, limit).await
+    }
+
+    async fn withdraw(&self, user: &UserId, session: &SessionId) -> Result<(), StoreError> {
+        self.withdraw_user(user, session).await
+    }
+
+    async fn connect(
+        &self,
+        user: &UserId,
+        connection: &ConnectionId,
+        _now: Timestamp,
+    ) -> Result<Connected, StoreError> {
+        self.hold(connection, user).await?;
+        self.connect_user(user, connection).await
+    }
+
+    async fn disconnect(
+        &self,
+        user: &UserId,
+        connection: &ConnectionId,
+    ) -> Result<bool, StoreError> {
+        let was = self.disconnect_user(user, connection).await?;
+        self.release(connection).await?;
+        Ok(was)
+    }
+
+    async fn user(&self, user: &UserId) -> Result<UserRecord, StoreError> {
+        self.load_user(user).await
+    }
+
+    async fn record_heartbeats(
+        &self,
+        heartbeats: &[Heartbeat],
+    ) -> Result<Vec<ConnectionId>, StoreError> {
+        self.write_heartbeats(heartbeats).await
+    }
+
+    async fn overdue(
+        &self,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<SessionRecord>, StoreError> {
+        self.overdue_sessions(now, limit).await
+    }
+
+    async fn renew_lease(
+        &self,
+        node: &NodeId,
+        _now: Timestamp,
+        lease: Duration,
+    ) -> Result<Lease, StoreError> {
+        self.renew_node(node, lease).await
+    }
+
+    async fn presume_alive(
+        &self,
+        node: &NodeId,
+        _now: Timestamp,
+        lease: Duration,
+    ) -> Result<(), StoreError> {
+        self.presume_node(node, lease).await
+    }
+
+    async fn attached_to(
+        &self,
+        node: &NodeId,
+        limit: usize,
+    ) -> Result<Vec<SessionRecord>, StoreError> {
+        self.walk(node, limit).await
+    }
+
+    async fn forget_node(&self, node: &NodeId) -> Result<(), StoreError> {
+        self.forget(node).await
+    }
+}

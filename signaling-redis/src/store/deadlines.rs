@@ -1,0 +1,152 @@
+//! When sessions are to be looked at: one list of the times at which a participant's patience ends.
+//!
+//! A time is listed before a record has it and stays until it is past; then the record tells whether
+//! it still counts. So the list never lacks a time that counts, without a write to both at once, which
+//! Redis Cluster could not do. Only opening a session and detaching from it set such a time.
+
+use std::{collections::BTreeSet, ops::ControlFlow};
+
+use fred::{
+    clients::{Client, WithOptions},
+    interfaces::{KeysInterface, SortedSetsInterface},
+    types::Value,
+};
+use futures::{StreamExt, TryStreamExt, stream};
+use signaling_core::{
+    id::SessionId,
+    session::{Presence, SessionRecord},
+    store::StoreError,
+    time::Timestamp,
+};
+
+use super::{CONCURRENT, RedisStore, failed};
+
+/// Pages of past times that one call looks at.
+const MAX_PAGES: usize = 64;
+/// One call in so many lets the list live on.
+const KEEP_ONE_IN: u32 = 16;
+
+fn member(until: Timestamp, session: &SessionId) -> String {
+    format!("{}:{session}", until.as_millis())
+}
+
+fn session_in(member: &str) -> Option<SessionId> {
+    SessionId::new(member.split_once(':')?.1).ok()
+}
+
+fn untils(record: &SessionRecord) -> impl Iterator<Item = Timestamp> {
+    record.participants.iter().filter_map(|participant| match participant.presence {
+        Presence::Absent { until } => Some(until),
+        Presence::Attached(_) => None,
+    })
+}
+
+/// Whether the record's last change set a time: when it attached nobody.
+pub(super) fn are_new(record: &SessionRecord) -> bool {
+    let attached = record.participants.iter().filter_map(|participant| participant.attachment());
+    !attached.into_iter().any(|attachment| attachment.since == record.revision)
+}
+
+/// The times of one page that do not count any more, and the records that are overdue.
+type Page = (Vec<String>, Vec<SessionRecord>);
+
+impl RedisStore {
+    pub(super) async fn list_deadlines(&self, record: &SessionRecord) -> Result<(), StoreError> {
+        let mut args = vec![self.retention()];
+        for until in untils(record) {
+            let score = until.as_millis().to_string();
+            args.extend([score.into(), member(until, &record.id).into()]);
+        }
+        if args.len() > 1 {
+            let (link, script) = (&self.shared.link, &self.shared.scripts.add_deadlines);
+            let list = vec![self.shared.keys.deadlines()];
+            link.run(script, list, args).await.map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn overdue_sessions(
+        &self,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<SessionRecord>, StoreError> {
+        let (mut overdue, mut seen) = (Vec::new(), BTreeSet::new());
+        let mut kept = 0;
+        for _ in 0..MAX_PAGES {
+            let members = self.past(now, kept, limit).await?;
+            let last_page = members.len() < limit;
+            let (void, records) = self.judge(now, members).await?;
+            kept += limit - void.len();
+            self.unlist(void).await?;
+            for record in records {
+                if seen.insert(record.id.clone()) {
+                    overdue.push(record);
+                }
+            }
+            if last_page || overdue.len() >= limit {
+                break;
+            }
+        }
+        overdue.truncate(limit);
+        Ok(overdue)
+    }
+
+    async fn past(
+        &self,
+        now: Timestamp,
+        offset: usize,
+        limit: usize,
+    ) -> Result<Vec<String>, StoreError> {
+        let list = &self.shared.keys.deadlines();
+        let (offset, limit) = (offset as i64, limit as i64);
+        let now = now.as_millis() as f64;
+        let get = |client: WithOptions<Client>| async move {
+            let page = Some((offset, limit));
+            client.zrangebyscore(list, f64::NEG_INFINITY, now, false, page).await
+        };
+        let members = self.shared.link.call(get).await.map_err(failed)?;
+        if fastrand::u32(..KEEP_ONE_IN) == 0 {
+            let retention = self.shared.settings.retention.as_millis() as i64;
+            let keep = |client: WithOptions<Client>| async move {
+                client.pexpire::<Value, _>(list, retention, None).await
+            };
+            self.shared.link.call(keep).await.map_err(failed)?;
+        }
+        Ok(members)
+    }
+
+    async fn judge(&self, now: Timestamp, members: Vec<String>) -> Result<Page, StoreError> {
+        let judged = stream::iter(members).map(|member| async move {
+            let Some(session) = session_in(&member) else {
+                return Ok::<_, StoreError>(ControlFlow::Break(member));
+            };
+            let record = self.readable(&session).await?;
+            // One that is overdue is about to go, and so are all its times.
+            let due = record.filter(|r| r.deadline().is_some_and(|deadline| deadline <= now));
+            Ok(due.map_or(ControlFlow::Break(member), ControlFlow::Continue))
+        });
+        let judged: Vec<_> = judged.buffered(CONCURRENT).try_collect().await?;
+        let (mut void, mut overdue) = (Vec::new(), Vec::new());
+        for one in judged {
+            match one {
+                ControlFlow::Break(member) => void.push(member),
+                ControlFlow::Continue(record) => overdue.push(record),
+            }
+        }
+        overdue.sort_by_key(SessionRecord::deadline);
+        Ok((void, overdue))
+    }
+
+    async fn unlist(&self, members: Vec<String>) -> Result<(), StoreError> {
+        if members.is_empty() {
+            return Ok(());
+        }
+        let list = &self.shared.keys.deadlines();
+        let remove = |client: WithOptions<Client>| {
+            let members = members.clone();
+            async move { client.zrem::<u64, _, _>(list, members).await }
+        };
+        self.shared.link.call(remove).await.map_err(failed)?;
+        Ok(())
+    }
+}

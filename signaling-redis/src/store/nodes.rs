@@ -1,0 +1,245 @@
+//! Nodes: their leases, their connections, and what is left of them when they are lost.
+
+use std::{
+    collections::{BTreeSet, HashMap, VecDeque},
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::PoisonError,
+    time::Duration,
+};
+
+use fred::{
+    clients::{Client, WithOptions},
+    error::Error,
+    interfaces::{
+        ClientLike, ClusterInterface, HashesInterface, KeysInterface, SortedSetsInterface,
+    },
+    types::{
+        InfoKind, Value,
+        config::{Options, Server},
+    },
+};
+use futures::{StreamExt, TryStreamExt, stream};
+use signaling_core::{
+    id::{ConnectionId, NodeId, UserId},
+    session::SessionRecord,
+    store::{Lease, StoreError},
+};
+
+use super::{CONCURRENT, RedisStore, corrupt, failed, millis};
+
+/// Users looked at in one go.
+const WALK_CHUNK: usize = 64;
+
+/// How far a lost node's connections were looked through.
+#[derive(Debug, Default)]
+pub(super) struct Walk {
+    users: VecDeque<UserId>,
+    /// Whether anything was attached in this round. A round in which nothing was is the last.
+    found: bool,
+}
+
+impl RedisStore {
+    /// Lists a connection among those of its node, before anything else says that it is there.
+    pub(super) async fn hold(
+        &self,
+        connection: &ConnectionId,
+        user: &UserId,
+    ) -> Result<(), StoreError> {
+        let (link, script) = (&self.shared.link, &self.shared.scripts.hold_connection);
+        let key = vec![self.shared.keys.connections(connection.node())];
+        let number = connection.number().to_string();
+        let args = vec![number.into(), user.as_str().into(), self.retention()];
+        link.run(script, key, args).await.map_err(failed)?;
+        Ok(())
+    }
+
+    /// Takes a connection from those of its node, when nothing else says any more that it is there.
+    pub(super) async fn release(&self, connection: &ConnectionId) -> Result<(), StoreError> {
+        let key = &self.shared.keys.connections(connection.node());
+        let number = &connection.number().to_string();
+        let remove = |client: WithOptions<Client>| async move {
+            client.hdel::<Value, _, _>(key, number.as_str()).await
+        };
+        self.shared.link.call(remove).await.map_err(failed)?;
+        Ok(())
+    }
+
+    pub(super) async fn renew_node(
+        &self,
+        node: &NodeId,
+        lease: Duration,
+    ) -> Result<Lease, StoreError> {
+        let (link, keys) = (&self.shared.link, &self.shared.keys);
+        let args = vec![
+            node.as_str().into(),
+            millis(lease),
+            fastrand::u64(..).to_string().into(),
+            self.retention(),
+            // Gone before any record is, so that records which nobody could renew are missed.
+            millis(self.shared.settings.retention / 2),
+        ];
+        let script = &self.shared.scripts.renew_lease;
+        let done = link.run(script, vec![keys.leases(), keys.marker()], args).await;
+        let (held, marker, lost): (u64, String, Vec<String>) =
+            done.map_err(failed)?.convert().map_err(corrupt)?;
+        let lost = lost.iter().map(|node| NodeId::new(node).map_err(corrupt));
+        Ok(Lease {
+            held: held == 1,
+            generation: self.generation(&marker).await?,
+            lost: lost.collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// A number that changes when records may have been lost: when the database was emptied, and when
+    /// a server has another history than the one before, since it was restarted or took over.
+    async fn generation(&self, marker: &str) -> Result<u64, StoreError> {
+        let mut histories = BTreeSet::new();
+        for server in self.primaries() {
+            histories.insert(self.history(server).await.map_err(failed)?);
+        }
+        let mut hasher = DefaultHasher::new();
+        (marker, histories).hash(&mut hasher);
+        Ok(hasher.finish())
+    }
+
+    /// The servers that hold records; none to name where there is one.
+    fn primaries(&self) -> Vec<Option<Server>> {
+        match self.shared.link.client().cached_cluster_state() {
+            Some(state) => state.unique_primary_nodes().into_iter().map(Some).collect(),
+            None => vec![None],
+        }
+    }
+
+    async fn history(&self, server: Option<Server>) -> Result<String, Error> {
+        let get = |client: WithOptions<Client>| {
+            let options = Options { cluster_node: server.clone(), ..Options::default() };
+            async move {
+                let client = client.with_options(&options);
+                client.info::<String>(Some(InfoKind::Replication)).await
+            }
+        };
+        let info = self.shared.link.call(get).await?;
+        let history = info.lines().find_map(|line| line.strip_prefix("master_replid:"));
+        Ok(history.unwrap_or_default().trim().to_owned())
+    }
+
+    pub(super) async fn presume_node(
+        &self,
+        node: &NodeId,
+        lease: Duration,
+    ) -> Result<(), StoreError> {
+        let (link, keys) = (&self.shared.link, &self.shared.keys);
+        let args = vec![node.as_str().into(), millis(lease), self.retention()];
+        let done = link.run(&self.shared.scripts.presume_alive, vec![keys.leases()], args).await;
+        done.map(drop).map_err(failed)
+    }
+
+    async fn connections_of(&self, node: &NodeId) -> Result<HashMap<String, String>, StoreError> {
+        self.hash(&self.shared.keys.connections(node)).await
+    }
+
+    /// Looks through the users of a node where the last call stopped, again from the first until
+    /// nothing is found any more.
+    pub(super) async fn walk(
+        &self,
+        node: &NodeId,
+        limit: usize,
+    ) -> Result<Vec<SessionRecord>, StoreError> {
+        let under_way = self.walks().remove(node);
+        let mut walk = match under_way {
+            Some(walk) => walk,
+            None => self.begin_walk(node).await?,
+        };
+        let mut found = Vec::new();
+        loop {
+            self.walk_on(node, limit, &mut walk, &mut found).await?;
+            walk.found |= !found.is_empty();
+            if !found.is_empty() {
+                self.walks().insert(node.clone(), walk);
+                return Ok(found);
+            }
+            if !walk.found {
+                return Ok(found);
+            }
+            walk = self.begin_walk(node).await?;
+        }
+    }
+
+    fn walks(&self) -> std::sync::MutexGuard<'_, HashMap<NodeId, Walk>> {
+        self.walks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn begin_walk(&self, node: &NodeId) -> Result<Walk, StoreError> {
+        let users = self.connections_of(node).await?.into_values().collect::<BTreeSet<_>>();
+        let users = users.iter().map(|user| UserId::new(user).map_err(corrupt));
+        Ok(Walk { users: users.collect::<Result<_, _>>()?, found: false })
+    }
+
+    /// Goes on until `limit` records are found, or all users were looked at.
+    async fn walk_on(
+        &self,
+        node: &NodeId,
+        limit: usize,
+        walk: &mut Walk,
+        found: &mut Vec<SessionRecord>,
+    ) -> Result<(), StoreError> {
+        let mut seen = BTreeSet::new();
+        while found.len() < limit && !walk.users.is_empty() {
+            let chunk = walk.users.drain(..WALK_CHUNK.min(walk.users.len())).collect::<Vec<_>>();
+            let looked = stream::iter(chunk).map(|user| async move {
+                let records = self.attached_on(node, &user).await?;
+                Ok::<_, StoreError>((user, records))
+            });
+            let looked: Vec<_> = looked.buffered(CONCURRENT).try_collect().await?;
+            for (user, mut records) in looked {
+                records.retain(|record| seen.insert(record.id.clone()));
+                if found.len() >= limit && !records.is_empty() {
+                    walk.users.push_back(user);
+                    continue;
+                }
+                found.extend(records);
+            }
+        }
+        // What is cut off is found in the next round.
+        found.truncate(limit);
+        Ok(())
+    }
+
+    /// The sessions of `user` that attach it to a connection of `node`.
+    async fn attached_on(
+        &self,
+        node: &NodeId,
+        user: &UserId,
+    ) -> Result<Vec<SessionRecord>, StoreError> {
+        let mut attached = Vec::new();
+        for enrolment in self.load_user(user).await?.enrolments {
+            let record = self.readable(&enrolment.session).await?;
+            attached.extend(record.filter(|record| {
+                let mut connections = record.participants.iter().filter_map(|p| p.connection());
+                connections.any(|connection| connection.node() == node)
+            }));
+        }
+        Ok(attached)
+    }
+
+    pub(super) async fn forget(&self, node: &NodeId) -> Result<(), StoreError> {
+        let (link, keys) = (&self.shared.link, &self.shared.keys);
+        let connections = self.connections_of(node).await?;
+        let forgotten = stream::iter(connections).map(|(number, user)| async move {
+            let number = number.parse().map_err(corrupt)?;
+            let connection = ConnectionId::new(node.clone(), number);
+            let user = UserId::new(&user).map_err(corrupt)?;
+            self.disconnect_user(&user, &connection).await?;
+            self.release(&connection).await
+        });
+        forgotten.buffer_unordered(CONCURRENT).try_collect::<Vec<_>>().await?;
+        self.walks().remove(node);
+        let (inbox, leases) = (&keys.inbox(node), &keys.leases());
+        let close = |client: WithOptions<Client>| async move {
+            client.del::<u64, _>(inbox).await?;
+            client.zrem::<u64, _, _>(leases, node.as_str()).await
+        };
+        link.call(close).await.map_err(failed)?;
+        Ok(())
+    }
+}

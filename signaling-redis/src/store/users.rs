@@ -1,0 +1,114 @@
+//! Users: which connection is theirs, and what they are enrolled in.
+
+use fred::{
+    clients::{Client, WithOptions},
+    interfaces::HashesInterface,
+    types::Value,
+};
+use signaling_core::{
+    id::{ConnectionId, SessionId, UserId},
+    store::{Connected, Enrolled, Enrolment, StoreError, UserRecord},
+    time::Timestamp,
+};
+
+use super::{Outcome, RedisStore, corrupt, failed};
+use crate::record::Fields;
+
+/// What the fields of enrolments begin with.
+const SESSION: &str = "session:";
+
+#[derive(Debug, thiserror::Error)]
+#[error("the number of a user's connection is missing or none")]
+struct NoEpoch;
+
+fn enrolments(fields: &Fields) -> Result<Vec<Enrolment>, StoreError> {
+    let mut enrolments = Vec::new();
+    for (name, since) in fields {
+        if let Some(session) = name.strip_prefix(SESSION) {
+            enrolments.push(Enrolment {
+                session: SessionId::new(session).map_err(corrupt)?,
+                since: Timestamp::from_millis(since.parse().map_err(corrupt)?),
+            });
+        }
+    }
+    enrolments.sort_by(|a, b| (a.since, &a.session).cmp(&(b.since, &b.session)));
+    Ok(enrolments)
+}
+
+/// The connection in a field; none where it is empty or missing.
+fn connection(fields: &Fields, name: &str) -> Result<Option<ConnectionId>, StoreError> {
+    let text = fields.get(name).filter(|text| !text.is_empty());
+    text.map(|text| text.parse().map_err(corrupt)).transpose()
+}
+
+impl RedisStore {
+    pub(super) async fn load_user(&self, user: &UserId) -> Result<UserRecord, StoreError> {
+        let fields = self.hash(&self.shared.keys.user(user)).await?;
+        Ok(UserRecord {
+            connection: connection(&fields, "connection")?,
+            enrolments: enrolments(&fields)?,
+        })
+    }
+
+    pub(super) async fn connect_user(
+        &self,
+        user: &UserId,
+        connected: &ConnectionId,
+    ) -> Result<Connected, StoreError> {
+        let (link, script) = (&self.shared.link, &self.shared.scripts.connect_user);
+        let args = vec![connected.to_string().into(), self.retention()];
+        let done = link.run(script, vec![self.shared.keys.user(user)], args).await;
+        let fields: Fields = done.map_err(failed)?.convert().map_err(corrupt)?;
+        let epoch = fields.get("epoch").and_then(|epoch| epoch.parse().ok());
+        Ok(Connected {
+            epoch: epoch.ok_or_else(|| corrupt(NoEpoch))?,
+            previous: connection(&fields, "replaced")?,
+            enrolments: enrolments(&fields)?,
+        })
+    }
+
+    pub(super) async fn disconnect_user(
+        &self,
+        user: &UserId,
+        connection: &ConnectionId,
+    ) -> Result<bool, StoreError> {
+        let (link, script) = (&self.shared.link, &self.shared.scripts.disconnect_user);
+        let args = vec![connection.to_string().into()];
+        let done = link.run(script, vec![self.shared.keys.user(user)], args).await;
+        Ok(matches!(Outcome::of(done.map_err(failed)?)?, Outcome::Done))
+    }
+
+    pub(super) async fn enrol_user(
+        &self,
+        user: &UserId,
+        session: &SessionId,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<Enrolled, StoreError> {
+        let (link, script) = (&self.shared.link, &self.shared.scripts.enrol_user);
+        let args = vec![
+            format!("{SESSION}{session}").into(),
+            now.as_millis().to_string().into(),
+            limit.to_string().into(),
+            self.retention(),
+        ];
+        let done = link.run(script, vec![self.shared.keys.user(user)], args).await;
+        match Outcome::of(done.map_err(failed)?)? {
+            Outcome::There(fields) => Ok(Enrolled::Full(enrolments(&fields)?)),
+            Outcome::Done | Outcome::Nothing => Ok(Enrolled::Done),
+        }
+    }
+
+    pub(super) async fn withdraw_user(
+        &self,
+        user: &UserId,
+        session: &SessionId,
+    ) -> Result<(), StoreError> {
+        let (key, field) = (&self.shared.keys.user(user), &format!("{SESSION}{session}"));
+        let remove = |client: WithOptions<Client>| async move {
+            client.hdel::<Value, _, _>(key, field.as_str()).await
+        };
+        self.shared.link.call(remove).await.map_err(failed)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,161 @@
+//! Real `redis-server` processes for tests, on free ports of this machine, ended when dropped
+//! (feature `test-util`).
+//!
+//! Needs `redis-server` and `redis-cli` on the path. Everything in here panics where it fails, and
+//! blocks its thread for as long as a process takes.
+
+mod cluster;
+mod sentinel;
+
+use std::{
+    net::TcpListener,
+    process::{Child, Command, Stdio},
+    thread,
+    time::Duration,
+};
+
+use tempfile::TempDir;
+
+pub use cluster::Cluster;
+pub use sentinel::Sentinel;
+
+/// Between attempts to see what is waited for.
+const PAUSE: Duration = Duration::from_millis(20);
+/// After so many it is waited for in vain.
+const ATTEMPTS: u32 = 1_500;
+
+/// One server.
+#[derive(Debug)]
+pub struct Server {
+    port: u16,
+    args: Vec<String>,
+    dir: TempDir,
+    process: Option<Child>,
+    password: Option<String>,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A port that is free, as is the one that a Cluster's servers use beside it.
+fn free_port() -> u16 {
+    for _ in 0..1_000 {
+        let port = fastrand::u16(15_000..30_000);
+        let free = |port| TcpListener::bind(("127.0.0.1", port)).is_ok();
+        if free(port) && free(port + 10_000) {
+            return port;
+        }
+    }
+    panic!("no free port");
+}
+
+/// Tries until `attempt` says something.
+fn wait_for<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
+    for _ in 0..ATTEMPTS {
+        if let Some(done) = attempt() {
+            return done;
+        }
+        thread::sleep(PAUSE);
+    }
+    panic!("{what}: not within {:?}", PAUSE * ATTEMPTS);
+}
+
+impl Server {
+    /// A server that keeps nothing across a restart.
+    #[must_use]
+    pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// A server with more arguments, such as `["--requirepass", "secret"]`.
+    #[must_use]
+    pub fn start_with(args: &[&str]) -> Self {
+        let dir = tempfile::tempdir().expect("a folder");
+        let password = args.iter().position(|arg| *arg == "--requirepass").map(|at| args[at + 1]);
+        let mut server = Self {
+            port: free_port(),
+            args: args.iter().map(ToString::to_string).collect(),
+            dir,
+            process: None,
+            password: password.map(str::to_owned),
+        };
+        server.restart();
+        server
+    }
+
+    /// Ends the process at once, as a crash does.
+    pub fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+
+    /// Starts a process on the same port, after [`Self::kill`]. It has what its predecessor saved.
+    pub fn restart(&mut self) {
+        self.kill();
+        let process = Command::new("redis-server")
+            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", ""])
+            .args(["--daemonize", "no", "--loglevel", "warning"])
+            .args(&self.args)
+            .current_dir(self.dir.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        self.process = Some(process.expect("redis-server is installed"));
+        wait_for("a server that answers", || self.try_cli(&["ping"]).filter(|said| said == "PONG"));
+    }
+
+    /// Stops the process without ending it, as an overloaded machine does (SIGSTOP).
+    pub fn freeze(&self) {
+        self.signal("-STOP");
+    }
+
+    /// Lets it go on (SIGCONT).
+    pub fn thaw(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let process = self.process.as_ref().expect("a process");
+        let sent = Command::new("kill").args([signal, &process.id().to_string()]).status();
+        assert!(sent.expect("kill is installed").success(), "not signalled");
+    }
+
+    /// Cuts all connections of clients.
+    pub fn cut_clients(&self) {
+        self.cli(&["client", "kill", "type", "normal", "skipme", "yes"]);
+    }
+
+    /// The port on 127.0.0.1.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn url(&self) -> String {
+        let password = self.password.as_deref().map(|password| format!(":{password}@"));
+        format!("redis://{}127.0.0.1:{}", password.unwrap_or_default(), self.port)
+    }
+
+    /// What a command says.
+    pub fn cli(&self, command: &[&str]) -> String {
+        self.try_cli(command).expect("an answer")
+    }
+
+    fn try_cli(&self, command: &[&str]) -> Option<String> {
+        let mut cli = Command::new("redis-cli");
+        cli.args(["-h", "127.0.0.1", "-p", &self.port.to_string()]);
+        if let Some(password) = &self.password {
+            cli.args(["--no-auth-warning", "-a", password]);
+        }
+        let done = cli.args(command).output().expect("redis-cli is installed");
+        done.status.success().then(|| String::from_utf8_lossy(&done.stdout).trim().to_owned())
+    }
+}
