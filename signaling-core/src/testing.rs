@@ -8,6 +8,7 @@ pub mod client;
 mod clock;
 pub mod endpoint;
 pub mod fault;
+pub mod guest;
 pub mod simulation;
 pub mod store;
 pub mod token;

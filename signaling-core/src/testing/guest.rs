@@ -1,0 +1,149 @@
+//! A client that keeps itself alive, at the other end of a [`wire`] from a relay: for tests of
+//! deployments.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::{sync::mpsc, task::JoinHandle, time};
+
+use super::wire::{Client, Received, wire};
+use crate::{
+    Relay,
+    auth::Identity,
+    id::{SessionId, UserId},
+};
+
+/// A client that answers pings and sends heartbeats by itself. Dropped, its connection breaks.
+#[derive(Debug)]
+pub struct Guest {
+    received: mpsc::Receiver<Received>,
+    say: mpsc::Sender<String>,
+    task: JoinHandle<()>,
+    beats: u64,
+}
+
+/// The longest that anything is waited for.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+impl AsRef<Self> for Relay {
+    fn as_ref(&self) -> &Self {
+        self
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Guest {
+    /// Connects as the user `name`.
+    #[must_use]
+    pub fn connect(relay: &impl AsRef<Relay>, name: &str) -> Self {
+        Self::connect_as(relay.as_ref(), Identity::new(UserId::new(name).expect("a user id")))
+    }
+
+    /// Connects with an identity as an authenticator gives it.
+    #[must_use]
+    pub fn connect_as(relay: &Relay, identity: Identity) -> Self {
+        let (server, client) = wire(16);
+        let relay = relay.clone();
+        tokio::spawn(async move { relay.serve(server, identity).await });
+        let (say, words) = mpsc::channel(16);
+        let (heard, received) = mpsc::channel(4096);
+        let task = tokio::spawn(live(client, words, heard));
+        Self { received, say, task, beats: 0 }
+    }
+
+    /// Sends a message as it is.
+    pub async fn send(&self, text: impl Into<String>) {
+        let _ = self.say.send(text.into()).await;
+    }
+
+    /// Sends a signal of the type `kind` with `payload` in it.
+    pub async fn signal(&self, session: &SessionId, kind: &str, payload: &str) {
+        let field = if kind == "ice-candidate" { "candidate" } else { "sdp" };
+        self.send(format!(r#"{{"type":"{kind}","sessionId":"{session}","{field}":"{payload}"}}"#))
+            .await;
+    }
+
+    /// What comes next.
+    pub async fn next(&mut self) -> Received {
+        let next = time::timeout(PATIENCE, self.received.recv());
+        next.await.expect("something in time").unwrap_or(Received::Lost)
+    }
+
+    /// The message that comes next, and nothing else.
+    pub async fn message(&mut self) -> Value {
+        match self.next().await {
+            Received::Text(text) => serde_json::from_str(&text).expect("JSON"),
+            other => panic!("a message was expected, not {other:?}"),
+        }
+    }
+
+    /// A message by its type and, where it has one, its payload or code.
+    pub async fn expect(&mut self, expected: &str) {
+        let message = self.message().await;
+        let field = |name: &str| message[name].as_str();
+        let detail = field("sdp").or(field("candidate")).or(field("code"));
+        let kind = field("type").expect("a type");
+        let shown = detail.map_or(kind.to_owned(), |detail| format!("{kind} {detail}"));
+        assert_eq!(shown, expected);
+    }
+
+    /// `match-found` comes next.
+    pub async fn expect_match(&mut self, session: &SessionId, partner: &str, initiator: bool) {
+        let expected = serde_json::json!({
+            "type": "match-found",
+            "sessionId": session.as_str(),
+            "partnerId": partner,
+            "isInitiator": initiator,
+        });
+        assert_eq!(self.message().await, expected);
+    }
+
+    /// A close frame comes next.
+    pub async fn expect_close(&mut self, code: u16) {
+        match self.next().await {
+            Received::Closed(Some(close)) => assert_eq!(close.code, code),
+            other => panic!("a close with {code} was expected, not {other:?}"),
+        }
+    }
+
+    /// All that the client said was handled, and nothing but this is on its way to it.
+    pub async fn settled(&mut self) {
+        self.beats += 1;
+        self.send(format!(r#"{{"type":"heartbeat","id":{}}}"#, self.beats)).await;
+        let expected = serde_json::json!({"type": "heartbeat-ack", "id": self.beats});
+        assert_eq!(self.message().await, expected);
+    }
+
+    /// Nothing comes, also not a while later.
+    pub async fn expect_nothing(&mut self) {
+        self.settled().await;
+        time::sleep(Duration::from_secs(40)).await;
+        self.settled().await;
+    }
+}
+
+async fn live(
+    mut client: Client,
+    mut words: mpsc::Receiver<String>,
+    heard: mpsc::Sender<Received>,
+) {
+    let mut heartbeats = time::interval(Duration::from_secs(10));
+    loop {
+        tokio::select! {
+            biased;
+            received = client.receive() => {
+                let over = !matches!(received, Received::Text(_));
+                if heard.send(received).await.is_err() || over {
+                    break;
+                }
+            }
+            Some(text) = words.recv() => client.send(text).await,
+            _ = heartbeats.tick() => client.send(r#"{"type":"heartbeat"}"#).await,
+        }
+    }
+}
