@@ -24,6 +24,8 @@ const RETRY: Duration = Duration::from_millis(50);
 const CONNECT_RETRY: Duration = Duration::from_millis(250);
 /// Commands that wait in the client; more fail at once.
 const MAX_QUEUED: usize = 64 * 1024;
+/// How often a Cluster may send a command elsewhere.
+const MAX_REDIRECTIONS: u32 = 4;
 /// The oldest version that has all that the scripts use.
 const OLDEST: (u32, u32) = (6, 2);
 
@@ -70,8 +72,10 @@ impl Link {
             let client = client(settings, timeout).map_err(unreachable)?;
             match time::timeout_at(deadline, client.init()).await {
                 Ok(Ok(connections)) => {
+                    // With `fail_fast`, a command whose connection is lost is not sent again; the
+                    // attempts are for those that a Cluster sends elsewhere.
                     let options = Options {
-                        max_attempts: Some(1),
+                        max_attempts: Some(MAX_REDIRECTIONS + 1),
                         timeout: Some(timeout),
                         fail_fast: true,
                         ..Options::default()
@@ -178,7 +182,8 @@ fn client(settings: &Settings, timeout: Duration) -> Result<Client, Error> {
         .with_connection_config(|connection| {
             connection.connection_timeout = settings.command_timeout;
             connection.internal_command_timeout = settings.command_timeout;
-            connection.max_command_attempts = 1;
+            connection.max_command_attempts = MAX_REDIRECTIONS + 1;
+            connection.max_redirections = MAX_REDIRECTIONS;
             connection.max_command_buffer_len = MAX_QUEUED;
             connection.reconnect_on_auth_error = true;
             connection.tcp.nodelay = Some(true);

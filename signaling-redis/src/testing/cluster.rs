@@ -24,6 +24,8 @@ impl Cluster {
             NODE_TIMEOUT,
             "--cluster-require-full-coverage",
             "no",
+            "--repl-diskless-sync-delay",
+            "0",
         ];
         let servers = (0..count).map(|_| Server::start_with(&args)).collect::<Vec<_>>();
         let cluster = Self { servers, primaries };
@@ -40,6 +42,12 @@ impl Cluster {
         command.extend(["--cluster-replicas", replicas, "--cluster-yes"]);
         self.servers[0].cli(&command);
         self.wait_until_well();
+        for server in &self.servers {
+            wait_for("replicas in sync", || {
+                let role = server.cli(&["role"]);
+                (role.starts_with("master") || role.contains("connected")).then_some(())
+            });
+        }
     }
 
     /// Waits until every server that runs says that the cluster is complete.
@@ -50,6 +58,24 @@ impl Cluster {
                 info.contains("cluster_state:ok").then_some(())
             });
         }
+    }
+
+    /// Waits until every server that runs knows of the replica that took over from the server number
+    /// `failed`.
+    pub fn wait_until_taken_over(&self, failed: usize) {
+        let port = self.servers[failed].port();
+        for server in self.servers.iter().filter(|server| server.process.is_some()) {
+            wait_for("a replica that takes over", || {
+                let nodes = server.cli(&["cluster", "nodes"]);
+                let masters = nodes.lines().filter(|line| {
+                    let flags = line.split(' ').nth(2).unwrap_or_default();
+                    flags.contains("master") && !flags.contains("fail")
+                });
+                let others = masters.filter(|line| !line.contains(&format!(":{port}@")));
+                (others.count() == self.primaries).then_some(())
+            });
+        }
+        self.wait_until_well();
     }
 
     /// Where it is, by any of its servers.

@@ -1,5 +1,13 @@
-//! Real nodes on real `redis-server` processes, which the tests start and stop.
+//! Real nodes on real `redis-server` processes, which the tests start, freeze, cut and kill.
+#![expect(clippy::unwrap_used, reason = "these are tests")]
 
-#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
-
+mod calls;
+mod cluster;
+mod harness;
+mod nodes;
+mod outages;
+mod proxy;
+mod sentinel;
+mod start;
 mod suites;
+mod traffic;

@@ -1,0 +1,84 @@
+//! What is between one node and Redis, and can be cut, or swallow everything.
+
+use std::sync::Arc;
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::watch,
+};
+
+/// How a [`Proxy`] treats what comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Pass,
+    /// Nothing gets through, and nobody is told.
+    Swallow,
+    /// Connections are closed, and new ones too.
+    Cut,
+}
+
+pub(crate) struct Proxy {
+    pub(crate) port: u16,
+    mode: Arc<watch::Sender<Mode>>,
+}
+
+impl Proxy {
+    pub(crate) async fn before(port: u16) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let proxy = Self {
+            port: listener.local_addr().unwrap().port(),
+            mode: Arc::new(watch::Sender::new(Mode::Pass)),
+        };
+        let mode = proxy.mode.clone();
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                tokio::spawn(carry(client, port, mode.subscribe()));
+            }
+        });
+        proxy
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    pub(crate) fn set(&self, mode: Mode) {
+        self.mode.send_replace(mode);
+    }
+}
+
+async fn carry(client: TcpStream, port: u16, mut mode: watch::Receiver<Mode>) {
+    if *mode.borrow_and_update() == Mode::Cut {
+        return;
+    }
+    let Ok(server) = TcpStream::connect(("127.0.0.1", port)).await else { return };
+    let (mut from_client, mut to_client) = client.into_split();
+    let (mut from_server, mut to_server) = server.into_split();
+    let (mut one, mut other) = ([0; 16 * 1024], [0; 16 * 1024]);
+    loop {
+        // Not even a close gets through while everything is swallowed.
+        if *mode.borrow_and_update() == Mode::Swallow {
+            let _ = mode.changed().await;
+            continue;
+        }
+        let done = tokio::select! {
+            biased;
+            _ = mode.changed() => match *mode.borrow() {
+                Mode::Cut => break,
+                Mode::Pass | Mode::Swallow => continue,
+            },
+            read = from_client.read(&mut one) => match read {
+                Ok(n) if n > 0 => to_server.write_all(&one[..n]).await,
+                _ => break,
+            },
+            read = from_server.read(&mut other) => match read {
+                Ok(n) if n > 0 => to_client.write_all(&other[..n]).await,
+                _ => break,
+            },
+        };
+        if done.is_err() {
+            break;
+        }
+    }
+}

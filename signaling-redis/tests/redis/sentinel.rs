@@ -1,0 +1,38 @@
+//! Sentinel: the primary fails, and the replica takes over.
+
+use std::time::Duration;
+
+use signaling_redis::testing::Sentinel;
+use tokio::time;
+
+use crate::harness::{Node, is_active_on, matched, now, pair, talk, talk_again, until};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn failed_over() {
+    let mut sentinel = Sentinel::start();
+    let (a, b) = (Node::start(&sentinel.url()).await, Node::start(&sentinel.url()).await);
+    let (mut ann, mut bob, session) = matched(&a, &b).await;
+    let (mut cat, mut dan, local) = pair(&a, &a, ["cat", "dan"]).await;
+    // The replica has what there is.
+    time::sleep(Duration::from_secs(1)).await;
+    sentinel.servers[0].kill();
+    let killed = now();
+    talk(&mut cat, &mut dan, &local, "no primary").await;
+    sentinel.wait_until_failed_over();
+    let taken_over = now();
+    for node in [&a, &b] {
+        node.until_ready(true).await;
+    }
+    println!("taken over after {:?}, ready {:?} later", taken_over - killed, taken_over.elapsed());
+    let well =
+        async || is_active_on(&a, &session, &a, &b).await && is_active_on(&b, &local, &a, &a).await;
+    until("the records are true", well).await;
+    assert!(taken_over.elapsed() < Duration::from_secs(4), "{:?}", taken_over.elapsed());
+    talk_again(&mut ann, &mut bob, &session, Duration::from_secs(2)).await;
+    talk(&mut cat, &mut dan, &local, "failed over").await;
+    let _new = pair(&a, &b, ["hal", "ida"]).await;
+    time::sleep(Duration::from_secs(12)).await;
+    for guest in [&mut ann, &mut bob, &mut cat, &mut dan] {
+        guest.settled().await;
+    }
+}
