@@ -95,13 +95,22 @@ impl Guest {
         Self::connect_as(&node.relay, Identity::new(user(name)))
     }
 
+    /// One that sends no heartbeats by itself.
+    pub(crate) fn connect_quiet(node: &Node, name: &str) -> Self {
+        Self::connect_with(&node.relay, Identity::new(user(name)), Duration::from_secs(86_400))
+    }
+
     pub(crate) fn connect_as(relay: &Relay, identity: Identity) -> Self {
+        Self::connect_with(relay, identity, Duration::from_secs(10))
+    }
+
+    fn connect_with(relay: &Relay, identity: Identity, heartbeats: Duration) -> Self {
         let (server, client) = wire(16);
         let relay = relay.clone();
         tokio::spawn(async move { relay.serve(server, identity).await });
         let (say, words) = mpsc::channel(16);
         let (heard, received) = mpsc::channel(4096);
-        let task = tokio::spawn(live(client, words, heard));
+        let task = tokio::spawn(live(client, words, heard, heartbeats));
         Self { received, say, task, beats: 0 }
     }
 
@@ -179,8 +188,9 @@ async fn live(
     mut client: Client,
     mut words: mpsc::Receiver<String>,
     heard: mpsc::Sender<Received>,
+    heartbeats: Duration,
 ) {
-    let mut heartbeats = time::interval(Duration::from_secs(10));
+    let mut heartbeats = time::interval(heartbeats);
     loop {
         tokio::select! {
             biased;
