@@ -22,6 +22,7 @@ use crate::{
     notice::Notice,
     protocol::{ClientMessage, ErrorCode, ServerMessage},
     session::{Place, SessionRecord},
+    time::Timestamp,
 };
 
 pub(crate) use effect::Effect;
@@ -170,6 +171,17 @@ impl Connection {
         self.seats.iter().map(|seat| seat.record().clone()).collect()
     }
 
+    /// A session in which the connection is seated, as it knows it.
+    pub(crate) fn record(&self, session: &SessionId, opening: u64) -> Option<&Arc<SessionRecord>> {
+        self.seat_of(session, opening).map(|seat| self.seats[seat].record())
+    }
+
+    /// What this connection can put back into a store that has lost its records.
+    pub(crate) fn restorable(&self, now: Timestamp) -> Vec<Arc<SessionRecord>> {
+        let patience = self.config.abandon_after;
+        self.seats.iter().filter_map(|seat| seat.restorable(now, patience)).collect()
+    }
+
     /// When [`Self::on_deadline`] is due. Inputs move it later, never earlier.
     pub(crate) fn deadline(&self) -> Instant {
         let due = self.heartbeat_due.min(self.sound_due).min(self.ping_due);
@@ -297,8 +309,9 @@ impl Connection {
         debug_assert!(self.effects.is_empty(), "effects of the last input were left undone");
         match notice {
             Notice::Opened(record) => {
-                let news = self.seat(&record.id).is_none() && !self.ended.contains(&record.opening);
-                if news {
+                if self.ended.contains(&record.opening) {
+                    self.effects.push_back(Effect::EndAgain(record));
+                } else if self.seat(&record.id).is_none() {
                     self.effects.push_back(Effect::Attach(record));
                 }
             }
@@ -349,6 +362,10 @@ impl Connection {
             return;
         };
         if self.ended.contains(&record.opening) {
+            // Whoever put it back, or was late to hear, learns of the end again.
+            if record.attached_as(&self.id).is_some() {
+                self.effects.push_back(Effect::EndAgain(record));
+            }
             return;
         }
         let mut seat = self.seat(&record.id);

@@ -4,7 +4,12 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{frame::Text, id::SessionId, protocol::SignalKind, session::SessionRecord};
+use crate::{
+    frame::Text,
+    id::{ConnectionId, SessionId},
+    protocol::SignalKind,
+    session::SessionRecord,
+};
 
 /// What one connection, or a node on behalf of the host, tells another connection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +51,23 @@ pub enum Notice {
     Replaced,
     /// The host wants the connection gone.
     Disconnect,
+}
+
+impl Notice {
+    /// The record that it brings, where `connection` is attached in it.
+    pub(crate) fn attaching(&self, connection: &ConnectionId) -> Option<&Arc<SessionRecord>> {
+        match self {
+            Self::Opened(record) | Self::Changed(record) => {
+                Some(record).filter(|record| record.attached_as(connection).is_some())
+            }
+            Self::Detached { .. }
+            | Self::Ended { .. }
+            | Self::Signal(_)
+            | Self::SignalsLost { .. }
+            | Self::Replaced
+            | Self::Disconnect => None,
+        }
+    }
 }
 
 /// Two attachments that talk: a signal is for them and no others.

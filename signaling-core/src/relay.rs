@@ -2,6 +2,7 @@
 
 mod builder;
 mod driver;
+mod hand;
 mod health;
 mod heartbeats;
 mod host;
@@ -46,7 +47,6 @@ use crate::{
 use health::Health;
 use heartbeats::Heartbeats;
 use local::Locals;
-use mailbox::Mail;
 use outbox::Outbox;
 
 /// One node: accepts connections, relays between them, and keeps sessions true.
@@ -209,11 +209,9 @@ impl Node {
     }
 
     /// Hands `notice` to a connection, wherever it is.
-    fn notify(&self, to: &ConnectionId, notice: Notice) {
+    fn notify(self: &Arc<Self>, to: &ConnectionId, notice: Notice) {
         if *to.node() == self.id {
-            if let Some(local) = self.locals.get(to.number()) {
-                local.mailbox.push(Mail::Notice(notice));
-            }
+            self.hand(to, notice);
         } else {
             self.outbox.lane(to.node()).send(Envelope::Notice { to: to.clone(), notice }, None);
         }

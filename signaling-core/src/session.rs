@@ -164,6 +164,10 @@ pub struct SessionRecord {
     pub participants: [Participant; 2],
 }
 
+/// More revisions than a session has between two losses of its store, and few enough for many
+/// losses to stay below 2^53, which stores may count in floating point.
+const RESTORED_AHEAD: u64 = 1 << 24;
+
 impl SessionRecord {
     /// A session of two users, both absent until they attach or `until` passes.
     ///
@@ -248,6 +252,14 @@ impl SessionRecord {
         };
         (&self.id, self.opening, self.revision) == (&other.id, other.opening, other.revision)
             && places(self) == places(other)
+    }
+
+    /// The record as it is put back into a store that has lost it: ahead of every revision that was
+    /// made, or is still being made, of what the store held before or has kept of it. So nobody
+    /// takes another record of the same revision for this one.
+    #[must_use]
+    pub(crate) fn restored(&self) -> Self {
+        Self { revision: self.revision + RESTORED_AHEAD, ..self.clone() }
     }
 
     /// Takes the `last_heartbeat`s of `there`, the record that this one replaces: stores keep them

@@ -16,8 +16,12 @@ pub(crate) enum Effect {
     Heartbeat,
     /// Have the connection attached to a session.
     Attach(Arc<SessionRecord>),
+    /// Have the connection attached anew to a session to which it is attached.
+    Renew(Arc<SessionRecord>),
     /// Have a session ended.
     Leave(Arc<SessionRecord>),
+    /// Have a session ended that has ended before, and was put back.
+    EndAgain(Arc<SessionRecord>),
     /// Have what is known of the user and its sessions looked up.
     LookUp,
     /// Close; nothing follows.

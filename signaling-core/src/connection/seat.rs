@@ -4,7 +4,7 @@
 //! of its return by `match-found` and starts over; one that has not been told never notices, and
 //! what it said in the meantime follows.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use super::Effect;
 use crate::{
@@ -14,6 +14,7 @@ use crate::{
     notice::{Notice, Pair, RelayedSignal},
     protocol::{ErrorCode, ServerMessage, SignalKind},
     session::{Attachment, Place, Role, SessionRecord},
+    time::Timestamp,
 };
 
 #[derive(Debug)]
@@ -41,7 +42,15 @@ enum Partner {
     /// It will come: nobody said that it is absent, so what is said to it is kept.
     Expected(Kept),
     /// It is absent.
-    Gone,
+    Gone(Option<Left>),
+}
+
+/// The partner's last attachment. A store that has lost writes may have it again.
+#[derive(Debug)]
+struct Left {
+    attachment: Attachment,
+    /// Its connection said that it is over, whatever a record says.
+    for_good: bool,
 }
 
 #[derive(Debug, Default)]
@@ -89,6 +98,22 @@ impl Seat {
         Place { session: id.clone(), role: self.role, opening: *opening, revision: *revision }
     }
 
+    /// The record without what this seat knows to be over; none while the client is leaving.
+    pub(super) fn restorable(
+        &self,
+        now: Timestamp,
+        patience: Duration,
+    ) -> Option<Arc<SessionRecord>> {
+        if self.leaving {
+            return None;
+        }
+        let Partner::Gone(Some(Left { attachment, for_good: true })) = &self.partner else {
+            return Some(self.record.clone());
+        };
+        let detached = self.record.detach(&attachment.connection, now, patience);
+        Some(detached.map_or_else(|| self.record.clone(), Arc::new))
+    }
+
     pub(super) fn since(&self) -> u64 {
         self.since
     }
@@ -121,8 +146,14 @@ impl Seat {
         let partner = self.record.participant(self.role.partner()).attachment().cloned();
         match (&self.partner, partner) {
             (Partner::Here(old), Some(new)) if *old == new => {}
+            (Partner::Gone(Some(left)), Some(new)) if left.attachment == new => {
+                // It has not noticed anything, so it would not start over.
+                if !left.for_good {
+                    effects.push_back(Effect::Renew(self.record.clone()));
+                }
+            }
             (Partner::Here(_), None) => self.partner_gone(effects),
-            (Partner::Expected(_) | Partner::Gone, None) => {}
+            (Partner::Expected(_) | Partner::Gone(_), None) => {}
             (_, Some(new)) => {
                 self.partner_here(new, effects);
                 if looked_up {
@@ -143,7 +174,7 @@ impl Seat {
                     self.send(kind, text, effects);
                 }
             }
-            Partner::Gone | Partner::Here(_) => {
+            Partner::Gone(_) | Partner::Here(_) => {
                 self.offered = false;
                 effects.push_back(match_found(&self.record, self.role));
             }
@@ -151,7 +182,11 @@ impl Seat {
     }
 
     fn partner_gone(&mut self, effects: &mut Effects) {
-        self.partner = Partner::Gone;
+        self.partner = match std::mem::replace(&mut self.partner, Partner::Gone(None)) {
+            Partner::Here(attachment) => Partner::Gone(Some(Left { attachment, for_good: false })),
+            other @ Partner::Gone(_) => other,
+            Partner::Expected(_) => Partner::Gone(None),
+        };
         effects.push_back(Effect::Send(
             ServerMessage::PartnerDisconnected { session_id: self.session() }.to_text(),
         ));
@@ -159,14 +194,18 @@ impl Seat {
 
     /// The partner's attachment `since` has ended.
     pub(super) fn partner_detached(&mut self, since: u64, effects: &mut Effects) {
-        if matches!(&self.partner, Partner::Here(partner) if partner.since == since) {
-            self.partner_gone(effects);
+        match &mut self.partner {
+            Partner::Here(partner) if partner.since == since => self.partner_gone(effects),
+            Partner::Here(_) | Partner::Expected(_) | Partner::Gone(_) => {}
+        }
+        if let Partner::Gone(Some(left)) = &mut self.partner {
+            left.for_good |= left.attachment.since == since;
         }
     }
 
     /// The session has ended: tells the client, unless it knows.
     pub(super) fn end(mut self, effects: &mut Effects) {
-        if !self.leaving && !matches!(self.partner, Partner::Gone) {
+        if !self.leaving && !matches!(self.partner, Partner::Gone(_)) {
             self.partner_gone(effects);
         }
     }
@@ -181,7 +220,7 @@ impl Seat {
     ) {
         let from_responder = self.role == Role::Responder && kind == SignalKind::Offer;
         let refused = match &mut self.partner {
-            Partner::Gone => Some(ErrorCode::PartnerAbsent),
+            Partner::Gone(_) => Some(ErrorCode::PartnerAbsent),
             _ if from_responder && !self.offered => Some(ErrorCode::NotInitiator),
             _ if text.len() > config.max_queued_bytes => Some(ErrorCode::TooLarge),
             Partner::Here(_) => None,
@@ -190,7 +229,7 @@ impl Seat {
                 let full = kept.signals.len() >= config.max_kept_signals
                     || kept.bytes + text.len() > config.max_kept_bytes;
                 if full {
-                    self.partner = Partner::Gone;
+                    self.partner = Partner::Gone(None);
                     Some(ErrorCode::PartnerAbsent)
                 } else {
                     kept.bytes += text.len();
@@ -237,7 +276,7 @@ impl Seat {
             Partner::Here(partner) => {
                 Some(Pair { opening: self.record.opening, from: partner.since, to: self.since })
             }
-            Partner::Expected(_) | Partner::Gone => None,
+            Partner::Expected(_) | Partner::Gone(_) => None,
         }
     }
 
@@ -280,7 +319,7 @@ impl Seat {
                     && pair.to == partner.since
                     && pair.opening == self.record.opening
             }
-            Partner::Expected(_) | Partner::Gone => false,
+            Partner::Expected(_) | Partner::Gone(_) => false,
         };
         if current {
             self.tell_loss(received, effects);

@@ -169,6 +169,8 @@ impl Call {
                     self.with_connection(who, |c, record| c.on_record(record, false));
                 }
                 Effect::Leave(_) => self.end(),
+                Effect::Renew(_) => panic!("the record went backwards"),
+                Effect::EndAgain(_) => self.record = None,
                 Effect::Close(reason) => self.closed[who] = Some(reason),
                 Effect::LookUp | Effect::Ping | Effect::Heartbeat => {}
             }

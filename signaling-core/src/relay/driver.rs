@@ -28,7 +28,7 @@ use crate::{
     connection::{Connection, Effect},
     event::DisconnectReason,
     frame::{CloseCode, Frame, TransportError},
-    id::ConnectionId,
+    id::{ConnectionId, SessionId},
     notice::Notice,
     store::Heartbeat,
 };
@@ -122,7 +122,7 @@ impl Driver {
         let local = Arc::new(Local {
             mailbox: Mailbox::new(&node.config),
             user: identity.user.clone(),
-            duties: Duties::default(),
+            duties: Duties::new(node.health.generation()),
             id: id.clone(),
         });
         if !node.locals.add(local.clone(), node.config.max_connections) {
@@ -131,7 +131,8 @@ impl Driver {
         }
         // After it was added: a shutdown that begins in between closes it.
         if node.is_shutting_down() {
-            node.locals.remove(id.number());
+            node.locals.end(id.number());
+            node.locals.ended(id.number());
             return Err(DisconnectReason::ShuttingDown);
         }
         let token_life = identity.expires_at.map(|at| at.since(node.clock.now()));
@@ -263,8 +264,9 @@ impl Driver {
         match mail {
             Mail::Send(text) => self.outgoing.push_back(Frame::Text(text)),
             Mail::Notice(notice) => {
-                if let Notice::Ended { session, .. } = &notice {
+                if let Notice::Ended { session, opening } = &notice {
                     self.local.duties.forget(session);
+                    self.end_again_if_restored(session, *opening);
                 }
                 self.connection.on_notice(notice);
             }
@@ -280,9 +282,18 @@ impl Driver {
             Mail::NoticesLost => self.connection.on_notices_lost(),
             Mail::Doubt => self.connection.on_doubt(),
             Mail::StoreEmptied => {
-                let records = self.connection.records();
+                let records = self.connection.restorable(self.node.clock.now());
                 self.node.assign(&self.local, Duty::Restore(records));
             }
+        }
+    }
+
+    /// A session that ended while its records were put back may have been put back with them.
+    fn end_again_if_restored(&self, session: &SessionId, opening: u64) {
+        if self.node.health.lost_records_within(self.node.config.abandon_after)
+            && let Some(record) = self.connection.record(session, opening)
+        {
+            self.node.assign(&self.local, Duty::EndAgain(record.clone()));
         }
     }
 
@@ -312,7 +323,11 @@ impl Driver {
                     places: self.connection.places(),
                 }),
                 Effect::Attach(record) => self.node.assign(&self.local, Duty::Attach(record)),
+                Effect::Renew(record) => self.node.assign(&self.local, Duty::Renew(record)),
                 Effect::Leave(record) => self.node.assign(&self.local, Duty::Leave(record)),
+                Effect::EndAgain(record) => {
+                    self.node.assign(&self.local, Duty::EndAgain(record));
+                }
                 Effect::LookUp => {
                     let records = self.connection.records();
                     self.node.assign(&self.local, Duty::LookUp(records));
@@ -333,7 +348,7 @@ impl Driver {
             None => {
                 let route = if *to.node() == self.node.id {
                     let Some(local) = self.node.locals.get(to.number()) else {
-                        return;
+                        return self.node.hand(&to, notice);
                     };
                     Route::Here(local)
                 } else {
@@ -347,7 +362,7 @@ impl Driver {
             }
         };
         match route {
-            Route::Here(local) => local.mailbox.push(Mail::Notice(notice)),
+            Route::Here(local) => self.node.hand_to(local, notice),
             Route::Elsewhere(lane) => {
                 lane.send(Envelope::Notice { to, notice }, Some(&self.local));
             }
@@ -369,7 +384,8 @@ impl Driver {
                 _ => None,
             }));
         }
-        self.node.locals.remove(self.local.id.number());
+        self.node.locals.end(self.local.id.number());
+        self.local.duties.learn(&self.local.id, self.connection.records());
         self.node.assign(&self.local, Duty::End(reason));
     }
 }

@@ -20,12 +20,19 @@ struct State {
     renewed: Instant,
     /// What the store was then; another one has lost the records of this one.
     generation: u64,
+    /// When it was found to be another.
+    lost_records: Option<Instant>,
 }
 
 impl Health {
     /// The store has just granted the first lease, asked for at `renewed`.
     pub(super) fn new(renewed: Instant, generation: u64) -> Self {
-        Self(Mutex::new(State { well_since: Some(Instant::now()), renewed, generation }))
+        Self(Mutex::new(State {
+            well_since: Some(Instant::now()),
+            renewed,
+            generation,
+            lost_records: None,
+        }))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -43,11 +50,23 @@ impl Health {
     }
 
     /// The lease was asked for at `at`, and granted by the store's `generation`; says whether that
-    /// is another than before.
+    /// is another than before. One that is answered late says nothing new.
     pub(super) fn renewed(&self, at: Instant, generation: u64) -> bool {
         let mut state = self.state();
+        if at < state.renewed {
+            return false;
+        }
         state.renewed = at;
-        std::mem::replace(&mut state.generation, generation) != generation
+        let lost = std::mem::replace(&mut state.generation, generation) != generation;
+        if lost {
+            state.lost_records = Some(Instant::now());
+        }
+        lost
+    }
+
+    /// Whether the store was found to have lost its records in the last `span`.
+    pub(super) fn lost_records_within(&self, span: Duration) -> bool {
+        self.state().lost_records.is_some_and(|at| at.elapsed() <= span)
     }
 
     pub(super) fn generation(&self) -> u64 {

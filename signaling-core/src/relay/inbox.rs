@@ -16,9 +16,7 @@ pub(super) async fn run(node: Arc<Node>, mut inbox: Inbox) {
         while let Some(delivery) = inbox.next().await {
             match delivery {
                 Delivery::Envelope(Envelope::Notice { to, notice }) if *to.node() == node.id => {
-                    if let Some(local) = node.locals.get(to.number()) {
-                        local.mailbox.push(Mail::Notice(notice));
-                    }
+                    node.hand(&to, notice);
                 }
                 Delivery::Envelope(Envelope::Notice { to, .. }) => {
                     tracing::warn!(connection = %to, "a notice for another node came here");
@@ -40,9 +38,10 @@ pub(super) async fn run(node: Arc<Node>, mut inbox: Inbox) {
     }
 }
 
-fn notices_lost(node: &Node) {
+fn notices_lost(node: &Arc<Node>) {
     tracing::warn!(node = %node.id, "notices were lost; looking sessions up");
     for local in node.locals.all() {
         local.mailbox.push(Mail::NoticesLost);
     }
+    node.look_for_the_gone();
 }

@@ -1,7 +1,7 @@
 //! The connections of this node.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{mailbox::Mailbox, steward::Duties};
-use crate::id::{ConnectionId, UserId};
+use crate::id::{ConnectionId, SessionId, UserId};
 
 /// One connection, as the rest of its node knows it.
 #[derive(Debug)]
@@ -23,12 +23,32 @@ pub(super) struct Local {
 #[derive(Debug, Default)]
 pub(super) struct Locals {
     last_number: AtomicU64,
-    by_number: Mutex<BTreeMap<u64, Arc<Local>>>,
+    tables: Mutex<Tables>,
 }
 
+/// By number.
+#[derive(Debug, Default)]
+struct Tables {
+    live: BTreeMap<u64, Arc<Local>>,
+    /// Those that have ended, until the store knows.
+    ending: BTreeMap<u64, Arc<Local>>,
+    /// What the last of those that have ended may have been attached to.
+    ends: VecDeque<End>,
+}
+
+/// That a connection was to be detached from a session.
+#[derive(Debug, Clone)]
+pub(super) struct End {
+    pub(super) connection: ConnectionId,
+    pub(super) session: SessionId,
+}
+
+/// Enough for what a busy node sees between a loss of the store and the last one to notice it.
+const REMEMBERED_ENDS: usize = 1024;
+
 impl Locals {
-    fn by_number(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Local>>> {
-        self.by_number.lock().unwrap_or_else(PoisonError::into_inner)
+    fn tables(&self) -> MutexGuard<'_, Tables> {
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn next_number(&self) -> u64 {
@@ -37,27 +57,63 @@ impl Locals {
 
     /// Adds a connection, unless there are `limit` already.
     pub(super) fn add(&self, local: Arc<Local>, limit: Option<usize>) -> bool {
-        let mut by_number = self.by_number();
-        let room = limit.is_none_or(|limit| by_number.len() < limit);
+        let live = &mut self.tables().live;
+        let room = limit.is_none_or(|limit| live.len() < limit);
         if room {
-            by_number.insert(local.id.number(), local);
+            live.insert(local.id.number(), local);
         }
         room
     }
 
-    pub(super) fn remove(&self, number: u64) {
-        self.by_number().remove(&number);
+    /// The connection is over; the store does not know yet.
+    pub(super) fn end(&self, number: u64) {
+        let mut tables = self.tables();
+        if let Some(local) = tables.live.remove(&number) {
+            tables.ending.insert(number, local);
+        }
     }
 
+    /// What the store was to know of a connection that is over, it does.
+    pub(super) fn ended(&self, number: u64) {
+        self.tables().ending.remove(&number);
+    }
+
+    /// The connection number `number`, while it lives.
     pub(super) fn get(&self, number: u64) -> Option<Arc<Local>> {
-        self.by_number().get(&number).cloned()
+        self.tables().live.get(&number).cloned()
+    }
+
+    /// The connection number `number`, which is over, for something that the store does not know;
+    /// from `again` where it was thought to know everything.
+    pub(super) fn ending(&self, number: u64, again: impl FnOnce() -> Local) -> Arc<Local> {
+        let mut tables = self.tables();
+        tables.ending.entry(number).or_insert_with(|| Arc::new(again())).clone()
+    }
+
+    /// A connection that has ended is about to be detached from `sessions`.
+    pub(super) fn remember_end<'a>(
+        &self,
+        connection: &ConnectionId,
+        sessions: impl Iterator<Item = &'a SessionId>,
+    ) {
+        let ends = &mut self.tables().ends;
+        for session in sessions {
+            if ends.len() == REMEMBERED_ENDS {
+                ends.pop_front();
+            }
+            ends.push_back(End { connection: connection.clone(), session: session.clone() });
+        }
+    }
+
+    pub(super) fn ends(&self) -> Vec<End> {
+        self.tables().ends.iter().cloned().collect()
     }
 
     pub(super) fn all(&self) -> Vec<Arc<Local>> {
-        self.by_number().values().cloned().collect()
+        self.tables().live.values().cloned().collect()
     }
 
     pub(super) fn len(&self) -> usize {
-        self.by_number().len()
+        self.tables().live.len()
     }
 }

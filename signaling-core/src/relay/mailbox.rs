@@ -84,9 +84,15 @@ impl Mailbox {
     /// Queues `mail`. A mailbox that is closing drops it: whoever cares learns of the end by the
     /// session's record.
     pub(super) fn push(&self, mail: Mail) {
+        let _ = self.offer(mail);
+    }
+
+    /// Like [`Self::push`]; false when the mailbox was closing already.
+    #[must_use]
+    pub(super) fn offer(&self, mail: Mail) -> bool {
         let mut queue = self.queue();
         if queue.closing.is_some() {
-            return;
+            return false;
         }
         let bytes = queue.bytes + mail.bytes();
         if queue.mails.len() >= self.bounds.messages || bytes > self.bounds.bytes {
@@ -97,6 +103,7 @@ impl Mailbox {
         }
         drop(queue);
         self.waker.wake();
+        true
     }
 
     /// Asks for the connection's end, ahead of everything queued. The first reason counts.

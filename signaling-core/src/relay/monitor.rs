@@ -34,11 +34,13 @@ impl Node {
     /// Renews the lease, and has the connections act on what that tells of the store.
     pub(super) async fn renew_lease(&self) -> Result<Lease, StoreError> {
         let (now, asked) = (self.clock.now(), Instant::now());
+        // The answer that said so may have been lost.
+        let lapsed = self.health.lease_age() >= self.config.node_lease;
         let lease = self.store.renew_lease(&self.id, now, self.config.node_lease).await?;
         if self.health.renewed(asked, lease.generation) {
             tracing::warn!(node = %self.id, "the store has lost its records; restoring ours");
             self.tell_all(|| Mail::StoreEmptied);
-        } else if !lease.held {
+        } else if lapsed || !lease.held {
             tracing::warn!(node = %self.id, "this node was taken for dead; looking sessions up");
             self.tell_all(|| Mail::NoticesLost);
         }
@@ -114,7 +116,7 @@ impl Monitor {
         let detached = stream::iter(attached).map(|(record, connection)| async move {
             let reason = DisconnectReason::NodeLost;
             let detached = node.detach(record.clone(), &connection, reason).await;
-            detached.map_err(|error| (error, (record, connection)))
+            detached.map(drop).map_err(|error| (error, (record, connection)))
         });
         let mut failure = Ok(());
         let mut detached = detached.buffer_unordered(CONCURRENT);

@@ -1,6 +1,8 @@
 //! What one connection has to write to the store, one thing after the other, so that the
 //! connection itself never waits. A steward is a task that lives while there is something to do.
 
+mod restore;
+
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -16,10 +18,10 @@ use super::{
 };
 use crate::{
     event::{DisconnectReason, EndReason},
-    id::SessionId,
+    id::{ConnectionId, SessionId},
     notice::Notice,
     session::SessionRecord,
-    store::{Connected, Created, StoreError},
+    store::{Connected, StoreError},
 };
 
 /// Something to write.
@@ -29,23 +31,27 @@ pub(super) enum Duty {
     Admit,
     /// Attach the connection to a session.
     Attach(Arc<SessionRecord>),
+    /// Attach the connection anew to a session to which it is attached.
+    Renew(Arc<SessionRecord>),
     /// End a session that the client leaves.
     Leave(Arc<SessionRecord>),
     /// See whether all is as the connection believes, which is in these sessions.
     LookUp(Vec<Arc<SessionRecord>>),
+    /// End a session that has ended before, and was put back.
+    EndAgain(Arc<SessionRecord>),
     /// Put records back that the store has lost.
     Restore(Vec<Arc<SessionRecord>>),
     /// The connection has ended: detach it everywhere.
     End(DisconnectReason),
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Duties(Mutex<Agenda>);
 
 #[derive(Debug, Default)]
 struct Agenda {
-    /// One look-up at most, one leave for each seat, and one attach each time that the host opens a
-    /// session; the rest once.
+    /// One leave and one end again at most for each session, and one attach each time that the host
+    /// opens one; of the rest, one of each.
     waiting: VecDeque<Duty>,
     at_work: bool,
     epoch: u64,
@@ -57,6 +63,11 @@ struct Agenda {
 }
 
 impl Duties {
+    /// None yet, for a connection of a store in its `generation`.
+    pub(super) fn new(generation: u64) -> Self {
+        Self(Mutex::new(Agenda { generation, ..Agenda::default() }))
+    }
+
     fn agenda(&self) -> MutexGuard<'_, Agenda> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -64,6 +75,35 @@ impl Duties {
     /// A session is over: there is nothing to detach from.
     pub(super) fn forget(&self, session: &SessionId) {
         self.agenda().attached.remove(session);
+    }
+
+    /// The connection may be attached to `session`.
+    pub(super) fn may_be_attached(&self, session: &SessionId) {
+        self.agenda().attached.entry(session.clone()).or_insert(None);
+    }
+
+    /// What `connection`, whose duties these are, knows of where it is attached.
+    pub(super) fn learn(&self, connection: &ConnectionId, records: Vec<Arc<SessionRecord>>) {
+        let mut agenda = self.agenda();
+        for record in records.into_iter().filter(|r| r.attached_as(connection).is_some()) {
+            if let Some(Some(known)) = agenda.attached.get_mut(&record.id)
+                && (known.opening, known.revision) < (record.opening, record.revision)
+                && known.opening == record.opening
+            {
+                *known = record;
+            }
+        }
+    }
+
+    /// `records`, and those of other sessions to which the connection is attached, without its
+    /// client having heard of them yet.
+    fn with_unheard(&self, mut records: Vec<Arc<SessionRecord>>) -> Vec<Arc<SessionRecord>> {
+        for record in self.agenda().attached.values().flatten() {
+            if !records.iter().any(|heard| heard.id == record.id) {
+                records.push(record.clone());
+            }
+        }
+        records
     }
 
     fn next(&self) -> Option<Duty> {
@@ -78,8 +118,14 @@ impl Node {
     /// Has `duty` done after those that wait already.
     pub(super) fn assign(self: &Arc<Self>, local: &Arc<Local>, duty: Duty) {
         let mut agenda = local.duties.agenda();
-        if matches!(duty, Duty::LookUp(_)) {
-            agenda.waiting.retain(|duty| !matches!(duty, Duty::LookUp(_)));
+        match &duty {
+            Duty::LookUp(_) => agenda.waiting.retain(|duty| !matches!(duty, Duty::LookUp(_))),
+            Duty::Restore(_) => agenda.waiting.retain(|duty| !matches!(duty, Duty::Restore(_))),
+            Duty::End(_) => agenda.waiting.retain(|duty| !matches!(duty, Duty::End(_))),
+            Duty::EndAgain(again) => agenda.waiting.retain(
+                |duty| !matches!(duty, Duty::EndAgain(record) if record.opening == again.opening),
+            ),
+            Duty::Admit | Duty::Attach(_) | Duty::Renew(_) | Duty::Leave(_) => {}
         }
         agenda.waiting.push_back(duty);
         if !std::mem::replace(&mut agenda.at_work, true) {
@@ -89,9 +135,9 @@ impl Node {
     }
 }
 
-struct Steward {
-    node: Arc<Node>,
-    local: Arc<Local>,
+pub(super) struct Steward {
+    pub(super) node: Arc<Node>,
+    pub(super) local: Arc<Local>,
 }
 
 impl Steward {
@@ -99,13 +145,21 @@ impl Steward {
         while let Some(duty) = self.local.duties.next() {
             match duty {
                 Duty::Admit => self.admit().await,
-                Duty::Attach(record) => self.attach(record).await,
+                Duty::Attach(record) => self.attach(record, None).await,
+                Duty::Renew(record) => {
+                    let role = record.attached_as(&self.local.id);
+                    let own = role.and_then(|role| record.participant(role).attachment());
+                    let stale = own.map(|own| own.since);
+                    self.attach(record, stale).await;
+                }
                 Duty::Leave(record) => self.leave(record).await,
+                Duty::EndAgain(record) => self.end_again(record).await,
                 Duty::LookUp(records) => self.look_up(records).await,
                 Duty::Restore(records) => self.restore(records).await,
                 Duty::End(reason) => self.end(reason).await,
             }
         }
+        self.node.locals.ended(self.local.id.number());
     }
 
     async fn admit(&self) {
@@ -123,11 +177,13 @@ impl Steward {
 
     async fn try_admit(&self) -> Result<Mail, StoreError> {
         let (node, user) = (&self.node, &self.local.user);
+        let generation = node.health.generation();
         let connected = self.connect().await?;
+        self.local.duties.agenda().generation = generation;
         let mut records = Vec::new();
         for enrolment in &connected.enrolments {
             if let Some(record) = node.follow(user, enrolment).await? {
-                records.extend(self.try_attach(Arc::new(record)).await?);
+                records.extend(self.try_attach(Arc::new(record), None).await?);
             }
         }
         Ok(Mail::Admitted { epoch: connected.epoch, records })
@@ -137,12 +193,8 @@ impl Steward {
     async fn connect(&self) -> Result<Connected, StoreError> {
         let (node, Local { id, user, duties, .. }) = (&self.node, &*self.local);
         node.check_lease()?;
-        let generation = node.health.generation();
         let connected = node.store.connect(user, id, node.clock.now()).await?;
-        {
-            let mut agenda = duties.agenda();
-            (agenda.epoch, agenda.generation) = (connected.epoch, generation);
-        }
+        duties.agenda().epoch = connected.epoch;
         if let Some(previous) = connected.previous.as_ref().filter(|previous| *previous != id) {
             node.notify(previous, Notice::Replaced);
         }
@@ -153,6 +205,7 @@ impl Steward {
     async fn try_attach(
         &self,
         record: Arc<SessionRecord>,
+        stale: Option<u64>,
     ) -> Result<Option<Arc<SessionRecord>>, StoreError> {
         let Local { id, user, mailbox, duties } = &*self.local;
         let session = record.id.clone();
@@ -161,9 +214,10 @@ impl Steward {
             agenda.attached.entry(session.clone()).or_insert(None);
             agenda.epoch
         };
-        match self.node.attach(record, user, id, epoch).await? {
+        match self.node.attach(record, user, id, epoch, stale).await? {
             Attach::Done(record) => {
                 duties.agenda().attached.insert(session, Some(record.clone()));
+                self.presume_partner(&record).await?;
                 Ok(Some(record))
             }
             Attach::Ended => {
@@ -177,13 +231,16 @@ impl Steward {
         }
     }
 
-    async fn attach(&self, record: Arc<SessionRecord>) {
-        match self.try_attach(record.clone()).await {
+    async fn attach(&self, record: Arc<SessionRecord>, stale: Option<u64>) {
+        match self.try_attach(record.clone(), stale).await {
             Ok(Some(record)) => {
                 self.local.mailbox.push(Mail::Record { record, looked_up: false });
             }
             Ok(None) => {}
-            Err(error) => self.later("not attached yet", &error, Duty::Attach(record)),
+            Err(error) => {
+                let duty = if stale.is_some() { Duty::Renew } else { Duty::Attach };
+                self.later("not attached yet", &error, duty(record));
+            }
         }
     }
 
@@ -202,6 +259,12 @@ impl Steward {
         }
     }
 
+    async fn end_again(&self, record: Arc<SessionRecord>) {
+        if let Err(error) = self.node.end(record.clone(), EndReason::Left, |_| true).await {
+            self.later("session not ended again yet", &error, Duty::EndAgain(record));
+        }
+    }
+
     async fn look_up(&self, believed: Vec<Arc<SessionRecord>>) {
         if let Err(error) = self.try_look_up(&believed).await {
             self.later("not looked up yet", &error, Duty::LookUp(believed));
@@ -212,7 +275,9 @@ impl Steward {
         let (node, Local { id, user, mailbox, .. }) = (&self.node, &*self.local);
         let known = node.store.user(user).await?;
         if known.connection.as_ref().is_some_and(|connection| connection != id) {
-            mailbox.close(DisconnectReason::Replaced);
+            if !self.store_was_emptied().await? {
+                mailbox.close(DisconnectReason::Replaced);
+            }
             return Ok(());
         }
         if known.connection.is_none() {
@@ -238,7 +303,7 @@ impl Steward {
             there.extend(now);
         }
         for record in there {
-            if let Some(record) = self.try_attach(Arc::new(record)).await? {
+            if let Some(record) = self.try_attach(Arc::new(record), None).await? {
                 mailbox.push(Mail::Record { record, looked_up: true });
             }
         }
@@ -252,34 +317,24 @@ impl Steward {
         Ok(self.node.health.generation() != self.local.duties.agenda().generation)
     }
 
-    async fn restore(&self, records: Vec<Arc<SessionRecord>>) {
-        match self.try_restore(&records).await {
-            Ok(()) => self.look_up(records).await,
-            Err(error) => self.later("not restored yet", &error, Duty::Restore(records)),
-        }
-    }
-
-    async fn try_restore(&self, records: &[Arc<SessionRecord>]) -> Result<(), StoreError> {
-        let (node, user) = (&self.node, &self.local.user);
-        self.connect().await?;
-        for record in records {
-            let limit = node.config.max_sessions_per_user;
-            let _ = node.store.enrol(user, &record.id, node.clock.now(), limit).await?;
-            match node.store.create(record).await? {
-                Created::Done => tracing::info!(session = %record.id, "record restored"),
-                Created::Exists(_) => {}
-            }
-        }
-        Ok(())
-    }
-
     /// Goes on until the store knows, for a connection that counts as attached for ever otherwise.
     async fn end(&self, reason: DisconnectReason) {
         let (node, Local { id, user, duties, .. }) = (&self.node, &*self.local);
         let attached = std::mem::take(&mut duties.agenda().attached);
+        node.locals.remember_end(id, attached.keys());
         for (session, record) in attached {
-            while let Err(error) = self.detach(&session, record.clone(), reason).await {
-                self.failed("not detached yet", &error);
+            let lost = loop {
+                match self.detach(&session, record.clone(), reason).await {
+                    Ok(lost) => break lost,
+                    Err(error) => self.failed("not detached yet", &error),
+                }
+                if self.given_up().await {
+                    return;
+                }
+            };
+            let Some(lost) = lost else { continue };
+            while let Err(error) = self.leave_behind(&lost).await {
+                self.failed("not restored yet", &error);
                 if self.given_up().await {
                     return;
                 }
@@ -293,20 +348,25 @@ impl Steward {
         }
     }
 
+    /// Gives the record when it is the store that has lost it, and not the session that has ended, or
+    /// when not all that belongs to it is put back yet.
     async fn detach(
         &self,
         session: &SessionId,
         record: Option<Arc<SessionRecord>>,
         reason: DisconnectReason,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Option<Arc<SessionRecord>>, StoreError> {
         let record = match record {
             Some(record) => Some(record),
             None => self.node.store.load(session).await?.map(Arc::new),
         };
-        match record {
-            Some(record) => self.node.detach(record, &self.local.id, reason).await,
-            None => Ok(()),
-        }
+        let Some(record) = record else {
+            return Ok(None);
+        };
+        let there = self.node.detach(record.clone(), &self.local.id, reason).await?;
+        let incomplete = self.local.duties.agenda().generation != self.node.health.generation();
+        let lost = if there { incomplete } else { self.store_was_emptied().await? };
+        Ok(lost.then_some(record))
     }
 
     /// Waits before another attempt; true when the node stops instead.

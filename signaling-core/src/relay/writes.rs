@@ -55,20 +55,22 @@ impl Node {
     }
 
     /// Attaches `connection`, the user's number `epoch`, to a session, beginning with `record` as
-    /// the guess of what the store holds.
+    /// the guess of what the store holds. An attachment of it made by the revision `stale` gives way.
     pub(super) async fn attach(
         &self,
         record: Arc<SessionRecord>,
         user: &UserId,
         connection: &ConnectionId,
         epoch: u64,
+        stale: Option<u64>,
     ) -> Result<Attach, StoreError> {
         let mut record = record;
         for _ in 0..ROUNDS {
             let Some(role) = record.role_of(user) else {
                 return Ok(Attach::Ended);
             };
-            if record.attached_as(connection) == Some(role) {
+            let own = record.participant(role).attachment();
+            if own.is_some_and(|own| own.connection == *connection && Some(own.since) != stale) {
                 return Ok(Attach::Done(record));
             }
             let Ok(next) = record.attach(role, connection, epoch) else {
@@ -114,23 +116,27 @@ impl Node {
     }
 
     /// Detaches `connection` from a session, beginning with `record` as the guess of what the
-    /// store holds, and tells the partner. Nothing happens where it is not attached any more.
+    /// store holds, and tells the partner. Nothing happens where it is not attached any more. Where
+    /// there is no record, which it says by false, the partner may be about to restore it.
     pub(super) async fn detach(
-        &self,
+        self: &Arc<Self>,
         record: Arc<SessionRecord>,
         connection: &ConnectionId,
         reason: DisconnectReason,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let mut record = record;
         for _ in 0..ROUNDS {
             let (now, patience) = (self.clock.now(), self.config.abandon_after);
             let attached = record.attached_as(connection);
             let (Some(role), Some(next)) = (attached, record.detach(connection, now, patience))
             else {
-                return Ok(());
+                return Ok(true);
             };
             let done = match self.store.replace(&next).await? {
-                Written::Missing => return Ok(()),
+                Written::Missing => {
+                    self.tell_over(&record, role, reason);
+                    return Ok(false);
+                }
                 Written::Done => next,
                 Written::Conflict(there) if there.attached_as(connection).is_some() => {
                     record = Arc::from(there);
@@ -150,15 +156,28 @@ impl Node {
                 });
             }
             self.tell(&Arc::new(done), role.partner());
-            return Ok(());
+            return Ok(true);
         }
         Err(StoreError::unavailable(Contended))
     }
 
     /// Tells the participant in `role` how its session is now, if it is there.
-    fn tell(&self, record: &Arc<SessionRecord>, role: Role) {
+    fn tell(self: &Arc<Self>, record: &Arc<SessionRecord>, role: Role) {
         if let Some(connection) = record.participant(role).connection() {
             self.notify(connection, Notice::Changed(record.clone()));
+        }
+    }
+
+    /// Tells the partner of `role` that the attachment which `record` has of it is over. One that was
+    /// written off may live on.
+    fn tell_over(self: &Arc<Self>, record: &SessionRecord, role: Role, reason: DisconnectReason) {
+        let since = record.participant(role).attachment().map(|over| over.since);
+        let partner = record.participant(role.partner()).connection();
+        if let (Some(since), Some(partner)) = (since, partner)
+            && reason != DisconnectReason::NodeLost
+        {
+            let (session, opening) = (record.id.clone(), record.opening);
+            self.notify(partner, Notice::Detached { session, opening, since });
         }
     }
 
@@ -207,7 +226,7 @@ impl Node {
         }
     }
 
-    async fn ended(&self, record: &SessionRecord, reason: Option<EndReason>) {
+    async fn ended(self: &Arc<Self>, record: &SessionRecord, reason: Option<EndReason>) {
         let (session, opening) = (&record.id, record.opening);
         for participant in &record.participants {
             if let Some(connection) = participant.connection() {

@@ -44,15 +44,26 @@ impl Guest {
         Self::connect_as(relay.as_ref(), Identity::new(UserId::new(name).expect("a user id")))
     }
 
+    /// Connects one that sends no heartbeats by itself.
+    #[must_use]
+    pub fn connect_quiet(relay: &impl AsRef<Relay>, name: &str) -> Self {
+        let identity = Identity::new(UserId::new(name).expect("a user id"));
+        Self::connect_with(relay.as_ref(), identity, Duration::from_secs(86_400))
+    }
+
     /// Connects with an identity as an authenticator gives it.
     #[must_use]
     pub fn connect_as(relay: &Relay, identity: Identity) -> Self {
+        Self::connect_with(relay, identity, Duration::from_secs(10))
+    }
+
+    fn connect_with(relay: &Relay, identity: Identity, heartbeats: Duration) -> Self {
         let (server, client) = wire(16);
         let relay = relay.clone();
         tokio::spawn(async move { relay.serve(server, identity).await });
         let (say, words) = mpsc::channel(16);
         let (heard, received) = mpsc::channel(4096);
-        let task = tokio::spawn(live(client, words, heard));
+        let task = tokio::spawn(live(client, words, heard, heartbeats));
         Self { received, say, task, beats: 0 }
     }
 
@@ -131,8 +142,9 @@ async fn live(
     mut client: Client,
     mut words: mpsc::Receiver<String>,
     heard: mpsc::Sender<Received>,
+    heartbeats: Duration,
 ) {
-    let mut heartbeats = time::interval(Duration::from_secs(10));
+    let mut heartbeats = time::interval(heartbeats);
     loop {
         tokio::select! {
             biased;

@@ -1,5 +1,6 @@
 //! A seeded run of a whole deployment: several nodes on one store and bus that misbehave, nodes
-//! that die or are cut off, clients that come, talk, hang up, move and vanish.
+//! that die or are cut off, clients that come, talk, hang up, move and vanish; on request, a store
+//! that loses everything.
 //!
 //! What must hold is checked on what the clients saw:
 //!
@@ -14,11 +15,14 @@ mod history;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt,
+    future::Future,
     sync::Arc,
     time::Duration,
 };
 
-use tokio::time;
+use futures::future::BoxFuture;
+use tokio::time::{self, Instant};
 
 use super::{
     TokioClock,
@@ -48,6 +52,28 @@ pub struct Simulation {
     pub steps: usize,
     /// How the store and the bus behave meanwhile.
     pub trouble: Trouble,
+    /// What empties the store, where it happens that it does.
+    pub loss: Option<Loss>,
+}
+
+/// A way to have a store lose everything that it holds.
+#[derive(Clone)]
+pub struct Loss(Arc<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>);
+
+impl Loss {
+    /// `empty` is done when the store is empty and its generation another one.
+    pub fn by<F>(empty: impl Fn() -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        Self(Arc::new(move || Box::pin(empty())))
+    }
+}
+
+impl fmt::Debug for Loss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Loss").finish_non_exhaustive()
+    }
 }
 
 /// What happened in a run, so that a test can tell that enough did.
@@ -67,13 +93,14 @@ pub struct Summary {
 }
 
 impl Simulation {
-    /// Two nodes and six users in heavy trouble.
+    /// Two nodes and six users in heavy trouble, with a store that loses nothing.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self { seed, nodes: 2, users: 6, steps: 80, trouble: Trouble::HEAVY }
+        Self { seed, nodes: 2, users: 6, steps: 80, trouble: Trouble::HEAVY, loss: None }
     }
 
-    /// Runs it, on paused time, on a store and a bus of its own.
+    /// Runs it, on a store and a bus of its own. A step takes 1.5 s on average, and the end 50 s:
+    /// better on paused time.
     ///
     /// # Panics
     ///
@@ -97,8 +124,8 @@ impl Simulation {
         for _ in 0..world.plan.steps {
             world.step().await;
         }
-        world.settle().await;
-        world.check().await
+        let settled = world.settle().await;
+        world.check(settled).await
     }
 }
 
@@ -172,6 +199,18 @@ impl World {
             95..98 => self.end_session().await,
             _ => self.kill().await,
         }
+        self.lose().await;
+    }
+
+    /// In the middle of what the step has set off, or before anything came of it.
+    async fn lose(&mut self) {
+        let Some(loss) = self.plan.loss.clone() else {
+            return;
+        };
+        if self.random.u8(0..100) < 8 {
+            time::sleep(Duration::from_millis(self.random.u64(0..4) * 50)).await;
+            (loss.0)().await;
+        }
     }
 
     fn connect(&mut self) {
@@ -243,20 +282,23 @@ impl World {
         }
     }
 
-    /// The trouble ends, and everybody has time to find that out.
-    async fn settle(&mut self) {
+    /// The trouble ends, and everybody has time to find that out. Gives the moment at which
+    /// everybody was told to talk.
+    async fn settle(&mut self) -> Instant {
         for node in &self.nodes {
             node.faults.set(Trouble::NONE);
             node.faults.cut(false);
         }
         time::sleep(Duration::from_secs(45)).await;
+        let settled = Instant::now();
         for actor in self.actors.iter().filter(|actor| actor.is_live()) {
             actor.order(Order::Chat);
         }
         time::sleep(Duration::from_secs(5)).await;
+        settled
     }
 
-    async fn check(&self) -> Summary {
+    async fn check(&self, settled: Instant) -> Summary {
         let mut live = BTreeMap::new();
         for actor in self.actors.iter().filter(|actor| actor.is_live()) {
             let other = live.insert(actor.user.clone(), actor);
@@ -266,7 +308,7 @@ impl World {
         for session in &self.sessions {
             let record = self.store.load(session).await.expect("no faults here");
             if let Some(record) = record {
-                check_record(&record, &live);
+                check_record(&record, &live, settled);
                 records.insert(session.clone(), record);
             }
         }
@@ -278,7 +320,7 @@ impl World {
 }
 
 /// Who is live is attached, and nobody else; and who has a partner could talk to it.
-fn check_record(record: &SessionRecord, live: &BTreeMap<UserId, &Actor>) {
+fn check_record(record: &SessionRecord, live: &BTreeMap<UserId, &Actor>, settled: Instant) {
     for participant in &record.participants {
         let (user, session) = (&participant.user, &record.id);
         match (participant.attachment(), live.get(user)) {
@@ -295,7 +337,12 @@ fn check_record(record: &SessionRecord, live: &BTreeMap<UserId, &Actor>) {
     if record.status() == Status::Active {
         for participant in &record.participants {
             let actor = live[&participant.user];
-            assert!(actor.chatted_last(&record.id), "{} hears nobody", participant.user);
+            assert!(
+                actor.heard_since(settled, &record.id),
+                "{} hears nobody in {}",
+                participant.user,
+                record.id
+            );
         }
     }
 }

@@ -1,13 +1,16 @@
 //! Whole deployments in trouble, one for each seed. `SIMULATION_SEEDS=5000` runs that many,
 //! `SIMULATION_SEED=17` that one.
 
-use std::sync::Arc;
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
 use signaling_core::{
     memory::{MemoryBus, MemoryStore},
     testing::{
         fault::Trouble,
-        simulation::{Simulation, Summary},
+        simulation::{Loss, Simulation, Summary},
     },
 };
 
@@ -18,23 +21,46 @@ fn setting(name: &str) -> Option<u64> {
 
 /// Each on a runtime of its own, with its time paused.
 fn run(simulation: Simulation) -> Summary {
+    run_on(Arc::new(MemoryStore::new()), simulation)
+}
+
+/// With a store that now and then loses everything.
+fn run_with_losses(mut simulation: Simulation) -> Summary {
+    let store = Arc::new(MemoryStore::new());
+    let losing = store.clone();
+    simulation.loss = Some(Loss::by(move || {
+        losing.lose_everything();
+        std::future::ready(())
+    }));
+    run_on(store, simulation)
+}
+
+fn run_on(store: Arc<MemoryStore>, simulation: Simulation) -> Summary {
     tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build()
         .expect("a runtime")
-        .block_on(simulation.run(Arc::new(MemoryStore::new()), Arc::new(MemoryBus::new())))
+        .block_on(simulation.run(store, Arc::new(MemoryBus::new())))
 }
 
 fn run_all(seeds: u64, simulation: fn(u64) -> Simulation) {
+    run_each(seeds, &|seed| run(simulation(seed)));
+}
+
+fn run_each(seeds: u64, run: &dyn Fn(u64) -> Summary) {
     if let Some(seed) = setting("SIMULATION_SEED") {
-        println!("{:?}", run(simulation(seed)));
+        println!("{:?}", run(seed));
         return;
     }
     let mut all = Summary::default();
     let seeds = setting("SIMULATION_SEEDS").unwrap_or(seeds);
+    let mut failing = Vec::new();
     for seed in 0..seeds {
-        let one = run(simulation(seed));
+        let Ok(one) = catch_unwind(AssertUnwindSafe(|| run(seed))) else {
+            failing.push(seed);
+            continue;
+        };
         all.sessions += one.sessions;
         all.connections += one.connections;
         all.sent += one.sent;
@@ -42,6 +68,7 @@ fn run_all(seeds: u64, simulation: fn(u64) -> Simulation) {
         all.losses += one.losses;
     }
     println!("{seeds} seeds: {all:?}");
+    assert!(failing.is_empty(), "{} of {seeds} seeds fail: {failing:?}", failing.len());
     let seeds = usize::try_from(seeds).expect("few seeds");
     assert!(all.delivered > 10 * seeds, "hardly anything happened: {all:?}");
     assert!(all.losses > seeds, "hardly anybody was lost: {all:?}");
@@ -70,6 +97,11 @@ fn promises_hold_on_one_node() {
     });
 }
 
+#[test]
+fn promises_hold_when_the_store_loses_everything() {
+    run_each(100, &|seed| run_with_losses(Simulation::new(seed)));
+}
+
 /// Each of these once found what nothing else had.
 #[test]
 fn seeds_that_found_something_find_nothing_any_more() {
@@ -84,4 +116,7 @@ fn seeds_that_found_something_find_nothing_any_more() {
     let mut simulation = Simulation::new(13_988);
     (simulation.nodes, simulation.trouble) = (3, Trouble::NONE);
     run(simulation);
+    for seed in [5, 65, 278, 348, 522, 637, 1268, 1650, 1888, 2192, 2559, 3376, 5973, 6052, 8872] {
+        run_with_losses(Simulation::new(seed));
+    }
 }

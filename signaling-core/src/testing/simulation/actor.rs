@@ -87,11 +87,10 @@ impl Actor {
         self.log().entries.clone()
     }
 
-    /// Whether something of the partner came in `session` within the last seconds.
-    pub(super) fn chatted_last(&self, session: &SessionId) -> bool {
-        let recent = |at: &time::Instant| at.elapsed() <= Duration::from_secs(5);
+    /// Whether something of the partner came in `session` at `moment` or later.
+    pub(super) fn heard_since(&self, moment: time::Instant, session: &SessionId) -> bool {
         self.log().entries.iter().rev().any(|entry| match entry {
-            Entry::Got { session: of, at, .. } => of == session && recent(at),
+            Entry::Got { session: of, at, .. } => of == session && *at >= moment,
             _ => false,
         })
     }

@@ -1,0 +1,85 @@
+//! Hands notices to the connections of this node, and finds those out that are for one that is no
+//! more: a record may have put it back, or never have lost it.
+
+use std::sync::Arc;
+
+use tokio::time;
+
+use super::{
+    Node,
+    local::{End, Local},
+    mailbox::{Mail, Mailbox},
+    steward::{Duties, Duty},
+    writes::RETRY,
+};
+use crate::{event::DisconnectReason, id::ConnectionId, notice::Notice, session::SessionRecord};
+
+impl Node {
+    /// Hands `notice` to a connection of this node.
+    pub(super) fn hand(self: &Arc<Self>, to: &ConnectionId, notice: Notice) {
+        if let Some(local) = self.locals.get(to.number()) {
+            self.hand_to(&local, notice);
+        } else if let Some(record) = notice.attaching(to) {
+            self.reclaim(to, record);
+        }
+    }
+
+    /// Hands `notice` to a connection of this node that may have ended meanwhile.
+    pub(super) fn hand_to(self: &Arc<Self>, local: &Local, notice: Notice) {
+        let attaching = notice.attaching(&local.id).cloned();
+        let taken = local.mailbox.offer(Mail::Notice(notice));
+        if let Some(record) = attaching.filter(|_| !taken) {
+            self.reclaim(&local.id, &record);
+        }
+    }
+
+    /// Finds out whether a record has put back a connection of this node that is over, where the
+    /// notice of that may be lost. Only a store that lost its records needs this.
+    pub(super) fn look_for_the_gone(self: &Arc<Self>) {
+        if !self.health.lost_records_within(self.config.abandon_after) {
+            return;
+        }
+        let (node, ends) = (self.clone(), self.locals.ends());
+        let look = async move {
+            for End { connection, session } in ends {
+                let record = loop {
+                    match node.store.load(&session).await {
+                        Ok(record) => break record,
+                        Err(_) => time::sleep(RETRY).await,
+                    }
+                };
+                if let Some(record) = record {
+                    node.reclaim(&connection, &record);
+                }
+            }
+        };
+        let stopped = self.stopped.clone();
+        self.tasks.spawn(async move { stopped.run_until_cancelled(look).await });
+    }
+
+    /// Has `gone`, a connection of this node that is over, taken out of a session of which `record`
+    /// says that it is attached to it. It was added to the node's before anything was written of it,
+    /// so it is over for certain.
+    ///
+    /// Its steward does that after what it may be doing still, so that nothing is written twice.
+    fn reclaim(self: &Arc<Self>, gone: &ConnectionId, record: &SessionRecord) {
+        let Some(role) = record.attached_as(gone) else {
+            return;
+        };
+        if let Some(closing) = self.locals.get(gone.number()) {
+            closing.duties.may_be_attached(&record.id);
+            // While it is there, its end is still to come, and takes this along.
+            if self.locals.get(gone.number()).is_some() {
+                return;
+            }
+        }
+        let local = self.locals.ending(gone.number(), || Local {
+            id: gone.clone(),
+            user: record.participant(role).user.clone(),
+            mailbox: Mailbox::new(&self.config),
+            duties: Duties::new(self.health.generation()),
+        });
+        local.duties.may_be_attached(&record.id);
+        self.assign(&local, Duty::End(DisconnectReason::Lost));
+    }
+}
