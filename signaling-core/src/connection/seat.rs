@@ -23,6 +23,8 @@ pub(super) struct Seat {
     role: Role,
     since: u64,
     partner: Partner,
+    /// The newest of the partner's attachments that was here, by what it is since.
+    newest: u64,
     /// Numbers the signals to the partner's attachment.
     sent: u64,
     /// The number of the last signal from the partner's attachment.
@@ -71,12 +73,14 @@ impl Seat {
             let to = partner.connection.clone();
             effects.push_back(Effect::Notify { to, notice: Notice::Changed(record.clone()) });
         }
+        let newest = partner.as_ref().map_or(0, |partner| partner.since);
         let partner = partner.map_or(Partner::Expected(Kept::default()), Partner::Here);
         Self {
             record,
             role,
             since,
             partner,
+            newest,
             sent: 0,
             received: 0,
             loss_told: 0,
@@ -146,14 +150,17 @@ impl Seat {
         let partner = self.record.participant(self.role.partner()).attachment().cloned();
         match (&self.partner, partner) {
             (Partner::Here(old), Some(new)) if *old == new => {}
-            (Partner::Gone(Some(left)), Some(new)) if left.attachment == new => {
-                // It has not noticed anything, so it would not start over.
-                if !left.for_good {
-                    effects.push_back(Effect::Renew(self.record.clone()));
-                }
-            }
+            (Partner::Gone(Some(left)), Some(new)) if left.for_good && left.attachment == new => {}
             (Partner::Here(_), None) => self.partner_gone(effects),
             (Partner::Expected(_) | Partner::Gone(_), None) => {}
+            (now, Some(new)) if new.since <= self.newest => {
+                if matches!(now, Partner::Here(_)) {
+                    self.partner_gone(effects);
+                }
+                // It has come back with a lost write and not noticed anything, so it would not
+                // start over.
+                effects.push_back(Effect::Renew(self.record.clone()));
+            }
             (_, Some(new)) => {
                 self.partner_here(new, effects);
                 if looked_up {
@@ -168,6 +175,7 @@ impl Seat {
             self.partner_gone(effects);
         }
         (self.sent, self.received, self.loss_told) = (0, 0, 0);
+        self.newest = new.since;
         match std::mem::replace(&mut self.partner, Partner::Here(new)) {
             Partner::Expected(kept) => {
                 for (kind, text) in kept.signals {
