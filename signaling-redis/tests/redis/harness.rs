@@ -133,6 +133,8 @@ pub(crate) async fn pair(a: &Node, b: &Node, names: [&str; 2]) -> (Guest, Guest,
     let session = a.relay.open_session(&user(first), &user(second)).await.unwrap();
     one.expect_match(&session, second, true).await;
     other.expect_match(&session, first, false).await;
+    // Then each knows of the other.
+    talk(&mut one, &mut other, &session, "hello").await;
     (one, other, session)
 }
 

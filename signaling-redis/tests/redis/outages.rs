@@ -10,7 +10,7 @@ use signaling_core::{
 use signaling_redis::testing::Server;
 use tokio::time;
 
-use crate::harness::{Node, is_active_on, matched, now, pair, talk, talk_again, until, user};
+use crate::harness::{Node, is_active_on, matched, next_but_losses, now, pair, talk, talk_again, until, user};
 
 /// The longest that anybody waits for Redis, and a little.
 const COMMAND_TIMEOUT: Duration = Duration::from_millis(2_500);
@@ -217,7 +217,7 @@ async fn who_is_lost_while_redis_is_away_is_told_of() {
     time::sleep(Duration::from_secs(4)).await;
     scene.server.restart();
     let back = now();
-    ann.expect("partner-disconnected").await;
+    assert_eq!(next_but_losses(&mut ann).await["type"], "partner-disconnected");
     println!("told {:?} after the return", back.elapsed());
     assert!(back.elapsed() < Duration::from_secs(30), "{:?}", back.elapsed());
     let gone = async || {
