@@ -10,7 +10,9 @@ use signaling_core::{
 use signaling_redis::testing::Server;
 use tokio::time;
 
-use crate::harness::{Node, is_active_on, matched, next_but_losses, now, pair, talk, talk_again, until, user};
+use crate::harness::{
+    Node, is_active_on, matched, next_but_losses, now, pair, talk, talk_again, until, user,
+};
 
 /// The longest that anybody waits for Redis, and a little.
 const COMMAND_TIMEOUT: Duration = Duration::from_millis(2_500);
