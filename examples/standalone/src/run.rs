@@ -73,7 +73,7 @@ async fn serve(settings: Settings) -> Result<(), RunError> {
     let failed = |error| RunError::Listen(listen, error);
     let listener = TcpListener::bind(listen).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
-    let server = Server::start(listener, app::router(&relay, &app));
+    let server = Server::start(listener, app::router(&relay, None, &app));
     if dev {
         tracing::warn!("development mode: anybody on this machine can be anybody here");
     }
