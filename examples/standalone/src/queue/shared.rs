@@ -31,6 +31,9 @@ const MAX_PATIENCE: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// script has the same effect twice.
 const PAUSES_MS: [u64; 4] = [50, 100, 200, 400];
 
+/// How often a Cluster may send a script elsewhere.
+const MAX_REDIRECTIONS: u32 = 4;
+
 macro_rules! script {
     ($name:literal) => {
         Script::new(concat!(
@@ -114,7 +117,8 @@ impl SharedQueue {
         by: Instant,
     ) -> Result<Vec<String>, Error> {
         let client = self.redis.client().with_options(&Options {
-            max_attempts: Some(1),
+            // One, and those that a Cluster sends elsewhere.
+            max_attempts: Some(MAX_REDIRECTIONS + 1),
             timeout: Some(by.saturating_duration_since(Instant::now())),
             fail_fast: true,
             ..Options::default()
@@ -249,7 +253,10 @@ fn nonsense() -> StoreError {
 
 #[cfg(test)]
 mod tests {
-    use signaling_redis::{Settings, testing::Server};
+    use signaling_redis::{
+        Settings,
+        testing::{Cluster, Server},
+    };
 
     use super::{
         super::suite::{self, BOUNDS, enter, named, names, soon, user},
@@ -257,7 +264,11 @@ mod tests {
     };
 
     async fn queue_on(server: &Server, node: &str, bounds: Bounds) -> SharedQueue {
-        let settings = Settings::url(&server.url()).unwrap().prefix("app:");
+        queue_at(&server.url(), node, bounds).await
+    }
+
+    async fn queue_at(url: &str, node: &str, bounds: Bounds) -> SharedQueue {
+        let settings = Settings::url(url).unwrap().prefix("app:");
         let redis = Redis::connect(settings).await.unwrap();
         SharedQueue::new(redis, "test", NodeId::new(node).unwrap(), bounds)
     }
@@ -355,6 +366,19 @@ mod tests {
         queue.settle(&pair, soon()).await.unwrap();
         enter(&mut queue, "c").await;
         assert_eq!(enter(&mut queue, "d").await, named("c", "d"));
+    }
+
+    #[tokio::test]
+    async fn a_cluster_will_do() {
+        let cluster = Cluster::start(false);
+        let mut queue = queue_at(&cluster.url(), "n1", BOUNDS).await;
+        enter(&mut queue, "a").await;
+        let pair = queue.enter(&user("b"), soon()).await.unwrap().unwrap();
+        queue.dissolve(&pair, &[user("a")], soon()).await.unwrap();
+        assert_eq!(enter(&mut queue, "c").await, named("b", "c"));
+        let pair = queue.next(soon()).await.unwrap().unwrap();
+        queue.settle(&pair, soon()).await.unwrap();
+        assert!(!queue.leave(&user("b"), soon()).await.unwrap());
     }
 
     #[tokio::test]

@@ -4,7 +4,7 @@ use futures::{StreamExt, stream};
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-use crate::{Nodes, enter, waiting};
+use crate::{Nodes, enter, support::PATIENCE, waiting};
 
 /// Requests under way at the same time.
 const CONCURRENT: usize = 48;
@@ -78,7 +78,9 @@ async fn a_node_that_is_killed_takes_nobody_with_it() {
     });
     let entering = entering.buffer_unordered(CONCURRENT).collect::<Vec<_>>();
     let killing = async {
+        let start = Instant::now();
         loop {
+            assert!(start.elapsed() < PATIENCE, "the node holds no pair");
             two.signal("STOP").await;
             let held = nodes.redis.cli(&["hkeys", "matching:{api}:pairs"]);
             if held.contains("two.") {

@@ -55,13 +55,13 @@ async fn a_prefix_that_does_not_do_is_one_clear_line() {
 #[tokio::test]
 async fn a_user_who_may_do_what_the_readme_lists_is_enough() {
     let redis = Redis::start();
-    let rules = "resetkeys resetchannels nocommands ";
-    let needed = include_str!("../../README.md")
-        .lines()
-        .find_map(|line| line.strip_prefix("ACL SETUSER signaling on '>password' "))
-        .expect("the README has the rule");
+    let mut rules = include_str!("../../../../signaling-redis/acl.txt").to_owned();
+    let readme = include_str!("../../README.md").lines();
+    let queue = readme.filter(|line| line.starts_with("~matching:*"));
+    rules.extend(queue);
+    let rules = rules.replace('~', "~app:");
     let mut command = vec!["acl", "setuser", "ann", "on", ">hunter2"];
-    command.extend(rules.split_whitespace().chain(needed.split_whitespace()));
+    command.extend(rules.split_whitespace());
     assert_eq!(redis.cli(&command), "OK");
     let url = format!("redis://ann:hunter2@127.0.0.1:{}", redis.port());
     let args = ["--redis-prefix", "app:", "--log-level", "trace"];
