@@ -391,6 +391,65 @@ mod tests {
         }
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn everybody_is_answered_in_time_however_slow_the_store_and_long_the_line() {
+        let faults = Faults::new(1);
+        let matchmaker = matchmaker(Config::default(), &faults, Partners::All).await;
+        let mut trouble = Trouble::NONE;
+        trouble.delay = Duration::from_secs(1_000);
+        faults.set(trouble);
+        let asked = Instant::now();
+        let asks = (0..100).map(|n| matchmaker.enter(user(&format!("u{n}"))));
+        let answers = futures::future::join_all(asks).await;
+        assert!(asked.elapsed() <= ANSWER_TIME + Duration::from_millis(1));
+        assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 1);
+    }
+
+    /// A queue that does not answer when a pair is settled.
+    #[derive(Debug)]
+    struct Unsettled(LocalQueue);
+
+    #[async_trait]
+    impl Queue for Unsettled {
+        async fn enter(&mut self, user: &UserId, by: Instant) -> Result<Option<Pair>, QueueError> {
+            self.0.enter(user, by).await
+        }
+
+        async fn next(&mut self, by: Instant) -> Result<Option<Pair>, QueueError> {
+            self.0.next(by).await
+        }
+
+        async fn settle(&mut self, _: &Pair, _: Instant) -> Result<(), QueueError> {
+            Err(StoreError::unavailable("not now").into())
+        }
+
+        async fn dissolve(
+            &mut self,
+            pair: &Pair,
+            gone: &[UserId],
+            by: Instant,
+        ) -> Result<(), QueueError> {
+            self.0.dissolve(pair, gone, by).await
+        }
+
+        async fn leave(&mut self, user: &UserId, by: Instant) -> Result<bool, QueueError> {
+            self.0.leave(user, by).await
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pair_that_cannot_be_settled_is_matched_and_its_session_opened_once() {
+        let relay = Relay::builder(Nobody).start().await.unwrap();
+        let matchmaker = Matchmaker::start(relay.clone(), Unsettled(queue()), Partners::All);
+        assert_eq!(matchmaker.enter(user("a")).await.unwrap(), Place::Waiting);
+        let Place::Matched { session, .. } = matchmaker.enter(user("b")).await.unwrap() else {
+            panic!("not matched");
+        };
+        assert!(relay.close_session(&session).await.unwrap());
+        time::sleep(LOOK_INTERVAL * 3).await;
+        assert_eq!(relay.session(&session).await.unwrap(), None, "it was opened again");
+    }
+
     #[tokio::test]
     async fn who_is_in_too_many_sessions_holds_up_nobody() {
         let mut config = Config::default();
