@@ -31,6 +31,8 @@ features:
 	RUSTFLAGS="-D warnings" $(CARGO) check --package signaling-redis
 	RUSTFLAGS="-D warnings" $(CARGO) check --package signaling-redis --features tls
 	RUSTFLAGS="-D warnings" $(CARGO) check --package signaling-redis --features test-util
+	RUSTFLAGS="-D warnings" $(CARGO) check --package signaling-standalone
+	RUSTFLAGS="-D warnings" $(CARGO) check --package signaling-standalone --features redis-tls
 
 docs:
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --all-features

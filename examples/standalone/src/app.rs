@@ -12,6 +12,7 @@ use axum::{
 };
 use signaling_axum::Endpoint;
 use signaling_core::Relay;
+use signaling_redis::Redis;
 use tokio::time;
 
 use crate::{
@@ -20,7 +21,7 @@ use crate::{
     error::ApiError,
     matchmaker::{Matchmaker, Partners},
     pages,
-    queue::Queue,
+    queue::{Bounds, LocalQueue, SharedQueue},
     settings::AppSettings,
 };
 
@@ -31,22 +32,22 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// The demonstration's queue forgets those without a connection, not those who wait for long.
 const DEMO_PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The router; must be made within the runtime.
-pub(crate) fn router(relay: &Relay, settings: &AppSettings) -> Router {
+/// The router; must be made within the runtime. With Redis, all nodes share their queues.
+pub(crate) fn router(relay: &Relay, redis: Option<&Redis>, settings: &AppSettings) -> Router {
     let mut endpoint = Endpoint::new(relay.clone());
     if !settings.allowed_origins.is_empty() {
         endpoint = endpoint.allowed_origins(settings.allowed_origins.clone());
     }
-    let queue = Queue::new(settings.queue_capacity, settings.queue_timeout);
-    let matchmaker = Matchmaker::start(relay.clone(), queue, Partners::All);
+    let bounds = Bounds { capacity: settings.queue_capacity, patience: settings.queue_timeout };
+    let matchmaker = start_matching(relay, redis, "api", bounds, Partners::All);
     let mut router = Router::new()
         .route("/healthz", get(|| ready("ok")))
         .route("/readyz", get(readyz))
         .with_state(relay.clone())
         .merge(api::router(relay.clone(), matchmaker, settings.api_key.clone()));
     if let Some(signer) = settings.demo.clone() {
-        let queue = Queue::new(settings.queue_capacity, DEMO_PATIENCE);
-        let matchmaker = Matchmaker::start(relay.clone(), queue, Partners::Connected);
+        let bounds = Bounds { patience: DEMO_PATIENCE, ..bounds };
+        let matchmaker = start_matching(relay, redis, "demo", bounds, Partners::Connected);
         router =
             router.merge(demo::router(relay.clone(), matchmaker, signer)).merge(pages::router());
     }
@@ -57,6 +58,24 @@ pub(crate) fn router(relay: &Relay, settings: &AppSettings) -> Router {
         .layer(middleware::from_fn(limit_time))
         .layer(middleware::map_response(harden))
         .merge(endpoint.into_router())
+}
+
+/// Matches those who wait in the queue `name`.
+fn start_matching(
+    relay: &Relay,
+    redis: Option<&Redis>,
+    name: &str,
+    bounds: Bounds,
+    partners: Partners,
+) -> Matchmaker {
+    match redis {
+        Some(redis) => {
+            let node = relay.node_id().clone();
+            let queue = SharedQueue::new(redis.clone(), name, node, bounds);
+            Matchmaker::start(relay.clone(), queue, partners)
+        }
+        None => Matchmaker::start(relay.clone(), LocalQueue::new(bounds), partners),
+    }
 }
 
 async fn readyz(State(relay): State<Relay>) -> Response {

@@ -1,15 +1,20 @@
-//! The command line. Secrets have no flags: only the variables and files that `--help` names. Where
-//! a file belongs, the secret itself may be given by mistake: those values are not shown either.
+//! The command line. Keys have no flags: only the variables and files that `--help` names. Where a
+//! file belongs, the secret itself may be given by mistake: those values are not shown either, and
+//! nor is the URL of Redis, which may hold a password.
 
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{
     Parser, ValueEnum,
+    builder::{OsStringValueParser, TypedValueParser},
     error::{ContextKind, ContextValue, ErrorKind},
 };
 use signaling_core::jwt::Algorithm;
 
-use crate::limits::{Limits, Period};
+use crate::{
+    limits::{Limits, Period},
+    secret::Secret,
+};
 
 /// WebRTC signaling server: WebSocket endpoint at /ws/signaling, HTTP API for the matching service
 /// under /api, /healthz and /readyz.
@@ -76,6 +81,26 @@ pub(crate) struct Cli {
     /// Time to close all connections when the server is told to end
     #[arg(long, env = "SIGNALING_DRAIN_TIMEOUT", value_name = "TIME", default_value = "10s")]
     pub(crate) drain_timeout: Period,
+
+    /// Redis that all nodes share, such as redis://user:password@host:6379, or redis-cluster:// or
+    /// redis-sentinel://; with a password, better in the variable than on the command line
+    /// [default: none, and this node is alone]
+    #[arg(
+        long,
+        env = "SIGNALING_REDIS_URL",
+        hide_env_values = true,
+        value_name = "URL",
+        value_parser = OsStringValueParser::new().map(Secret::from)
+    )]
+    pub(crate) redis_url: Option<Secret>,
+
+    /// What the names of all keys in Redis begin with; the same for all nodes [default: nothing]
+    #[arg(long, env = "SIGNALING_REDIS_PREFIX", value_name = "TEXT")]
+    pub(crate) redis_prefix: Option<String>,
+
+    /// Name of this node in records and logs, in front of a random id [default: none]
+    #[arg(long, env = "SIGNALING_NODE_ID", value_name = "NAME")]
+    pub(crate) node_id: Option<String>,
 
     /// Users who may wait for a partner at once
     #[arg(long, env = "SIGNALING_QUEUE_CAPACITY", value_name = "N", default_value_t = 10_000)]

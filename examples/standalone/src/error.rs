@@ -12,7 +12,7 @@ use axum::{
 use serde_json::json;
 use signaling_core::{relay::OpenError, store::StoreError};
 
-use crate::matchmaker::MatchError;
+use crate::{matchmaker::MatchError, queue::QueueError};
 
 /// An answer that is no success. Causes are logged, never told.
 #[derive(Debug)]
@@ -127,11 +127,13 @@ impl From<OpenError> for ApiError {
 impl From<MatchError> for ApiError {
     fn from(error: MatchError) -> Self {
         match error {
-            MatchError::Full => Self::new(
+            MatchError::Queue(QueueError::Full) => Self::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "queue-full",
                 "too many users wait, try again",
             ),
+            MatchError::Queue(QueueError::Store(error)) => error.into(),
+            MatchError::Queue(QueueError::Id(error)) => OpenError::from(error).into(),
             MatchError::Open(error) => error.into(),
             MatchError::Store(error) => error.into(),
             MatchError::Ended => Self::unavailable("the server is ending, try another"),
@@ -151,6 +153,7 @@ mod tests {
             ApiError::from(OpenError::Store(away())),
             ApiError::from(MatchError::Open(OpenError::Store(away()))),
             ApiError::from(MatchError::Store(away())),
+            ApiError::from(MatchError::Queue(QueueError::Store(away()))),
         ] {
             assert_eq!(error.status, StatusCode::SERVICE_UNAVAILABLE);
             assert_eq!(error.code, "unavailable");

@@ -5,7 +5,7 @@
 //! | `cli`, `limits`, `settings`, `secret` | what the server is told, and what may never be shown of it |
 //! | `app` | all routes |
 //! | `api`, `error` | the HTTP API for the matching service, and what it says when something is wrong |
-//! | `queue`, `matchmaker` | who waits for a partner, and who gets one |
+//! | `queue`, `matchmaker` | who waits for a partner, here or on all nodes, and who gets one |
 //! | `demo`, `signer`, `pages` | the demonstration, in development only |
 //! | `serve`, `run` | from the socket to the router, and from the start to the end |
 

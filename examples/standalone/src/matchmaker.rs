@@ -1,6 +1,8 @@
 //! Matches those who wait and opens their sessions, one request after the other: a task owns the
 //! queue, so that no caller who goes away midway takes anybody with it.
 
+use std::{slice, time::Duration};
+
 use signaling_core::{
     Relay,
     id::{SessionId, UserId},
@@ -8,14 +10,21 @@ use signaling_core::{
     store::StoreError,
 };
 use tokio::{
+    select,
     sync::{mpsc, oneshot},
-    time::Instant,
+    time::{self, Instant, MissedTickBehavior},
 };
 
-use crate::queue::{Full, Queue};
+use crate::queue::{Pair, Queue, QueueError};
 
 /// Requests that wait for their turn; more wait in their callers.
 const WAITING_REQUESTS: usize = 64;
+/// Within which a request is answered, its wait for a turn included: as long as one call to a store
+/// may take.
+const ANSWER_TIME: Duration = Duration::from_secs(2);
+/// How often to look for pairs that somebody left behind: a store that was away, or a node that
+/// died.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Asks the task; cheap to clone. The task ends with the last clone.
 #[derive(Debug, Clone)]
@@ -24,7 +33,7 @@ pub(crate) struct Matchmaker(mpsc::Sender<Request>);
 /// What has become of a user who entered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Place {
-    /// It waits.
+    /// It waits, or another request is matching it just now.
     Waiting,
     /// It has a partner, and a session with it.
     Matched {
@@ -40,9 +49,10 @@ pub(crate) enum Place {
 /// Why a user is not matched.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum MatchError {
-    /// As many wait as may; the user does not.
-    #[error("the queue is full")]
-    Full,
+    /// The user does not wait when the queue is full. Where the queue does not answer it may wait
+    /// or not; who did before still does.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
     /// The user does not wait when it is in too many sessions; else it waits, as everybody does
     /// who did before.
     #[error(transparent)]
@@ -56,10 +66,19 @@ pub(crate) enum MatchError {
 }
 
 #[derive(Debug)]
-enum Request {
-    Enter(UserId, oneshot::Sender<Result<Place, MatchError>>),
-    Leave(UserId, oneshot::Sender<bool>),
+struct Request {
+    asks: Asks,
+    /// When the one who asks gives up.
+    by: Instant,
 }
+
+#[derive(Debug)]
+enum Asks {
+    Enter(UserId, Answer<Place>),
+    Leave(UserId, Answer<bool>),
+}
+
+type Answer<T> = oneshot::Sender<Result<T, MatchError>>;
 
 /// Whom a user may be matched with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,115 +91,192 @@ pub(crate) enum Partners {
 
 impl Matchmaker {
     /// Starts the task.
-    pub(crate) fn start(relay: Relay, queue: Queue, partners: Partners) -> Self {
-        let (sender, mut requests) = mpsc::channel(WAITING_REQUESTS);
-        let mut matching = Matching { relay, queue, partners, unknown: None };
-        tokio::spawn(async move {
-            while let Some(request) = requests.recv().await {
-                // Who does not wait for the answer any more has entered or left all the same.
-                match request {
-                    Request::Enter(user, answer) => {
-                        let _ = answer.send(matching.enter(&user).await);
-                    }
-                    Request::Leave(user, answer) => {
-                        let _ = answer.send(matching.queue.leave(&user, Instant::now()));
-                    }
-                }
-            }
-            tracing::debug!("matching ended");
-        });
+    pub(crate) fn start(relay: Relay, queue: impl Queue, partners: Partners) -> Self {
+        let (sender, requests) = mpsc::channel(WAITING_REQUESTS);
+        let queue = Box::new(queue);
+        let matching = Matching { relay, queue, partners, opened: None, in_trouble: false };
+        tokio::spawn(matching.run(requests));
         Self(sender)
     }
 
     /// Lets `user` wait for a partner, and matches it if there is one.
     pub(crate) async fn enter(&self, user: UserId) -> Result<Place, MatchError> {
-        let (answer, answered) = oneshot::channel();
-        let sent = self.0.send(Request::Enter(user, answer)).await;
-        sent.map_err(|_| MatchError::Ended)?;
-        answered.await.map_err(|_| MatchError::Ended)?
+        self.ask(|answer| Asks::Enter(user, answer)).await
     }
 
-    /// Lets `user` wait no longer; false when it did not.
+    /// Lets `user` wait no longer; false when it did not, or has a partner by now.
     pub(crate) async fn leave(&self, user: UserId) -> Result<bool, MatchError> {
-        let (answer, answered) = oneshot::channel();
-        let sent = self.0.send(Request::Leave(user, answer)).await;
-        sent.map_err(|_| MatchError::Ended)?;
-        answered.await.map_err(|_| MatchError::Ended)
+        self.ask(|answer| Asks::Leave(user, answer)).await
     }
+
+    async fn ask<T>(&self, asks: impl FnOnce(Answer<T>) -> Asks) -> Result<T, MatchError> {
+        let by = Instant::now() + ANSWER_TIME;
+        let (answer, answered) = oneshot::channel();
+        let asked = async {
+            let request = Request { asks: asks(answer), by };
+            self.0.send(request).await.map_err(|_| MatchError::Ended)?;
+            answered.await.map_err(|_| MatchError::Ended)?
+        };
+        within(by, asked).await
+    }
+}
+
+/// What is not done by then is not answered at all.
+async fn within<T>(
+    by: Instant,
+    work: impl Future<Output = Result<T, MatchError>>,
+) -> Result<T, MatchError> {
+    let late = || StoreError::unavailable("matching took too long").into();
+    if Instant::now() >= by {
+        return Err(late());
+    }
+    time::timeout_at(by, work).await.unwrap_or_else(|_| Err(late()))
 }
 
 struct Matching {
     relay: Relay,
-    queue: Queue,
+    queue: Box<dyn Queue>,
     partners: Partners,
-    /// The pair whose session may have been opened when the store failed: it is tried again under
-    /// the same id.
-    unknown: Option<([UserId; 2], SessionId)>,
+    /// The session that was opened last: its pair may not be settled.
+    opened: Option<SessionId>,
+    /// Pairs that were left behind cannot be opened now.
+    in_trouble: bool,
 }
 
 impl Matching {
-    async fn enter(&mut self, user: &UserId) -> Result<Place, MatchError> {
-        let entered = self.queue.enter(user, Instant::now());
-        entered.map_err(|Full| MatchError::Full)?;
-        // More than one pair may wait after an outage. After an error all keep their places.
-        while let Some(pair) = self.queue.first_pair() {
-            if self.forgot_absent(&pair, user).await? {
-                continue;
+    async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
+        let mut looks = time::interval(LOOK_INTERVAL);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            select! {
+                // Whoever asks is answered first, and looks for what was left behind as well.
+                biased;
+                request = requests.recv() => match request {
+                    Some(request) => self.answer(request).await,
+                    None => break,
+                },
+                _ = looks.tick() => self.look().await,
             }
-            let [first, second] = &pair;
-            let session = match self.unknown.take() {
-                Some((same, session)) if same == pair => session,
-                _ => SessionId::generate().map_err(OpenError::from)?,
-            };
-            match self.relay.open_session_as(&session, first, second).await {
-                Ok(_) => {
-                    for user in &pair {
-                        self.queue.leave(user, Instant::now());
-                    }
-                    let is_initiator = first == user;
-                    if is_initiator || second == user {
-                        return Ok(Place::Matched {
-                            session,
-                            partner: if is_initiator { second } else { first }.clone(),
-                            is_initiator,
-                        });
-                    }
-                }
-                Err(OpenError::TooManySessions(busy)) => {
-                    self.queue.leave(&busy, Instant::now());
-                    if busy == *user {
-                        return Err(OpenError::TooManySessions(busy).into());
-                    }
-                }
-                Err(error) => {
-                    self.unknown = Some((pair, session));
-                    return Err(error.into());
+        }
+        tracing::debug!("matching ended");
+    }
+
+    /// Who does not wait for the answer any more has entered or left all the same.
+    async fn answer(&mut self, Request { asks, by }: Request) {
+        match asks {
+            Asks::Enter(user, answer) => {
+                let _ = answer.send(within(by, self.enter(&user, by)).await);
+            }
+            Asks::Leave(user, answer) => {
+                let left = async { Ok(self.queue.leave(&user, by).await?) };
+                let _ = answer.send(within(by, left).await);
+            }
+        }
+    }
+
+    /// Opens sessions for the pairs that were left behind.
+    async fn look(&mut self) {
+        let by = Instant::now() + ANSWER_TIME;
+        let looked = async {
+            while let Some(pair) = self.queue.next(by).await? {
+                if self.open(&pair, None, by).await? {
+                    self.queue.settle(&pair, by).await?;
                 }
             }
+            Ok(())
+        };
+        match within(by, looked).await {
+            Ok(()) => self.in_trouble = false,
+            Err(error) => {
+                if !std::mem::replace(&mut self.in_trouble, true) {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(error, "pairs may be left unmatched for now");
+                }
+            }
+        }
+    }
+
+    async fn enter(&mut self, user: &UserId, by: Instant) -> Result<Place, MatchError> {
+        let mut next = self.queue.enter(user, by).await?;
+        // Other pairs may have been left behind. After an error all keep their places.
+        while let Some(pair) = next {
+            if self.open(&pair, Some(user), by).await? {
+                let settled = self.queue.settle(&pair, by).await;
+                if let Some(place) = place(&pair, user) {
+                    // The session is open; what is left of the pair goes when it is looked for.
+                    return Ok(place);
+                }
+                settled?;
+            }
+            next = self.queue.next(by).await?;
         }
         Ok(Place::Waiting)
     }
 
-    async fn forgot_absent(
+    /// Opens the session of a pair, or dissolves the pair and says false.
+    async fn open(
         &mut self,
-        pair: &[UserId; 2],
-        user: &UserId,
-    ) -> Result<bool, StoreError> {
-        let mut forgot = false;
+        pair: &Pair,
+        asking: Option<&UserId>,
+        by: Instant,
+    ) -> Result<bool, MatchError> {
+        if self.opened.as_ref() == Some(&pair.session) {
+            return Ok(true);
+        }
+        let absent = self.absent(pair, asking).await?;
+        if !absent.is_empty() {
+            self.queue.dissolve(pair, &absent, by).await?;
+            return Ok(false);
+        }
+        let [first, second] = &pair.users;
+        match self.relay.open_session_as(&pair.session, first, second).await {
+            Ok(_) => {
+                self.opened = Some(pair.session.clone());
+                Ok(true)
+            }
+            Err(OpenError::TooManySessions(busy)) => {
+                self.queue.dissolve(pair, slice::from_ref(&busy), by).await?;
+                match asking {
+                    Some(user) if *user == busy => Err(OpenError::TooManySessions(busy).into()),
+                    _ => Ok(false),
+                }
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Who of a pair cannot be matched. The one who asks is there.
+    async fn absent(
+        &self,
+        pair: &Pair,
+        asking: Option<&UserId>,
+    ) -> Result<Vec<UserId>, StoreError> {
+        let mut absent = Vec::new();
         if self.partners == Partners::Connected {
-            for waiting in pair.iter().filter(|waiting| *waiting != user) {
-                if !self.relay.is_connected(waiting).await? {
-                    forgot |= self.queue.leave(waiting, Instant::now());
+            for user in pair.users.iter().filter(|user| Some(*user) != asking) {
+                if !self.relay.is_connected(user).await? {
+                    absent.push(user.clone());
                 }
             }
         }
-        Ok(forgot)
+        Ok(absent)
     }
+}
+
+/// What a pair that has its session is for one of the two.
+fn place(pair: &Pair, user: &UserId) -> Option<Place> {
+    let [first, second] = &pair.users;
+    let is_initiator = first == user;
+    (is_initiator || second == user).then(|| Place::Matched {
+        session: pair.session.clone(),
+        partner: if is_initiator { second } else { first }.clone(),
+        is_initiator,
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::Arc, time::Duration};
+    use std::sync::Arc;
 
     use async_trait::async_trait;
     use signaling_core::{
@@ -192,6 +288,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::queue::{Bounds, LocalQueue};
 
     #[derive(Debug)]
     struct Nobody;
@@ -207,8 +304,8 @@ mod tests {
         UserId::new(name).unwrap()
     }
 
-    fn queue() -> Queue {
-        Queue::new(10, Duration::from_secs(60))
+    fn queue() -> LocalQueue {
+        LocalQueue::new(Bounds { capacity: 10, patience: Duration::from_secs(60) })
     }
 
     fn pair(place: Place) -> (String, bool) {
@@ -245,21 +342,29 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn while_the_store_is_away_all_keep_their_places() {
-        let faults = Faults::new(1);
-        let matchmaker = matchmaker(Config::default(), &faults, Partners::All).await;
+        let (faults, store) = (Faults::new(1), Arc::new(MemoryStore::new()));
+        let relay = Relay::builder(Nobody).store(faults.store(store.clone()));
+        let relay = relay.start().await.unwrap();
+        let matchmaker = Matchmaker::start(relay, queue(), Partners::All);
         assert_eq!(matchmaker.enter(user("a")).await.unwrap(), Place::Waiting);
         faults.cut(true);
-        for name in ["b", "c"] {
+        for name in ["b", "c", "c"] {
+            let asked = Instant::now();
             let error = matchmaker.enter(user(name)).await.unwrap_err();
-            assert!(matches!(error, MatchError::Open(OpenError::Store(_))), "{error}");
+            assert!(matches!(error, MatchError::Open(_) | MatchError::Store(_)), "{error}");
+            assert!(asked.elapsed() <= ANSWER_TIME + Duration::from_millis(1));
         }
         faults.cut(false);
-        // The two who came first are matched on the way.
+        // Nobody has to ask again to have the two matched who came first.
+        time::sleep(LOOK_INTERVAL + ANSWER_TIME).await;
+        for name in ["a", "b"] {
+            assert!(!matchmaker.leave(user(name)).await.unwrap(), "{name} still waits");
+            let enrolments = store.user(&user(name)).await.unwrap().enrolments;
+            assert_eq!(enrolments.len(), 1, "{name}");
+        }
+        assert_eq!(matchmaker.enter(user("c")).await.unwrap(), Place::Waiting);
         let place = matchmaker.enter(user("d")).await.unwrap();
         assert_eq!(pair(place), ("c".to_owned(), false));
-        for name in ["a", "b", "c", "d"] {
-            assert!(!matchmaker.leave(user(name)).await.unwrap(), "{name} still waits");
-        }
     }
 
     #[tokio::test(start_paused = true)]
@@ -284,6 +389,65 @@ mod tests {
                 assert_eq!(enrolments.len(), 1, "{name}, seed {seed}");
             }
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn everybody_is_answered_in_time_however_slow_the_store_and_long_the_line() {
+        let faults = Faults::new(1);
+        let matchmaker = matchmaker(Config::default(), &faults, Partners::All).await;
+        let mut trouble = Trouble::NONE;
+        trouble.delay = Duration::from_secs(1_000);
+        faults.set(trouble);
+        let asked = Instant::now();
+        let asks = (0..100).map(|n| matchmaker.enter(user(&format!("u{n}"))));
+        let answers = futures::future::join_all(asks).await;
+        assert!(asked.elapsed() <= ANSWER_TIME + Duration::from_millis(1));
+        assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 1);
+    }
+
+    /// A queue that does not answer when a pair is settled.
+    #[derive(Debug)]
+    struct Unsettled(LocalQueue);
+
+    #[async_trait]
+    impl Queue for Unsettled {
+        async fn enter(&mut self, user: &UserId, by: Instant) -> Result<Option<Pair>, QueueError> {
+            self.0.enter(user, by).await
+        }
+
+        async fn next(&mut self, by: Instant) -> Result<Option<Pair>, QueueError> {
+            self.0.next(by).await
+        }
+
+        async fn settle(&mut self, _: &Pair, _: Instant) -> Result<(), QueueError> {
+            Err(StoreError::unavailable("not now").into())
+        }
+
+        async fn dissolve(
+            &mut self,
+            pair: &Pair,
+            gone: &[UserId],
+            by: Instant,
+        ) -> Result<(), QueueError> {
+            self.0.dissolve(pair, gone, by).await
+        }
+
+        async fn leave(&mut self, user: &UserId, by: Instant) -> Result<bool, QueueError> {
+            self.0.leave(user, by).await
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pair_that_cannot_be_settled_is_matched_and_its_session_opened_once() {
+        let relay = Relay::builder(Nobody).start().await.unwrap();
+        let matchmaker = Matchmaker::start(relay.clone(), Unsettled(queue()), Partners::All);
+        assert_eq!(matchmaker.enter(user("a")).await.unwrap(), Place::Waiting);
+        let Place::Matched { session, .. } = matchmaker.enter(user("b")).await.unwrap() else {
+            panic!("not matched");
+        };
+        assert!(relay.close_session(&session).await.unwrap());
+        time::sleep(LOOK_INTERVAL * 3).await;
+        assert_eq!(relay.session(&session).await.unwrap(), None, "it was opened again");
     }
 
     #[tokio::test]

@@ -1,127 +1,89 @@
-//! Who waits for a partner, first come first served. Pure: time comes in as `now`.
+//! Who waits for a partner, first come first served: in this process, or shared by all nodes.
 
-use std::{collections::VecDeque, time::Duration};
+mod local;
+mod shared;
+#[cfg(test)]
+mod suite;
 
-use signaling_core::id::UserId;
+use std::{fmt, time::Duration};
+
+use async_trait::async_trait;
+use signaling_core::{
+    id::{IdError, SessionId, UserId},
+    store::StoreError,
+};
 use tokio::time::Instant;
+
+pub(crate) use local::LocalQueue;
+pub(crate) use shared::SharedQueue;
+
+/// How many users may wait, and for how long.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    /// Users who may wait at once; more are refused.
+    pub(crate) capacity: usize,
+    /// Who does not ask again for this long is forgotten.
+    pub(crate) patience: Duration,
+}
+
+/// Two users who are to get a session. `Debug` is for tests alone: users are not logged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Pair {
+    /// The id that their session is to have, whoever opens it, and however often that is tried.
+    pub(crate) session: SessionId,
+    /// In the order they came.
+    pub(crate) users: [UserId; 2],
+}
+
+/// Why the queue did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum QueueError {
+    /// As many wait as may; the user does not.
+    #[error("the queue is full")]
+    Full,
+    /// The queue did not answer in time. What was asked may have been done.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// There is no randomness for a session's id.
+    #[error(transparent)]
+    Id(#[from] IdError),
+}
 
 /// A queue of users, each of whom waits once.
 ///
 /// Two who wait are a pair at once, so more than one wait only while sessions cannot be opened.
-#[derive(Debug)]
-pub(crate) struct Queue {
-    entries: VecDeque<Entry>,
-    capacity: usize,
-    patience: Duration,
-}
-
-#[derive(Debug)]
-struct Entry {
-    user: UserId,
-    until: Instant,
-}
-
-/// As many wait as may.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Full;
-
-impl Queue {
-    /// A queue for `capacity` users, each forgotten when it did not ask again for `patience`.
-    pub(crate) fn new(capacity: usize, patience: Duration) -> Self {
-        Self { entries: VecDeque::new(), capacity, patience }
-    }
-
+///
+/// # Contract
+///
+/// - A pair is given to one holder of the queue, whose users then are nobody else's. It is given to
+///   that holder again and again until it is settled or dissolved. Where several nodes share the
+///   queue, another holder gets it, under the same session id, when the first one has not settled
+///   it for some seconds: it may be dead.
+/// - Every call is atomic, and done twice is done once. One that failed may have been done, but
+///   nothing is done after `by`: its caller has given up.
+/// - Dropping a future midway is an error that nobody sees.
+#[async_trait]
+pub(crate) trait Queue: Send + Sync + fmt::Debug + 'static {
     /// Puts `user` at the end; one that waits already keeps its place, and its patience is renewed.
-    pub(crate) fn enter(&mut self, user: &UserId, now: Instant) -> Result<(), Full> {
-        self.entries.retain(|entry| entry.until > now);
-        let until = now + self.patience;
-        if let Some(entry) = self.entries.iter_mut().find(|entry| entry.user == *user) {
-            entry.until = until;
-            return Ok(());
-        }
-        if self.entries.len() >= self.capacity {
-            return Err(Full);
-        }
-        let user = user.clone();
-        self.entries.push_back(Entry { user, until });
-        Ok(())
-    }
+    /// Gives the [`next`](Self::next) pair in the same step, so that of two who wait the second one
+    /// to ask learns of its partner.
+    async fn enter(&mut self, user: &UserId, by: Instant) -> Result<Option<Pair>, QueueError>;
 
-    /// The two who wait longest. They go on waiting until they [`leave`](Self::leave).
-    pub(crate) fn first_pair(&self) -> Option<[UserId; 2]> {
-        let mut users = self.entries.iter().map(|entry| entry.user.clone());
-        Some([users.next()?, users.next()?])
-    }
+    /// The pair to open a session for.
+    async fn next(&mut self, by: Instant) -> Result<Option<Pair>, QueueError>;
 
-    /// Whether `user` was waiting.
-    pub(crate) fn leave(&mut self, user: &UserId, now: Instant) -> bool {
-        self.entries.retain(|entry| entry.until > now);
-        let before = self.entries.len();
-        self.entries.retain(|entry| entry.user != *user);
-        self.entries.len() < before
-    }
-}
+    /// The pair has its session.
+    async fn settle(&mut self, pair: &Pair, by: Instant) -> Result<(), QueueError>;
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+    /// The pair gets no session: who is not among `gone` is back in its place.
+    async fn dissolve(
+        &mut self,
+        pair: &Pair,
+        gone: &[UserId],
+        by: Instant,
+    ) -> Result<(), QueueError>;
 
-    const PATIENCE: Duration = Duration::from_secs(60);
-
-    fn user(name: &str) -> UserId {
-        UserId::new(name).unwrap()
-    }
-
-    fn pair(queue: &Queue) -> Option<[String; 2]> {
-        let pair = queue.first_pair()?;
-        Some(pair.map(|user| user.as_str().to_owned()))
-    }
-
-    #[tokio::test]
-    async fn the_first_two_are_a_pair_in_the_order_they_came() {
-        let (mut queue, now) = (Queue::new(10, PATIENCE), Instant::now());
-        assert_eq!(pair(&queue), None);
-        for name in ["a", "b", "c"] {
-            queue.enter(&user(name), now).unwrap();
-        }
-        assert_eq!(pair(&queue), Some(["a".into(), "b".into()]));
-        assert_eq!(pair(&queue), Some(["a".into(), "b".into()]), "asking takes nobody out");
-        assert!(queue.leave(&user("a"), now));
-        assert!(!queue.leave(&user("a"), now));
-        assert_eq!(pair(&queue), Some(["b".into(), "c".into()]));
-    }
-
-    #[tokio::test]
-    async fn a_user_who_enters_twice_waits_once_and_keeps_its_place() {
-        let (mut queue, now) = (Queue::new(2, PATIENCE), Instant::now());
-        queue.enter(&user("a"), now).unwrap();
-        queue.enter(&user("a"), now).unwrap();
-        assert_eq!(pair(&queue), None);
-        queue.enter(&user("b"), now).unwrap();
-        queue.enter(&user("a"), now).unwrap();
-        assert_eq!(pair(&queue), Some(["a".into(), "b".into()]));
-    }
-
-    #[tokio::test]
-    async fn who_does_not_ask_again_is_forgotten() {
-        let (mut queue, now) = (Queue::new(10, PATIENCE), Instant::now());
-        queue.enter(&user("a"), now).unwrap();
-        queue.enter(&user("b"), now).unwrap();
-        let later = now + PATIENCE / 2;
-        queue.enter(&user("b"), later).unwrap();
-        let end = now + PATIENCE;
-        queue.enter(&user("c"), end).unwrap();
-        assert_eq!(pair(&queue), Some(["b".into(), "c".into()]));
-        assert!(!queue.leave(&user("b"), later + PATIENCE));
-    }
-
-    #[tokio::test]
-    async fn the_queue_is_bounded() {
-        let (mut queue, now) = (Queue::new(2, PATIENCE), Instant::now());
-        queue.enter(&user("a"), now).unwrap();
-        queue.enter(&user("b"), now).unwrap();
-        assert_eq!(queue.enter(&user("c"), now), Err(Full));
-        assert_eq!(queue.enter(&user("b"), now), Ok(()), "who waits already may ask again");
-        assert_eq!(queue.enter(&user("c"), now + PATIENCE), Ok(()));
-    }
+    /// Whether `user` was waiting, and does not any more. Who is in a pair is as good as matched,
+    /// and does not wait.
+    async fn leave(&mut self, user: &UserId, by: Instant) -> Result<bool, QueueError>;
 }

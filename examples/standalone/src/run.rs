@@ -11,6 +11,7 @@ use signaling_core::{
     Relay,
     relay::{Shutdown, StartError},
 };
+use signaling_redis::{ConnectError, Redis};
 use tokio::{net::TcpListener, runtime::Runtime, time::Instant};
 
 use crate::{app, cli::LogFormat, serve::Server, settings::Settings};
@@ -21,6 +22,9 @@ pub(crate) enum RunError {
     /// Another program listens there, or it is no address of this machine.
     #[error("cannot listen on {0}")]
     Listen(SocketAddr, #[source] io::Error),
+    /// Redis is not there, or does not let this node in.
+    #[error("cannot start without Redis")]
+    Redis(#[from] ConnectError),
     /// The relay did not start.
     #[error("cannot start")]
     Relay(#[from] StartError),
@@ -55,6 +59,8 @@ async fn serve(settings: Settings) -> Result<(), RunError> {
         listen,
         authenticator,
         config,
+        redis,
+        node_name,
         drain_timeout,
         log_format,
         log_filter,
@@ -69,11 +75,22 @@ async fn serve(settings: Settings) -> Result<(), RunError> {
     }
     // Before anybody can know that the server runs, and tell it to end.
     let mut signals = Signals::new()?;
-    let relay = Relay::builder(authenticator).config(config).start().await?;
+    let mut builder = Relay::builder(authenticator).config(config);
+    if let Some(name) = node_name {
+        builder = builder.node_name(name);
+    }
+    let redis = match redis {
+        Some(settings) => Some(Redis::connect(settings).await?),
+        None => None,
+    };
+    if let Some(redis) = &redis {
+        builder = builder.store(redis.store()).bus(redis.bus());
+    }
+    let relay = builder.start().await?;
     let failed = |error| RunError::Listen(listen, error);
     let listener = TcpListener::bind(listen).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
-    let server = Server::start(listener, app::router(&relay, &app));
+    let server = Server::start(listener, app::router(&relay, redis.as_ref(), &app));
     if dev {
         tracing::warn!("development mode: anybody on this machine can be anybody here");
     }

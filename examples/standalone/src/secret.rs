@@ -13,8 +13,7 @@ pub(crate) struct Secret(Vec<u8>);
 impl Secret {
     /// From an environment variable; an empty one counts as not set.
     pub(crate) fn from_env(value: Option<OsString>) -> Option<Self> {
-        let value = value?.into_encoded_bytes();
-        (!value.is_empty()).then_some(Self(value))
+        value.map(Self::from).filter(|secret| !secret.bytes().is_empty())
     }
 
     /// From a file, without the line end that editors leave behind the text.
@@ -31,13 +30,19 @@ impl Secret {
         Ok(Self(random_hex::<32>()?.into_bytes()))
     }
 
-    /// As text, for the one that is made to be told.
+    /// As text, for those that are told or understood.
     pub(crate) fn text(&self) -> std::borrow::Cow<'_, str> {
         String::from_utf8_lossy(&self.0)
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.0
+    }
+}
+
+impl From<OsString> for Secret {
+    fn from(text: OsString) -> Self {
+        Self(text.into_encoded_bytes())
     }
 }
 

@@ -6,6 +6,7 @@ use std::{error::Error, ffi::OsString, net::SocketAddr, path::Path, time::Durati
 use clap::Parser;
 use signaling_core::{
     Config,
+    id::NodeId,
     jwt::{Algorithm, JwtAuthenticator, JwtAuthenticatorBuilder, JwtConfigError, JwtKey},
 };
 use tracing_subscriber::EnvFilter;
@@ -22,6 +23,9 @@ pub(crate) struct Settings {
     pub(crate) listen: SocketAddr,
     pub(crate) authenticator: JwtAuthenticator,
     pub(crate) config: Config,
+    /// None: this node is alone, and keeps everything in memory.
+    pub(crate) redis: Option<signaling_redis::Settings>,
+    pub(crate) node_name: Option<String>,
     pub(crate) drain_timeout: Duration,
     pub(crate) log_format: LogFormat,
     pub(crate) log_filter: EnvFilter,
@@ -112,6 +116,11 @@ impl Settings {
                 cause: "two must be able to wait".to_owned(),
             });
         }
+        let redis = redis(&cli, &config)?;
+        if let Some(name) = &cli.node_id {
+            NodeId::generate(Some(name))
+                .map_err(|error| SettingsError::wrong("--node-id", &error))?;
+        }
         let (authenticator, signer) = tokens(&cli, Secret::from_env(env("SIGNALING_JWT_SECRET")))?;
         let given = api_key(&cli, Secret::from_env(env("SIGNALING_API_KEY")))?;
         let (api_key, made_api_key) = match given {
@@ -126,6 +135,8 @@ impl Settings {
             listen: cli.listen,
             authenticator,
             config,
+            redis,
+            node_name: cli.node_id,
             drain_timeout: cli.drain_timeout.into(),
             log_format: cli.log_format,
             log_filter,
@@ -149,6 +160,29 @@ fn config(cli: &Cli) -> Result<Config, SettingsError> {
         cause: error.problem.replace('_', "-"),
     })?;
     Ok(config)
+}
+
+/// What nobody renews, Redis keeps at least this long: nodes may be cut off from it meanwhile.
+const MIN_RETENTION: Duration = Duration::from_secs(60 * 60);
+
+fn redis(cli: &Cli, config: &Config) -> Result<Option<signaling_redis::Settings>, SettingsError> {
+    let Some(url) = cli.redis_url.as_ref().filter(|url| !url.bytes().is_empty()) else {
+        let prefix = cli.redis_prefix.as_ref().filter(|prefix| !prefix.is_empty());
+        return match prefix {
+            None => Ok(None),
+            Some(_) => Err(SettingsError::Wrong {
+                setting: "--redis-prefix".to_owned(),
+                cause: "there is no --redis-url".to_owned(),
+            }),
+        };
+    };
+    let redis = signaling_redis::Settings::url(&url.text())
+        .map_err(|error| SettingsError::wrong("--redis-url", &error))?
+        .retention(MIN_RETENTION.max(config.abandon_after.saturating_mul(2)));
+    Ok(Some(match &cli.redis_prefix {
+        Some(prefix) => redis.prefix(prefix),
+        None => redis,
+    }))
 }
 
 fn random(setting: &str) -> Result<Secret, SettingsError> {

@@ -80,6 +80,11 @@ fn what_is_wrong_is_named() {
         (&["--jwt-issuer", ""], "issuer"),
         (&["--queue-capacity", "1"], "--queue-capacity"),
         (&["--event-capacity", "18446744073709551615"], "--event-capacity"),
+        (&["--redis-url", "http://host"], "--redis-url"),
+        (&["--redis-prefix", "app:"], "--redis-prefix"),
+        (&["--node-id", ""], "--node-id"),
+        (&["--node-id", "one node"], "--node-id"),
+        (&["--node-id", &"n".repeat(NodeId::MAX_NAME_BYTES + 1)], "--node-id"),
         (&["--no-such"], "--no-such"),
     ] {
         let problem = problem(with_keys(args));
@@ -103,6 +108,7 @@ fn a_key_that_does_not_do_is_named_and_not_shown() {
         ("--jwt-public-key", &[]),
         ("--jwks", &[]),
         ("--api-key-file", &secret),
+        ("--redis-url", &secret),
     ] {
         let problem = problem(read(&[flag, "hunter2"], env));
         assert!(problem.contains(flag) && !problem.contains("hunter2"), "{problem}");
@@ -131,6 +137,20 @@ fn the_type_of_a_public_key_says_its_algorithm() {
 #[test]
 fn debug_shows_no_secret() {
     let env = [("SIGNALING_JWT_SECRET", SECRET), ("SIGNALING_API_KEY", "hunter2")];
-    let shown = format!("{:?}", read(&["--dev"], &env).unwrap());
+    let args = ["--dev", "--redis-url", "redis://ann:hunter2@host"];
+    let shown = format!("{:?} {:?}", read(&args, &env).unwrap(), Cli::parse_from(args));
     assert!(!shown.contains(SECRET) && !shown.contains("hunter2"), "{shown}");
+}
+
+#[test]
+fn a_node_is_alone_unless_it_is_told_of_redis() {
+    let alone = with_keys(&[]).unwrap();
+    assert!(alone.redis.is_none() && alone.node_name.is_none());
+    assert!(with_keys(&["--redis-url", "", "--redis-prefix", ""]).unwrap().redis.is_none());
+    let args = ["--redis-url", "redis://host/1", "--redis-prefix", "app:", "--node-id", "eu-1.a_B"];
+    let shared = with_keys(&args).unwrap();
+    assert!(format!("{:?}", shared.redis.unwrap()).contains("app:"));
+    assert_eq!(shared.node_name.as_deref(), Some("eu-1.a_B"));
+    let longest = "n".repeat(NodeId::MAX_NAME_BYTES);
+    assert!(with_keys(&["--node-id", &longest]).is_ok());
 }

@@ -1,5 +1,5 @@
 //! The endpoint suite, against the server as it is run: another process, told by its command line
-//! and its HTTP API. A binary of its own, whose longest case begins first.
+//! and its HTTP API, alone and on Redis. A binary of its own, whose longest case begins first.
 #![allow(clippy::unwrap_used, reason = "tests, of which clippy knows only the functions marked so")]
 
 #[path = "../server/support.rs"]
@@ -19,22 +19,43 @@ use signaling_core::{
     },
     time::Timestamp,
 };
+use signaling_redis::testing::Server as Redis;
 use support::{API_KEY, Answer, Server};
 use tokio::sync::RwLock;
 
-async fn start(setup: Setup) -> Result<Box<dyn Endpoint>, Unsupported> {
+mod alone {
+    signaling_core::endpoint_tests!(crate::start_alone);
+}
+
+mod on_redis {
+    signaling_core::endpoint_tests!(crate::start_on_redis);
+}
+
+async fn start_alone(setup: Setup) -> Result<Box<dyn Endpoint>, Unsupported> {
+    start(setup, None).await
+}
+
+async fn start_on_redis(setup: Setup) -> Result<Box<dyn Endpoint>, Unsupported> {
+    start(setup, Some(Redis::start())).await
+}
+
+async fn start(setup: Setup, redis: Option<Redis>) -> Result<Box<dyn Endpoint>, Unsupported> {
     if setup.store.is_some() {
         return Err(Unsupported("this server's store cannot be made to fail"));
     }
     let mut args = ["--jwt-issuer", ISSUER, "--jwt-audience", AUDIENCE].to_vec();
     let flags: Vec<_> = flags(&setup.config).collect();
     args.extend(flags.iter().map(String::as_str));
-    let env = [("SIGNALING_JWT_SECRET", SECRET), ("SIGNALING_API_KEY", API_KEY)];
+    let url = redis.as_ref().map(Redis::url).unwrap_or_default();
+    let env = [
+        ("SIGNALING_JWT_SECRET", SECRET),
+        ("SIGNALING_API_KEY", API_KEY),
+        ("SIGNALING_REDIS_URL", &url),
+    ];
     let server = Server::start_with(&args, &env).await;
-    Ok(Box::new(Process { address: server.address.clone(), server: RwLock::new(Some(server)) }))
+    let address = server.address.clone();
+    Ok(Box::new(Process { address, server: RwLock::new(Some(server)), _redis: redis }))
 }
-
-signaling_core::endpoint_tests!(start);
 
 /// What differs from the defaults, so that the server's own defaults are tested as well.
 fn flags(config: &Config) -> impl Iterator<Item = String> {
@@ -74,6 +95,7 @@ struct Process {
     address: String,
     /// None once it was told to end.
     server: RwLock<Option<Server>>,
+    _redis: Option<Redis>,
 }
 
 impl Process {

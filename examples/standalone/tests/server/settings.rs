@@ -40,6 +40,9 @@ async fn a_bad_value_is_one_clear_line_without_secrets() {
         (&["--api-key-file", "/hunter2"], "SIGNALING_API_KEY"),
         (&["--jwt-secret=hunter2"], "--jwt-secret"),
         (&["--api-key", "hunter2"], "--api-key"),
+        (&["--redis-url", "hunter2"], "--redis-url"),
+        (&["--redis-url", "redis://ann:hunter2@host:port"], "--redis-url"),
+        (&["--redis-url", "redis://ann:hunter2@host", "--node-id", "one node"], "--node-id"),
         (&["hunter2"], "flags"),
     ] {
         let said = refused(args, &keys).await;
@@ -51,6 +54,9 @@ async fn a_bad_value_is_one_clear_line_without_secrets() {
         ("SIGNALING_JWT_SECRET", "hunter2"),
         ("SIGNALING_API_KEY", "hunter2 hunter2"),
         ("SIGNALING_LOG_FORMAT", "xml"),
+        ("SIGNALING_REDIS_URL", "http://ann:hunter2@host"),
+        ("SIGNALING_REDIS_PREFIX", "app:"),
+        ("SIGNALING_NODE_ID", "one/two"),
     ] {
         let env = [keys[0], keys[1], (variable, value)];
         refused(&[], &env).await;
@@ -66,6 +72,7 @@ async fn help_and_version_are_no_failures_and_show_no_secret() {
         ("SIGNALING_API_KEY", API_KEY),
         ("SIGNALING_JWT_SECRET_FILE", "hunter2"),
         ("SIGNALING_API_KEY_FILE", "hunter2"),
+        ("SIGNALING_REDIS_URL", "redis://ann:hunter2@host"),
     ];
     for flag in ["--help", "-h", "--version"] {
         let (code, said) = run(&[flag], &env).await;
@@ -75,8 +82,13 @@ async fn help_and_version_are_no_failures_and_show_no_secret() {
         }
     }
     let (_, said) = run(&["--help"], &[]).await;
-    for name in ["SIGNALING_JWT_SECRET", "SIGNALING_API_KEY", "--jwks", "--max-signals-per-second"]
-    {
+    for name in [
+        "SIGNALING_JWT_SECRET",
+        "SIGNALING_API_KEY",
+        "--jwks",
+        "SIGNALING_REDIS_URL",
+        "--max-signals-per-second",
+    ] {
         assert!(said.contains(name), "{name}");
     }
 }

@@ -108,10 +108,20 @@ impl Server {
 
     /// A request to the API with its key, and a body where there is one.
     pub(crate) async fn api(&self, method: &str, path: &str, body: Option<Value>) -> Answer {
+        self.try_api(method, path, body).await.expect("an answer")
+    }
+
+    /// The same of a server that may be gone before it answers.
+    pub(crate) async fn try_api(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<Value>,
+    ) -> std::io::Result<Answer> {
         let headers =
             format!("Authorization: Bearer {API_KEY}\r\nContent-Type: application/json\r\n");
         let body = body.map(|body| body.to_string()).unwrap_or_default();
-        self.request(method, path, &headers, &body).await
+        self.try_request(method, path, &headers, &body).await
     }
 
     pub(crate) async fn request(
@@ -121,22 +131,33 @@ impl Server {
         headers: &str,
         body: &str,
     ) -> Answer {
-        let mut socket = TcpStream::connect(&self.address).await.unwrap();
+        self.try_request(method, path, headers, body).await.expect("an answer")
+    }
+
+    async fn try_request(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &str,
+        body: &str,
+    ) -> std::io::Result<Answer> {
+        let mut socket = TcpStream::connect(&self.address).await?;
         let request = format!(
             "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\
              Content-Length: {}\r\n{headers}\r\n{body}",
             self.address,
             body.len(),
         );
-        socket.write_all(request.as_bytes()).await.unwrap();
+        socket.write_all(request.as_bytes()).await?;
         let mut answer = String::new();
-        timeout(PATIENCE, socket.read_to_string(&mut answer)).await.unwrap().unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        Answer {
+        timeout(PATIENCE, socket.read_to_string(&mut answer)).await.expect("an answer in time")?;
+        let (head, body) =
+            answer.split_once("\r\n\r\n").ok_or(std::io::ErrorKind::UnexpectedEof)?;
+        Ok(Answer {
             status: head[9..12].parse().unwrap(),
             head: head.to_lowercase(),
             body: body.to_owned(),
-        }
+        })
     }
 
     pub(crate) async fn connect(&self, user: &str) -> Client {

@@ -1,0 +1,5 @@
+-- Lets a user wait no longer. Says whether it did.
+-- ARGV: the user.
+forget_impatient()
+redis.call('ZREM', KEYS[2], ARGV[5])
+return { int(now), 'done', int(redis.call('ZREM', KEYS[1], ARGV[5])) }

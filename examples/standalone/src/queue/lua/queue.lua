@@ -1,0 +1,81 @@
+-- What every script of the queue begins with.
+-- KEYS: those who wait, by arrival in microseconds; the same by the end of their patience in ms; the
+-- pair that each node holds. They share a slot.
+-- ARGV: until when the answer is waited for, the node that asks, for how long a pair is its own, how
+-- long the keys live on, then the script's own. All times in ms of the server's clock.
+-- The answer is the time, what became of it, and what the script has to say: all of it text.
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local holder = ARGV[2]
+
+-- Longer numbers than Lua writes by itself.
+local function int(number)
+  return string.format('%.0f', number)
+end
+
+-- Nobody waits for the answer any more, and others may have been told otherwise.
+if now > tonumber(ARGV[1]) then
+  return { int(now), 'late' }
+end
+
+local function forget_impatient()
+  local over
+  repeat
+    over = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', int(now), 'LIMIT', 0, 1000)
+    if #over > 0 then
+      redis.call('ZREM', KEYS[1], unpack(over))
+      redis.call('ZREM', KEYS[2], unpack(over))
+    end
+  until #over < 1000
+end
+
+-- The pairs that are held, by their holders: one a node, so there are few.
+local function held()
+  local all, pairs_held = redis.call('HGETALL', KEYS[3]), {}
+  for i = 1, #all, 2 do
+    pairs_held[all[i]] = cjson.decode(all[i + 1])
+  end
+  return pairs_held
+end
+
+-- The pair that the node holds; else one whose holder has had it for too long; else the first two.
+local function take(session)
+  local pair
+  for other, its in pairs(held()) do
+    if other == holder then
+      pair = its
+      break
+    end
+    if tonumber(its.till) <= now and (not pair or its.till < pair.till) then
+      pair = its
+      pair.holder = other
+    end
+  end
+  if pair and pair.holder then
+    redis.call('HDEL', KEYS[3], pair.holder)
+    pair.holder = nil
+  end
+  if not pair then
+    local users = redis.call('ZRANGE', KEYS[1], 0, 1)
+    if #users < 2 then
+      return { int(now), 'done' }
+    end
+    pair = { session = session, users = users, arrivals = {}, patience = {} }
+    for i, user in ipairs(users) do
+      pair.arrivals[i] = redis.call('ZSCORE', KEYS[1], user)
+      pair.patience[i] = redis.call('ZSCORE', KEYS[2], user)
+      redis.call('ZREM', KEYS[1], user)
+      redis.call('ZREM', KEYS[2], user)
+    end
+  end
+  pair.till = int(now + ARGV[3])
+  redis.call('HSET', KEYS[3], holder, cjson.encode(pair))
+  return { int(now), 'done', pair.session, pair.users[1], pair.users[2] }
+end
+
+local function live_on()
+  for _, key in ipairs(KEYS) do
+    redis.call('PEXPIRE', key, ARGV[4])
+  end
+end
+
