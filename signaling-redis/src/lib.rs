@@ -1,6 +1,85 @@
-//! Redis for `signaling-core`: many nodes, one truth.
+//! Redis for [`signaling_core`]: many nodes, one truth, and nothing lost when something dies.
+//!
+//! A [`Redis`] gives the store and the bus of one relay. All relays that use the same database are one
+//! deployment: their users meet each other whichever node they are on, move between nodes, and are
+//! told when their partner's node dies.
+//!
+//! ```no_run
+//! use signaling_core::{
+//!     Relay,
+//!     jwt::{Algorithm, JwtAuthenticator, JwtKey},
+//! };
+//! use signaling_redis::{Redis, Settings};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let redis = Redis::connect(Settings::url("redis://127.0.0.1:6379")?).await?;
+//! let key = JwtKey::secret(Algorithm::HS256, "a secret of at least thirty-two bytes");
+//! let relay = Relay::builder(JwtAuthenticator::builder().key(key).build()?)
+//!     .store(redis.store())
+//!     .bus(redis.bus())
+//!     .start()
+//!     .await?;
+//! # Ok(()) }
+//! ```
+//!
+//! One server, Sentinel and Cluster will do, Redis or Valkey from 6.2 on, over TLS with the feature
+//! `tls`. What happens to whom when Redis or a node is slow, frozen, cut off or dead is a table in the
+//! crate's README, and every row of it a test.
+//!
+//! # Keys
+//!
+//! Other services may read the seven fields of a session's hash that are named here; nobody else may
+//! write any of these keys. All of them expire: what is in use is renewed, and what is left when all
+//! nodes die at once is gone after [`Settings::retention`].
+//!
+//! | key | type | what |
+//! | --- | --- | --- |
+//! | `session:active:{id}` | hash | a session: `participant1Id`, `participant2Id` (user ids), `participant1Ws`, `participant2Ws` (connection ids, empty while absent), `lastHeartbeat1`, `lastHeartbeat2` (milliseconds since the Unix epoch, empty before the first), `status` (`waiting` or `active`); and bookkeeping |
+//! | `session:ended:{session:active:id}` | string | who removed a session just now |
+//! | `session:user:{id}` | hash | a user's connection, its number, and the sessions it is enrolled in |
+//! | `session:deadlines` | sorted set | when sessions are to be looked at |
+//! | `session:connections:{node}` | hash | a node's connections and their users |
+//! | `session:inbox:{node}` | stream | what other nodes have for a node |
+//! | `session:{nodes}:leases` | sorted set | which nodes are alive until when, by the server's clock |
+//! | `session:{nodes}:marker` | string | another one when the database was emptied |
+//!
+//! In the two keys with braces these are part of the name, so that Redis Cluster keeps what one script
+//! touches together; elsewhere they stand for an id.
+//!
+//! # What a call costs
+//!
+//! From the match to the leave, between users who are connected, 11 commands, or 12 when both attach in
+//! the same moment; `tests/redis/calls.rs` counts them with `MONITOR`:
+//!
+//! | commands | for |
+//! | --- | --- |
+//! | 2 `enrol_user` | both users are enrolled in the session |
+//! | 1 `add_deadlines`, 1 `create_session` | the session is opened |
+//! | 2 `HGETALL` of users | where the two are now |
+//! | 2 `replace_session` | both are attached; one more try where they collide |
+//! | 1 `delete_session` | one leaves |
+//! | 2 `HDEL` of users | neither is enrolled any more |
+//!
+//! Beside these: a heartbeat costs one script and one `HGET`; a signal to another node one script, and
+//! to the same node nothing; a node two commands every [`node_renewal`] for its lease and one every
+//! [`sweep_interval`] to look for sessions that are over.
+//!
+//! # What Redis must be
+//!
+//! - `maxmemory-policy noeviction`: a session that is evicted is a call that ends.
+//! - Persistence is not needed. What a restarted Redis has lost, the nodes write again; only sessions in
+//!   which nobody was connected at that time are gone.
+//! - A failover may lose what the old primary had not yet replicated. The nodes notice the new history
+//!   and write again what they hold; a call that ended in that very moment may come back once more, as
+//!   a `match-found` for both.
+//! - An ACL user needs the keys and commands in the crate's `acl.txt`.
+//! - The clocks of nodes should agree within seconds: they decide when a session is abandoned. Leases
+//!   go by Redis' own clock.
+//!
+//! [`node_renewal`]: signaling_core::Config::node_renewal
+//! [`sweep_interval`]: signaling_core::Config::sweep_interval
 
-mod bus;
 pub mod error;
 mod inbox;
 mod keys;
@@ -79,3 +158,8 @@ impl Redis {
         &self.0.settings.prefix
     }
 }
+
+/// What the README shows compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -69,10 +69,8 @@ pub(crate) enum RecordError {
 
 /// What a change of the record writes: all fields but those that never change and the heartbeats.
 pub(crate) fn changing(record: &SessionRecord) -> Vec<(&'static str, String)> {
-    let mut fields = vec![
-        ("status", record.status().as_str().to_owned()),
-        ("revision", record.revision.to_string()),
-    ];
+    let mut fields = vec![("revision", record.revision.to_string())];
+    let mut others = vec![("status", record.status().as_str().to_owned())];
     for role in Role::BOTH {
         let (participant, names) = (record.participant(role), names(role));
         let (ws, since, until) = match &participant.presence {
@@ -81,28 +79,31 @@ pub(crate) fn changing(record: &SessionRecord) -> Vec<(&'static str, String)> {
             }
             Presence::Absent { until } => (String::new(), String::new(), millis(*until)),
         };
-        fields.extend([
-            (names.ws, ws),
+        fields.push((names.ws, ws));
+        others.extend([
             (names.since, since),
             (names.until, until),
             (names.epoch, participant.epoch.to_string()),
         ]);
     }
+    fields.extend(others);
     fields
 }
 
-/// All fields.
+/// All fields, those first that heartbeats look at: a server looks for a field of a small hash from
+/// the first.
 pub(crate) fn encode(record: &SessionRecord) -> Vec<(&'static str, String)> {
     let mut fields = vec![("opening", record.opening.to_string())];
+    let (mut beats, mut ids) = (Vec::new(), Vec::new());
     for role in Role::BOTH {
         let (participant, names) = (record.participant(role), names(role));
         let last_heartbeat = participant.last_heartbeat.map(millis).unwrap_or_default();
-        fields.extend([
-            (names.id, participant.user.as_str().to_owned()),
-            (names.last_heartbeat, last_heartbeat),
-        ]);
+        beats.push((names.last_heartbeat, last_heartbeat));
+        ids.push((names.id, participant.user.as_str().to_owned()));
     }
+    fields.extend(beats);
     fields.extend(changing(record));
+    fields.extend(ids);
     fields
 }
 

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests, of which clippy knows only the functions marked so")]
 
 mod call;
+mod faults;
 mod outage;
 mod queue;
 mod start;
