@@ -37,8 +37,10 @@ features:
 docs:
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --all-features
 
+# Tests with a real Redis mostly wait: many at the same time.
 rust:
-	$(CARGO) test --workspace --all-features
+	$(CARGO) test --workspace --all-features --exclude signaling-redis
+	$(CARGO) test --package signaling-redis --all-features -- --test-threads 12
 
 # Real pages in a real browser, through the real server.
 browser:

@@ -13,6 +13,7 @@ use signaling_core::{
 };
 use signaling_redis::{Redis, Settings};
 use tokio::{runtime::Runtime, time};
+use tracing_subscriber::EnvFilter;
 
 pub(crate) fn user(name: &str) -> UserId {
     UserId::new(name).unwrap()
@@ -56,10 +57,7 @@ impl Node {
     }
 
     pub(crate) async fn start_with(settings: Settings) -> Self {
-        let _ = tracing_subscriber::fmt()
-            .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
-            .with_test_writer()
-            .try_init();
+        show_logs();
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -101,6 +99,12 @@ impl Node {
     pub(crate) async fn until_ready(&self, ready: bool) -> Duration {
         until("readiness changes", async || self.relay.is_ready() == ready).await
     }
+}
+
+/// What the nodes say, for who runs a test with `RUST_LOG`.
+fn show_logs() {
+    let filter = EnvFilter::from_default_env();
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
 }
 
 /// Waits until `condition` holds, and says how long that took.
