@@ -208,10 +208,8 @@ fn refuses(error: &Error) -> bool {
 
 /// Whether the error passes with the connection that it comes from, or with a failover.
 fn passes(error: &Error) -> bool {
-    use ErrorKind::{Canceled, Cluster, IO, NotFound, Protocol, Routing, Sentinel, Timeout};
+    use ErrorKind::{Canceled, Cluster, IO, Protocol, Routing, Sentinel, Timeout};
     let said = ["LOADING", "CLUSTERDOWN", "MASTERDOWN", "READONLY", "TRYAGAIN", "BUSY"];
-    matches!(
-        error.kind(),
-        Canceled | Cluster | IO | NotFound | Protocol | Routing | Sentinel | Timeout
-    ) || said.iter().any(|said| error.details().starts_with(said))
+    matches!(error.kind(), Canceled | Cluster | IO | Protocol | Routing | Sentinel | Timeout)
+        || said.iter().any(|said| error.details().starts_with(said))
 }

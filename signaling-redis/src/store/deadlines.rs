@@ -74,16 +74,16 @@ impl RedisStore {
         let mut kept = 0;
         for _ in 0..MAX_PAGES {
             let members = self.past(now, kept, limit).await?;
-            let last_page = members.len() < limit;
+            let listed = members.len();
             let (void, records) = self.judge(now, members).await?;
-            kept += limit - void.len();
+            kept += listed - void.len();
             self.unlist(void).await?;
             for record in records {
                 if seen.insert(record.id.clone()) {
                     overdue.push(record);
                 }
             }
-            if last_page || overdue.len() >= limit {
+            if listed < limit || overdue.len() >= limit {
                 break;
             }
         }
