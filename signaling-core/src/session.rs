@@ -4,7 +4,10 @@
 //! place: a rule makes the next record, one [`revision`](SessionRecord::revision) later, and the
 //! store takes it only if the one it replaces is still there.
 
-use std::time::Duration;
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -164,9 +167,13 @@ pub struct SessionRecord {
     pub participants: [Participant; 2],
 }
 
-/// More revisions than a session has between two losses of its store, and few enough for many
-/// losses to stay below 2^53, which stores may count in floating point.
+/// More revisions than a session has between two losses of its store.
 const RESTORED_AHEAD: u64 = 1 << 24;
+
+/// Among how many revisions a record that is put back may land: enough for no two to land near each
+/// other, and few enough for many losses to stay below 2^53, which stores may count in floating
+/// point.
+const RESTORED_APART: u64 = 1 << 36;
 
 impl SessionRecord {
     /// A session of two users, both absent until they attach or `until` passes.
@@ -254,12 +261,17 @@ impl SessionRecord {
             && places(self) == places(other)
     }
 
-    /// The record as it is put back into a store that has lost it: ahead of every revision that was
-    /// made, or is still being made, of what the store held before or has kept of it. So nobody
-    /// takes another record of the same revision for this one.
+    /// The record as the participant in `by` puts it back at `now`, from its connection number
+    /// `epoch`, into a store that has lost it: ahead of every revision that was made, or is still
+    /// being made, of what the store held before or has kept of it. How far ahead is its own: a
+    /// store that loses this as well may get back another history of the same record, and nobody
+    /// may take a record of the one for that of the same revision in the other.
     #[must_use]
-    pub(crate) fn restored(&self) -> Self {
-        Self { revision: self.revision + RESTORED_AHEAD, ..self.clone() }
+    pub(crate) fn restored(&self, by: Role, epoch: u64, now: Timestamp) -> Self {
+        let mut hasher = DefaultHasher::new();
+        (by, epoch, now).hash(&mut hasher);
+        let ahead = RESTORED_AHEAD + hasher.finish() % RESTORED_APART;
+        Self { revision: self.revision + ahead, ..self.clone() }
     }
 
     /// Takes the `last_heartbeat`s of `there`, the record that this one replaces: stores keep them

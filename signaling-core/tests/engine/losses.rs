@@ -179,3 +179,38 @@ async fn a_connection_that_comes_back_with_a_lost_write_is_taken_out_again() {
     assert_eq!(attached(&deployment, &session).await, [false, true]);
     bob.expect_nothing().await;
 }
+
+/// What `from` says comes to `to`, whatever else does before it.
+async fn hears(to: &mut Guest, from: &Guest, session: &SessionId, word: &str) {
+    from.signal(session, "ice-candidate", word).await;
+    while to.message().await["candidate"] != word {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_one_loss_brought_back_is_not_taken_for_what_the_next_one_does() {
+    let deployment = Deployment::new();
+    let (a, b, c) = (deployment.node().await, deployment.node().await, deployment.node().await);
+    let (mut ann, old_bob, session) = matched(&a, &c).await;
+    c.faults.cut(true);
+    let mut bob = Guest::connect(&b, "bob");
+    bob.expect_match(&session, "ann", false).await;
+    ann.expect("partner-disconnected").await;
+    ann.expect_match(&session, "bob", true).await;
+    // The old connection ends without having heard of the new one, and leaves its own end behind.
+    b.faults.cut(true);
+    drop(old_bob);
+    deployment.store.lose_everything();
+    c.faults.cut(false);
+    ann.expect("partner-disconnected").await;
+    assert_eq!(attached(&deployment, &session).await, [true, false]);
+    // The new one leads on from the same record, in a store that has lost that again.
+    a.faults.cut(true);
+    deployment.store.lose_everything();
+    b.faults.cut(false);
+    time::sleep(Duration::from_secs(6)).await;
+    a.faults.cut(false);
+    time::sleep(Duration::from_secs(30)).await;
+    assert_eq!(attached(&deployment, &session).await, [true, true]);
+    hears(&mut bob, &ann, &session, "from ann").await;
+    hears(&mut ann, &bob, &session, "from bob").await;
+}
