@@ -261,6 +261,12 @@ impl SessionRecord {
             && places(self) == places(other)
     }
 
+    /// Whether a store that holds this record has lost `known`, another one of the same opening which
+    /// it held once: a store does not go back, and holds no revision twice.
+    pub(crate) fn lacks(&self, known: &Self) -> bool {
+        self.opening == known.opening && self.revision <= known.revision && !self.same_state(known)
+    }
+
     /// The record as the participant in `by` puts it back at `now`, from its connection number
     /// `epoch`, into a store that has lost it: ahead of every revision that was made, or is still
     /// being made, of what the store held before or has kept of it. How far ahead is its own: a
@@ -406,5 +412,30 @@ mod tests {
         let record = record.detach(&connection(1), at(1), PATIENCE).unwrap();
         let record = record.attach(Role::Initiator, &connection(1), 1).unwrap();
         assert_ne!(record.participant(Role::Initiator).attachment().cloned(), first);
+    }
+
+    #[test]
+    fn records_that_are_put_back_do_not_meet() {
+        let record = opened();
+        let mut revisions: Vec<_> = [(Role::Initiator, 1, 0), (Role::Responder, 1, 0)]
+            .into_iter()
+            .chain([(Role::Initiator, 2, 0), (Role::Initiator, 1, 1)])
+            .map(|(by, epoch, seconds)| record.restored(by, epoch, at(seconds)).revision)
+            .collect();
+        revisions.sort_unstable();
+        assert!(revisions[0] >= RESTORED_AHEAD);
+        assert!(revisions.windows(2).all(|pair| pair[1] - pair[0] > 1000), "{revisions:?}");
+    }
+
+    #[test]
+    fn a_store_lacks_what_it_held_and_holds_no_more() {
+        let before = opened();
+        let attached = before.attach(Role::Initiator, &connection(1), 1).unwrap();
+        let another = before.attach(Role::Responder, &connection(2), 1).unwrap();
+        assert!(before.lacks(&attached) && another.lacks(&attached));
+        assert!(!attached.lacks(&before) && !attached.lacks(&attached));
+        let mut heard = attached.clone();
+        heard.participants[0].last_heartbeat = Some(at(1));
+        assert!(!heard.lacks(&attached));
     }
 }

@@ -31,7 +31,7 @@ impl Authenticator for Nobody {
 
 pub(crate) struct Deployment {
     pub(crate) store: Arc<MemoryStore>,
-    bus: Arc<dyn MessageBus>,
+    pub(crate) bus: Arc<dyn MessageBus>,
     config: Config,
 }
 

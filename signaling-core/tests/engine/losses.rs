@@ -1,15 +1,19 @@
 //! A store that loses what it holds: all of it, or the last writes.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use signaling_core::{
+    bus::Envelope,
     id::SessionId,
+    notice::Notice,
     session::{SessionRecord, Status},
-    store::{SessionStore, Written},
+    store::{Created, SessionStore, Written},
+    testing::TokioClock,
+    time::Clock,
 };
 use tokio::time::{self, Instant};
 
-use crate::harness::{Deployment, Guest, matched, user};
+use crate::harness::{Deployment, Guest, Node, matched, user};
 
 /// Both are on the same attachments, and nobody else is.
 async fn attached(deployment: &Deployment, session: &SessionId) -> [bool; 2] {
@@ -211,6 +215,44 @@ async fn what_one_loss_brought_back_is_not_taken_for_what_the_next_one_does() {
     a.faults.cut(false);
     time::sleep(Duration::from_secs(30)).await;
     assert_eq!(attached(&deployment, &session).await, [true, true]);
+    hears(&mut bob, &ann, &session, "from ann").await;
+    hears(&mut ann, &bob, &session, "from bob").await;
+}
+
+/// Bob, on `b`, hears that Ann was detached, which the store knows nothing of.
+async fn tell_of_a_lost_write(deployment: &Deployment, b: &Node, record: &SessionRecord) {
+    let [ann, bob] = record.participants.each_ref().map(|p| p.connection().unwrap().clone());
+    let lost = record.detach(&ann, TokioClock::start().now(), Duration::from_secs(60)).unwrap();
+    let news = Envelope::Notice { to: bob, notice: Notice::Changed(Arc::new(lost)) };
+    deployment.bus.publish(b.relay.node_id(), &[news]).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn news_of_a_write_that_the_store_lost_leaves_nobody_believing_it_alone() {
+    let deployment = Deployment::new();
+    let (a, b) = (deployment.node().await, deployment.node().await);
+    let (mut ann, mut bob, session) = matched(&a, &b).await;
+    let record = deployment.store.load(&session).await.unwrap().unwrap();
+    tell_of_a_lost_write(&deployment, &b, &record).await;
+    bob.expect("partner-disconnected").await;
+    time::sleep(Duration::from_secs(25)).await;
+    hears(&mut bob, &ann, &session, "from ann").await;
+    hears(&mut ann, &bob, &session, "from bob").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_in_the_place_of_a_lost_one_is_not_taken_for_it() {
+    let deployment = Deployment::new();
+    let (a, b) = (deployment.node().await, deployment.node().await);
+    let (mut ann, mut bob, session) = matched(&a, &b).await;
+    let record = deployment.store.load(&session).await.unwrap().unwrap();
+    tell_of_a_lost_write(&deployment, &b, &record).await;
+    bob.expect("partner-disconnected").await;
+    let SessionRecord { opening, revision, participants, .. } = record;
+    let other = SessionRecord::stored(session.clone(), opening, revision + 1, participants);
+    deployment.store.lose_everything();
+    assert_eq!(deployment.store.create(&other).await.unwrap(), Created::Done);
+    time::sleep(Duration::from_secs(25)).await;
     hears(&mut bob, &ann, &session, "from ann").await;
     hears(&mut ann, &bob, &session, "from bob").await;
 }

@@ -105,7 +105,7 @@ impl Steward {
 
     /// Puts `record` back with all that leads to it. Tells the partner, which may know better, or
     /// have gone; and who of the two has come meanwhile, without finding the session.
-    async fn put_back(&self, record: &SessionRecord) -> Result<(), StoreError> {
+    pub(super) async fn put_back(&self, record: &SessionRecord) -> Result<(), StoreError> {
         let (node, now) = (&self.node, self.node.clock.now());
         let Some(role) = record.role_of(&self.local.user) else {
             return Ok(());
@@ -117,7 +117,9 @@ impl Steward {
         }
         let mut known = match node.store.load(&record.id).await? {
             Some(there) if there.opening != record.opening => return Ok(()),
-            Some(there) if there.revision >= record.revision => there,
+            Some(there) if !there.lacks(record) => there,
+            // What was written in the place of a lost write counts, but not as that write.
+            Some(there) if there.revision == record.revision => there.restored(role, epoch, now),
             // What was made of the record meanwhile is behind it, and gives way.
             _ => record.restored(role, epoch, now),
         };
