@@ -250,6 +250,7 @@ async fn a_signal_to_a_node_that_cannot_be_reached_is_told_to_its_sender() {
     a.faults.cut(false);
     ann.signal(&session, "offer", "again").await;
     bob.expect("offer again").await;
+    ann.expect_nothing().await;
 }
 
 #[tokio::test(start_paused = true)]
