@@ -19,7 +19,7 @@ use crate::{
     config::Config,
     frame::{CloseCode, Frame, Text, TransportError},
     id::{ConnectionId, SessionId, UserId},
-    notice::Notice,
+    notice::{Notice, Pair},
     protocol::{ClientMessage, ErrorCode, ServerMessage},
     session::{Place, SessionRecord},
     time::Timestamp,
@@ -332,9 +332,9 @@ impl Connection {
                     self.seats[seat].receive(signal, &mut self.effects);
                 }
             }
-            Notice::SignalsLost { session, pair, received } => {
+            Notice::SignalsLost { session, pair, received, before } => {
                 if let Some(seat) = self.seat(&session) {
-                    self.seats[seat].signals_lost(pair, received, &mut self.effects);
+                    self.seats[seat].signals_lost(pair, received, before, &mut self.effects);
                 }
             }
             Notice::Replaced => self.close(DisconnectReason::Replaced),
@@ -412,8 +412,11 @@ impl Connection {
         }
     }
 
-    /// A signal in `session` could not be handed on.
-    pub(crate) fn on_undelivered(&mut self, session: &SessionId) {
+    /// The signal with `number` in `session` could not be handed on.
+    pub(crate) fn on_undelivered(&mut self, session: &SessionId, pair: Pair, number: u64) {
+        if let Some(seat) = self.seat(session) {
+            self.seats[seat].undelivered(pair, number);
+        }
         self.refuse(ErrorCode::Unavailable, Some(session));
     }
 

@@ -46,6 +46,8 @@ pub enum Notice {
         pair: Pair,
         /// The number of the last that arrived without a gap.
         received: u64,
+        /// The number of the next that did; none where that is not known.
+        before: Option<u64>,
     },
     /// A newer connection of the same user is there.
     Replaced,

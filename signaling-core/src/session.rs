@@ -4,7 +4,10 @@
 //! place: a rule makes the next record, one [`revision`](SessionRecord::revision) later, and the
 //! store takes it only if the one it replaces is still there.
 
-use std::time::Duration;
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -164,9 +167,13 @@ pub struct SessionRecord {
     pub participants: [Participant; 2],
 }
 
-/// More revisions than a session has between two losses of its store, and few enough for many
-/// losses to stay below 2^53, which stores may count in floating point.
+/// More revisions than a session has between two losses of its store.
 const RESTORED_AHEAD: u64 = 1 << 24;
+
+/// Among how many revisions a record that is put back may land: enough for no two to land near each
+/// other, and few enough for many losses to stay below 2^53, which stores may count in floating
+/// point.
+const RESTORED_APART: u64 = 1 << 36;
 
 impl SessionRecord {
     /// A session of two users, both absent until they attach or `until` passes.
@@ -254,12 +261,23 @@ impl SessionRecord {
             && places(self) == places(other)
     }
 
-    /// The record as it is put back into a store that has lost it: ahead of every revision that was
-    /// made, or is still being made, of what the store held before or has kept of it. So nobody
-    /// takes another record of the same revision for this one.
+    /// Whether a store that holds this record has lost `known`, another one of the same opening which
+    /// it held once: a store does not go back, and holds no revision twice.
+    pub(crate) fn lacks(&self, known: &Self) -> bool {
+        self.opening == known.opening && self.revision <= known.revision && !self.same_state(known)
+    }
+
+    /// The record as the participant in `by` puts it back at `now`, from its connection number
+    /// `epoch`, into a store that has lost it: ahead of every revision that was made, or is still
+    /// being made, of what the store held before or has kept of it. How far ahead is its own: a
+    /// store that loses this as well may get back another history of the same record, and nobody
+    /// may take a record of the one for that of the same revision in the other.
     #[must_use]
-    pub(crate) fn restored(&self) -> Self {
-        Self { revision: self.revision + RESTORED_AHEAD, ..self.clone() }
+    pub(crate) fn restored(&self, by: Role, epoch: u64, now: Timestamp) -> Self {
+        let mut hasher = DefaultHasher::new();
+        (by, epoch, now).hash(&mut hasher);
+        let ahead = RESTORED_AHEAD + hasher.finish() % RESTORED_APART;
+        Self { revision: self.revision + ahead, ..self.clone() }
     }
 
     /// Takes the `last_heartbeat`s of `there`, the record that this one replaces: stores keep them
@@ -394,5 +412,30 @@ mod tests {
         let record = record.detach(&connection(1), at(1), PATIENCE).unwrap();
         let record = record.attach(Role::Initiator, &connection(1), 1).unwrap();
         assert_ne!(record.participant(Role::Initiator).attachment().cloned(), first);
+    }
+
+    #[test]
+    fn records_that_are_put_back_do_not_meet() {
+        let record = opened();
+        let mut revisions: Vec<_> = [(Role::Initiator, 1, 0), (Role::Responder, 1, 0)]
+            .into_iter()
+            .chain([(Role::Initiator, 2, 0), (Role::Initiator, 1, 1)])
+            .map(|(by, epoch, seconds)| record.restored(by, epoch, at(seconds)).revision)
+            .collect();
+        revisions.sort_unstable();
+        assert!(revisions[0] >= RESTORED_AHEAD);
+        assert!(revisions.windows(2).all(|pair| pair[1] - pair[0] > 1000), "{revisions:?}");
+    }
+
+    #[test]
+    fn a_store_lacks_what_it_held_and_holds_no_more() {
+        let before = opened();
+        let attached = before.attach(Role::Initiator, &connection(1), 1).unwrap();
+        let another = before.attach(Role::Responder, &connection(2), 1).unwrap();
+        assert!(before.lacks(&attached) && another.lacks(&attached));
+        assert!(!attached.lacks(&before) && !attached.lacks(&attached));
+        let mut heard = attached.clone();
+        heard.participants[0].last_heartbeat = Some(at(1));
+        assert!(!heard.lacks(&attached));
     }
 }

@@ -4,7 +4,7 @@
 //! of its return by `match-found` and starts over; one that has not been told never notices, and
 //! what it said in the meantime follows.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{collections::VecDeque, ops::Range, sync::Arc, time::Duration};
 
 use super::Effect;
 use crate::{
@@ -31,6 +31,8 @@ pub(super) struct Seat {
     received: u64,
     /// What `sent` was when the client was last told of a loss.
     loss_told: u64,
+    /// The last signals in a row of each of which the client was told that it got nowhere.
+    undelivered: Range<u64>,
     /// Whether the initiator's first offer of this negotiation has passed.
     offered: bool,
     leaving: bool,
@@ -84,6 +86,7 @@ impl Seat {
             sent: 0,
             received: 0,
             loss_told: 0,
+            undelivered: 0..0,
             offered: false,
             leaving: false,
         }
@@ -164,7 +167,7 @@ impl Seat {
             (_, Some(new)) => {
                 self.partner_here(new, effects);
                 if looked_up {
-                    self.report_lost(effects);
+                    self.report_lost(None, effects);
                 }
             }
         }
@@ -174,7 +177,7 @@ impl Seat {
         if matches!(self.partner, Partner::Here(_)) {
             self.partner_gone(effects);
         }
-        (self.sent, self.received, self.loss_told) = (0, 0, 0);
+        (self.sent, self.received, self.loss_told, self.undelivered) = (0, 0, 0, 0..0);
         self.newest = new.since;
         match std::mem::replace(&mut self.partner, Partner::Here(new)) {
             Partner::Expected(kept) => {
@@ -257,7 +260,7 @@ impl Seat {
             return;
         };
         self.sent += 1;
-        let pair = Pair { opening: self.record.opening, from: self.since, to: partner.since };
+        let pair = self.pair_to(partner);
         let signal =
             RelayedSignal { session: self.record.id.clone(), pair, number: self.sent, kind, text };
         let to = partner.connection.clone();
@@ -271,11 +274,23 @@ impl Seat {
             return;
         }
         if signal.number > self.received + 1 {
-            self.report_lost(effects);
+            self.report_lost(Some(signal.number), effects);
         }
         self.received = signal.number;
         self.offered |= signal.kind == SignalKind::Offer;
         effects.push_back(Effect::Send(signal.text));
+    }
+
+    fn pair_to(&self, partner: &Attachment) -> Pair {
+        Pair { opening: self.record.opening, from: self.since, to: partner.since }
+    }
+
+    /// The attachments between which a signal from this seat is valid now.
+    fn pair_from_here(&self) -> Option<Pair> {
+        match &self.partner {
+            Partner::Here(partner) => Some(self.pair_to(partner)),
+            Partner::Expected(_) | Partner::Gone(_) => None,
+        }
     }
 
     /// The attachments between which a signal to this seat is valid now.
@@ -288,11 +303,12 @@ impl Seat {
         }
     }
 
-    /// Tells the partner's connection how far its signals have come.
-    fn report_lost(&self, effects: &mut Effects) {
+    /// Tells the partner's connection how far its signals have come before a gap, which ends
+    /// `before` a number if that is known.
+    fn report_lost(&self, before: Option<u64>, effects: &mut Effects) {
         if let (Partner::Here(partner), Some(pair)) = (&self.partner, self.pair_to_here()) {
             let session = self.record.id.clone();
-            let notice = Notice::SignalsLost { session, pair, received: self.received };
+            let notice = Notice::SignalsLost { session, pair, received: self.received, before };
             effects.push_back(Effect::Notify { to: partner.connection.clone(), notice });
         }
     }
@@ -314,31 +330,41 @@ impl Seat {
     /// said.
     pub(super) fn notices_lost(&mut self, own: &ConnectionId, effects: &mut Effects) {
         if matches!(&self.partner, Partner::Here(p) if p.connection.node() != own.node()) {
-            self.report_lost(effects);
-            self.tell_loss(0, effects);
+            self.report_lost(None, effects);
+            self.tell_loss(0, None, effects);
         }
     }
 
     /// Signals to the partner did not arrive: tells the client, once for each loss.
-    pub(super) fn signals_lost(&mut self, pair: Pair, received: u64, effects: &mut Effects) {
-        let current = match &self.partner {
-            Partner::Here(partner) => {
-                pair.from == self.since
-                    && pair.to == partner.since
-                    && pair.opening == self.record.opening
-            }
-            Partner::Expected(_) | Partner::Gone(_) => false,
-        };
-        if current {
-            self.tell_loss(received, effects);
+    pub(super) fn signals_lost(
+        &mut self,
+        pair: Pair,
+        received: u64,
+        before: Option<u64>,
+        effects: &mut Effects,
+    ) {
+        if self.pair_from_here() == Some(pair) {
+            self.tell_loss(received, before, effects);
         }
     }
 
-    /// Tells the client that something it sent after number `received` is lost, once for each time.
-    fn tell_loss(&mut self, received: u64, effects: &mut Effects) {
-        if self.sent > received.max(self.loss_told) {
+    /// Tells the client that something it sent after number `received` is lost, once for each time,
+    /// and not where it was told of each that is.
+    fn tell_loss(&mut self, received: u64, before: Option<u64>, effects: &mut Effects) {
+        let lost = received + 1..before.unwrap_or(self.sent + 1);
+        let told = self.undelivered.start <= lost.start && lost.end <= self.undelivered.end;
+        if self.sent > received.max(self.loss_told) && !told {
             self.loss_told = self.sent;
             effects.push_back(refusal(ErrorCode::Unavailable, self.session()));
+        }
+    }
+
+    /// The signal with `number` got nowhere, and the client is told by itself.
+    pub(super) fn undelivered(&mut self, pair: Pair, number: u64) {
+        if self.pair_from_here() == Some(pair) {
+            let told = &mut self.undelivered;
+            let start = if told.end == number { told.start } else { number };
+            *told = start..number + 1;
         }
     }
 }

@@ -388,6 +388,38 @@ fn a_sender_is_told_of_a_signal_that_got_lost_on_the_way() {
     assert_eq!(call.read(ANN), [""; 0]);
 }
 
+/// Ann says number 2 and, where it is two that get nowhere, number 3, and hears of the last.
+fn one_or_two_undelivered(count: u64) -> Call {
+    let mut call = Call::established();
+    call.signal(ANN, "offer", "1");
+    let (bob, pair) = (call.connections[BOB].take(), Pair { opening: 7, from: 1, to: 2 });
+    for number in 2..2 + count {
+        call.signal(ANN, "ice-candidate", &number.to_string());
+    }
+    let session = call.record.as_ref().unwrap().id.clone();
+    call.connections[ANN].as_mut().unwrap().on_undelivered(&session, pair, 1 + count);
+    call.carry_out(ANN);
+    assert_eq!(call.read(ANN), ["error unavailable"]);
+    call.connections[BOB] = bob;
+    call
+}
+
+#[test]
+fn a_sender_is_told_once_of_a_signal_that_its_own_node_could_not_hand_on() {
+    let mut call = one_or_two_undelivered(1);
+    call.signal(ANN, "ice-candidate", "3");
+    assert_eq!(call.read(BOB), ["offer 1", "ice-candidate 3"]);
+    assert_eq!(call.read(ANN), [""; 0]);
+}
+
+#[test]
+fn a_signal_that_got_lost_beside_one_that_could_not_be_handed_on_is_told() {
+    let mut call = one_or_two_undelivered(2);
+    call.signal(ANN, "ice-candidate", "4");
+    assert_eq!(call.read(BOB), ["offer 1", "ice-candidate 4"]);
+    assert_eq!(call.read(ANN), ["error unavailable"]);
+}
+
 #[test]
 fn when_notices_may_be_lost_signals_and_news_of_their_loss_may_be_too() {
     for (nodes, told) in [(["n", "m"], 1), (["n", "n"], 0)] {

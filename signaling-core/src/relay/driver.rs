@@ -278,7 +278,9 @@ impl Driver {
             }
             Mail::Record { record, looked_up } => self.connection.on_record(record, looked_up),
             Mail::LeaveFailed(session) => self.connection.on_leave_failed(&session),
-            Mail::Undelivered(session) => self.connection.on_undelivered(&session),
+            Mail::Undelivered { session, pair, number } => {
+                self.connection.on_undelivered(&session, pair, number);
+            }
             Mail::NoticesLost => self.connection.on_notices_lost(),
             Mail::Doubt => self.connection.on_doubt(),
             Mail::StoreEmptied => {

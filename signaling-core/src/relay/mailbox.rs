@@ -9,7 +9,11 @@ use std::{
 use futures::task::AtomicWaker;
 
 use crate::{
-    config::Config, connection::DisconnectReason, frame::Text, id::SessionId, notice::Notice,
+    config::Config,
+    connection::DisconnectReason,
+    frame::Text,
+    id::SessionId,
+    notice::{Notice, Pair},
     session::SessionRecord,
 };
 
@@ -26,8 +30,8 @@ pub(super) enum Mail {
     Record { record: Arc<SessionRecord>, looked_up: bool },
     /// A session that the client left could not be ended.
     LeaveFailed(SessionId),
-    /// A signal in this session could not be handed on.
-    Undelivered(SessionId),
+    /// The signal with this number could not be handed on.
+    Undelivered { session: SessionId, pair: Pair, number: u64 },
     /// Notices to this node may be lost.
     NoticesLost,
     /// The store knows something else than this connection.

@@ -19,8 +19,8 @@ use tokio_util::task::TaskTracker;
 use super::{local::Local, mailbox::Mail};
 use crate::{
     bus::{BusError, Envelope, MessageBus},
-    id::{NodeId, SessionId},
-    notice::Notice,
+    id::NodeId,
+    notice::{Notice, RelayedSignal},
 };
 
 /// The most envelopes in one call to the bus.
@@ -45,15 +45,18 @@ pub(super) struct Lane {
 #[derive(Debug)]
 struct Parcel {
     envelope: Envelope,
-    /// Who must know when it gets nowhere.
-    sender: Option<(Arc<Local>, SessionId)>,
+    /// Who must know when it is a signal that gets nowhere.
+    sender: Option<Arc<Local>>,
 }
 
 impl Parcel {
     fn lost(self, lossy: &AtomicBool) {
-        match self.sender {
-            Some((sender, session)) => sender.mailbox.push(Mail::Undelivered(session)),
-            None => lossy.store(true, Ordering::SeqCst),
+        match (self.envelope, self.sender) {
+            (Envelope::Notice { notice: Notice::Signal(signal), .. }, Some(sender)) => {
+                let RelayedSignal { session, pair, number, .. } = signal;
+                sender.mailbox.push(Mail::Undelivered { session, pair, number });
+            }
+            _ => lossy.store(true, Ordering::SeqCst),
         }
     }
 }
@@ -61,13 +64,8 @@ impl Parcel {
 impl Lane {
     /// Puts `envelope` into the lane; `sender` is told when it is a signal that gets nowhere.
     pub(super) fn send(&self, envelope: Envelope, sender: Option<&Arc<Local>>) {
-        let sender = match (&envelope, sender) {
-            (Envelope::Notice { notice: Notice::Signal(signal), .. }, Some(sender)) => {
-                Some((sender.clone(), signal.session.clone()))
-            }
-            _ => None,
-        };
-        if let Err(refused) = self.parcels.try_send(Parcel { envelope, sender }) {
+        let parcel = Parcel { envelope, sender: sender.cloned() };
+        if let Err(refused) = self.parcels.try_send(parcel) {
             refused.into_inner().lost(&self.lossy);
         }
     }

@@ -292,7 +292,11 @@ impl Steward {
             there.extend(node.follow(user, enrolment).await?);
         }
         for record in believed {
-            let now = node.load_for(user, &record.id).await?;
+            let mut now = node.load_for(user, &record.id).await?;
+            if now.as_ref().is_some_and(|now| now.lacks(record)) {
+                self.put_back(record).await?;
+                now = node.load_for(user, &record.id).await?;
+            }
             if now.as_ref().is_none_or(|now| now.opening != record.opening) {
                 if self.store_was_emptied().await? {
                     return Ok(());

@@ -7,7 +7,7 @@ use signaling_core::{
     Config, Relay,
     auth::{AuthError, Authenticator, Credentials, Identity},
     bus::MessageBus,
-    id::UserId,
+    id::{SessionId, UserId},
     memory::{MemoryBus, MemoryStore},
     testing::{TokioClock, fault::Faults},
 };
@@ -31,7 +31,7 @@ impl Authenticator for Nobody {
 
 pub(crate) struct Deployment {
     pub(crate) store: Arc<MemoryStore>,
-    bus: Arc<dyn MessageBus>,
+    pub(crate) bus: Arc<dyn MessageBus>,
     config: Config,
 }
 
@@ -76,4 +76,13 @@ impl Node {
     pub(crate) fn kill(self) {
         self.faults.cut(true);
     }
+}
+
+/// Ann on `a` and Bob on `b`, matched.
+pub(crate) async fn matched(a: &Node, b: &Node) -> (Guest, Guest, SessionId) {
+    let (mut ann, mut bob) = (Guest::connect(a, "ann"), Guest::connect(b, "bob"));
+    let session = a.relay.open_session(&user("ann"), &user("bob")).await.unwrap();
+    ann.expect_match(&session, "bob", true).await;
+    bob.expect_match(&session, "ann", false).await;
+    (ann, bob, session)
 }

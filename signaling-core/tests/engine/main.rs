@@ -4,6 +4,7 @@
 mod harness;
 mod layers;
 mod life;
+mod losses;
 mod nodes;
 mod seams;
 mod seeds;

@@ -6,23 +6,13 @@ use signaling_core::{
     Config,
     event::{DisconnectReason, Event},
     id::SessionId,
-    session::{SessionRecord, Status},
-    store::{SessionStore, Written},
+    store::SessionStore,
     testing::TokioClock,
     time::Clock,
 };
 use tokio::time::{self, Instant};
 
-use crate::harness::{Deployment, Guest, Node, user};
-
-/// Ann on `a` and Bob on `b`, matched.
-async fn matched(a: &Node, b: &Node) -> (Guest, Guest, SessionId) {
-    let (mut ann, mut bob) = (Guest::connect(a, "ann"), Guest::connect(b, "bob"));
-    let session = a.relay.open_session(&user("ann"), &user("bob")).await.unwrap();
-    ann.expect_match(&session, "bob", true).await;
-    bob.expect_match(&session, "ann", false).await;
-    (ann, bob, session)
-}
+use crate::harness::{Deployment, Guest, Node, matched, user};
 
 #[tokio::test(start_paused = true)]
 async fn a_call_works_across_two_nodes() {
@@ -260,27 +250,7 @@ async fn a_signal_to_a_node_that_cannot_be_reached_is_told_to_its_sender() {
     a.faults.cut(false);
     ann.signal(&session, "offer", "again").await;
     bob.expect("offer again").await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn records_that_the_store_lost_are_written_again_and_nobody_notices() {
-    let deployment = Deployment::new();
-    let (a, b) = (deployment.node().await, deployment.node().await);
-    let (mut ann, mut bob, session) = matched(&a, &b).await;
-    ann.signal(&session, "offer", "1").await;
-    bob.expect("offer 1").await;
-    deployment.store.lose_everything();
-    assert_eq!(a.relay.session(&session).await.unwrap(), None);
-    time::sleep(Duration::from_secs(7)).await;
-    let record = a.relay.session(&session).await.unwrap().expect("the record is back");
-    assert_eq!(record.status(), Status::Active);
-    assert!(a.relay.is_connected(&user("bob")).await.unwrap());
-    ann.signal(&session, "offer", "2").await;
-    bob.expect("offer 2").await;
     ann.expect_nothing().await;
-    bob.expect_nothing().await;
-    drop(bob);
-    ann.expect("partner-disconnected").await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -299,154 +269,6 @@ async fn after_an_outage_nobody_is_written_off_who_is_alive() {
     ann.signal(&session, "offer", "still there").await;
     bob.expect("offer still there").await;
     ann.expect_nothing().await;
-}
-
-/// Both are on the same attachments, and nobody else is.
-async fn attached(deployment: &Deployment, session: &SessionId) -> [bool; 2] {
-    let record = deployment.store.load(session).await.unwrap().expect("a record");
-    record.participants.map(|participant| participant.connection().is_some())
-}
-
-#[tokio::test(start_paused = true)]
-async fn who_dies_with_its_node_while_the_store_is_emptied_is_missed_within_thirty_seconds() {
-    for (phase, node_first) in [(0, true), (1_300, false), (4_900, true)] {
-        let deployment = Deployment::new();
-        let (a, b) = (deployment.node().await, deployment.node().await);
-        let (_ann, mut bob, session) = matched(&a, &b).await;
-        time::sleep(Duration::from_millis(phase)).await;
-        let died = Instant::now();
-        if node_first {
-            a.kill();
-            deployment.store.lose_everything();
-        } else {
-            deployment.store.lose_everything();
-            a.kill();
-        }
-        bob.expect("partner-disconnected").await;
-        assert!(died.elapsed() < Duration::from_secs(30), "{:?}", died.elapsed());
-        assert_eq!(attached(&deployment, &session).await, [false, true]);
-        assert!(!b.relay.is_connected(&user("ann")).await.unwrap());
-        let mut ann = Guest::connect(&b, "ann");
-        ann.expect_match(&session, "bob", true).await;
-        bob.expect_match(&session, "ann", false).await;
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn who_leaves_while_the_store_is_empty_is_missed_once() {
-    for restored_by_then in [false, true] {
-        let deployment = Deployment::new();
-        let (a, b) = (deployment.node().await, deployment.node().await);
-        let (ann, mut bob, session) = matched(&a, &b).await;
-        deployment.store.lose_everything();
-        if restored_by_then {
-            time::sleep(Duration::from_secs(7)).await;
-        }
-        let left = Instant::now();
-        drop(ann);
-        bob.expect("partner-disconnected").await;
-        assert!(left.elapsed() < Duration::from_millis(10), "{:?}", left.elapsed());
-        time::sleep(Duration::from_secs(7)).await;
-        bob.settled().await;
-        assert_eq!(attached(&deployment, &session).await, [false, true]);
-        bob.expect_nothing().await;
-        let mut ann = Guest::connect(&b, "ann");
-        ann.expect_match(&session, "bob", true).await;
-        bob.expect_match(&session, "ann", false).await;
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn who_left_unheard_while_the_store_was_empty_is_missed_when_the_record_is_back() {
-    let deployment = Deployment::new();
-    let (a, b) = (deployment.node().await, deployment.node().await);
-    let (ann, mut bob, session) = matched(&a, &b).await;
-    // Bob's node neither hears of it nor restores anything until Ann's has forgotten her.
-    b.faults.cut(true);
-    deployment.store.lose_everything();
-    drop(ann);
-    time::sleep(Duration::from_secs(12)).await;
-    b.faults.cut(false);
-    bob.expect("partner-disconnected").await;
-    bob.expect_nothing().await;
-    assert_eq!(attached(&deployment, &session).await, [false, true]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn both_who_left_while_the_store_was_empty_find_each_other_again() {
-    let deployment = Deployment::new();
-    let (a, b) = (deployment.node().await, deployment.node().await);
-    let (ann, bob, session) = matched(&a, &b).await;
-    deployment.store.lose_everything();
-    drop((ann, bob));
-    time::sleep(Duration::from_secs(10)).await;
-    assert_eq!(attached(&deployment, &session).await, [false, false]);
-    let (mut ann, mut bob) = (Guest::connect(&b, "ann"), Guest::connect(&a, "bob"));
-    ann.expect_match(&session, "bob", true).await;
-    bob.expect_match(&session, "ann", false).await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn who_comes_back_before_its_session_is_restored_finds_it() {
-    let deployment = Deployment::new();
-    let (a, b) = (deployment.node().await, deployment.node().await);
-    let (ann, mut bob, session) = matched(&a, &b).await;
-    drop(ann);
-    bob.expect("partner-disconnected").await;
-    deployment.store.lose_everything();
-    let mut ann = Guest::connect(&a, "ann");
-    ann.settled().await;
-    ann.expect_match(&session, "bob", true).await;
-    bob.expect_match(&session, "ann", false).await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_attachment_that_comes_back_with_a_lost_write_is_not_taken_for_the_old_one() {
-    let deployment = Deployment::new();
-    let (a, b) = (deployment.node().await, deployment.node().await);
-    let (mut ann, mut bob, session) = matched(&a, &b).await;
-    let before = deployment.store.load(&session).await.unwrap().unwrap();
-    // Ann's node is written off, and then the store has a record from before.
-    a.faults.cut(true);
-    bob.expect("partner-disconnected").await;
-    let now = deployment.store.load(&session).await.unwrap().unwrap();
-    let ahead = SessionRecord::stored(
-        session.clone(),
-        before.opening,
-        now.revision + 1,
-        before.participants.clone(),
-    );
-    assert_eq!(deployment.store.replace(&ahead).await.unwrap(), Written::Done);
-    a.faults.cut(false);
-    bob.expect_match(&session, "ann", false).await;
-    ann.expect("partner-disconnected").await;
-    ann.expect_match(&session, "bob", true).await;
-    ann.signal(&session, "offer", "o").await;
-    bob.expect("offer o").await;
-    bob.signal(&session, "answer", "a").await;
-    ann.expect("answer a").await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_connection_that_comes_back_with_a_lost_write_is_taken_out_again() {
-    let deployment = Deployment::new();
-    let (a, b) = (deployment.node().await, deployment.node().await);
-    let (ann, mut bob, session) = matched(&a, &b).await;
-    let before = deployment.store.load(&session).await.unwrap().unwrap();
-    drop(ann);
-    bob.expect("partner-disconnected").await;
-    let now = deployment.store.load(&session).await.unwrap().unwrap();
-    let ahead = SessionRecord::stored(
-        session.clone(),
-        before.opening,
-        now.revision + 1,
-        before.participants.clone(),
-    );
-    assert_eq!(deployment.store.replace(&ahead).await.unwrap(), Written::Done);
-    bob.expect_match(&session, "ann", false).await;
-    bob.expect("partner-disconnected").await;
-    assert_eq!(attached(&deployment, &session).await, [false, true]);
-    bob.expect_nothing().await;
 }
 
 /// Guests that send no heartbeats, which would find everything out.

@@ -105,22 +105,24 @@ impl Steward {
 
     /// Puts `record` back with all that leads to it. Tells the partner, which may know better, or
     /// have gone; and who of the two has come meanwhile, without finding the session.
-    async fn put_back(&self, record: &SessionRecord) -> Result<(), StoreError> {
+    pub(super) async fn put_back(&self, record: &SessionRecord) -> Result<(), StoreError> {
         let (node, now) = (&self.node, self.node.clock.now());
         let Some(role) = record.role_of(&self.local.user) else {
             return Ok(());
         };
+        let epoch = self.local.duties.agenda().epoch;
         for Participant { user, .. } in &record.participants {
             let limit = node.config.max_sessions_per_user;
             let _ = node.store.enrol(user, &record.id, now, limit).await?;
         }
-        let mut known = record.clone();
-        match node.store.load(&record.id).await? {
+        let mut known = match node.store.load(&record.id).await? {
             Some(there) if there.opening != record.opening => return Ok(()),
-            Some(there) if there.revision >= record.revision => known = there,
+            Some(there) if !there.lacks(record) => there,
+            // What was written in the place of a lost write counts, but not as that write.
+            Some(there) if there.revision == record.revision => there.restored(role, epoch, now),
             // What was made of the record meanwhile is behind it, and gives way.
-            _ => known = known.restored(),
-        }
+            _ => record.restored(role, epoch, now),
+        };
         let partner = known.participant(role.partner());
         if let Some(connection) = partner.connection()
             && !self.vouch_for(&partner.user, connection).await?

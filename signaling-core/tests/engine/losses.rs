@@ -1,0 +1,258 @@
+//! A store that loses what it holds: all of it, or the last writes.
+
+use std::{sync::Arc, time::Duration};
+
+use signaling_core::{
+    bus::Envelope,
+    id::SessionId,
+    notice::Notice,
+    session::{SessionRecord, Status},
+    store::{Created, SessionStore, Written},
+    testing::TokioClock,
+    time::Clock,
+};
+use tokio::time::{self, Instant};
+
+use crate::harness::{Deployment, Guest, Node, matched, user};
+
+/// Both are on the same attachments, and nobody else is.
+async fn attached(deployment: &Deployment, session: &SessionId) -> [bool; 2] {
+    let record = deployment.store.load(session).await.unwrap().expect("a record");
+    record.participants.map(|participant| participant.connection().is_some())
+}
+
+#[tokio::test(start_paused = true)]
+async fn records_that_the_store_lost_are_written_again_and_nobody_notices() {
+    let deployment = Deployment::new();
+    let (a, b) = (deployment.node().await, deployment.node().await);
+    let (mut ann, mut bob, session) = matched(&a, &b).await;
+    ann.signal(&session, "offer", "1").await;
+    bob.expect("offer 1").await;
+    deployment.store.lose_everything();
+    assert_eq!(a.relay.session(&session).await.unwrap(), None);
+    time::sleep(Duration::from_secs(7)).await;
+    let record = a.relay.session(&session).await.unwrap().expect("the record is back");
+    assert_eq!(record.status(), Status::Active);
+    assert!(a.relay.is_connected(&user("bob")).await.unwrap());
+    ann.signal(&session, "offer", "2").await;
+    bob.expect("offer 2").await;
+    ann.expect_nothing().await;
+    bob.expect_nothing().await;
+    drop(bob);
+    ann.expect("partner-disconnected").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_dies_with_its_node_while_the_store_is_emptied_is_missed_within_thirty_seconds() {
+    for (phase, node_first) in [(0, true), (1_300, false), (4_900, true)] {
+        let deployment = Deployment::new();
+        let (a, b) = (deployment.node().await, deployment.node().await);
+        let (_ann, mut bob, session) = matched(&a, &b).await;
+        time::sleep(Duration::from_millis(phase)).await;
+        let died = Instant::now();
+        if node_first {
+            a.kill();
+            deployment.store.lose_everything();
+        } else {
+            deployment.store.lose_everything();
+            a.kill();
+        }
+        bob.expect("partner-disconnected").await;
+        assert!(died.elapsed() < Duration::from_secs(30), "{:?}", died.elapsed());
+        assert_eq!(attached(&deployment, &session).await, [false, true]);
+        assert!(!b.relay.is_connected(&user("ann")).await.unwrap());
+        let mut ann = Guest::connect(&b, "ann");
+        ann.expect_match(&session, "bob", true).await;
+        bob.expect_match(&session, "ann", false).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_leaves_while_the_store_is_empty_is_missed_once() {
+    for restored_by_then in [false, true] {
+        let deployment = Deployment::new();
+        let (a, b) = (deployment.node().await, deployment.node().await);
+        let (ann, mut bob, session) = matched(&a, &b).await;
+        deployment.store.lose_everything();
+        if restored_by_then {
+            time::sleep(Duration::from_secs(7)).await;
+        }
+        let left = Instant::now();
+        drop(ann);
+        bob.expect("partner-disconnected").await;
+        assert!(left.elapsed() < Duration::from_millis(10), "{:?}", left.elapsed());
+        time::sleep(Duration::from_secs(7)).await;
+        bob.settled().await;
+        assert_eq!(attached(&deployment, &session).await, [false, true]);
+        bob.expect_nothing().await;
+        let mut ann = Guest::connect(&b, "ann");
+        ann.expect_match(&session, "bob", true).await;
+        bob.expect_match(&session, "ann", false).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_left_unheard_while_the_store_was_empty_is_missed_when_the_record_is_back() {
+    let deployment = Deployment::new();
+    let (a, b) = (deployment.node().await, deployment.node().await);
+    let (ann, mut bob, session) = matched(&a, &b).await;
+    // Bob's node neither hears of it nor restores anything until Ann's has forgotten her.
+    b.faults.cut(true);
+    deployment.store.lose_everything();
+    drop(ann);
+    time::sleep(Duration::from_secs(12)).await;
+    b.faults.cut(false);
+    bob.expect("partner-disconnected").await;
+    bob.expect_nothing().await;
+    assert_eq!(attached(&deployment, &session).await, [false, true]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn both_who_left_while_the_store_was_empty_find_each_other_again() {
+    let deployment = Deployment::new();
+    let (a, b) = (deployment.node().await, deployment.node().await);
+    let (ann, bob, session) = matched(&a, &b).await;
+    deployment.store.lose_everything();
+    drop((ann, bob));
+    time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(attached(&deployment, &session).await, [false, false]);
+    let (mut ann, mut bob) = (Guest::connect(&b, "ann"), Guest::connect(&a, "bob"));
+    ann.expect_match(&session, "bob", true).await;
+    bob.expect_match(&session, "ann", false).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_comes_back_before_its_session_is_restored_finds_it() {
+    let deployment = Deployment::new();
+    let (a, b) = (deployment.node().await, deployment.node().await);
+    let (ann, mut bob, session) = matched(&a, &b).await;
+    drop(ann);
+    bob.expect("partner-disconnected").await;
+    deployment.store.lose_everything();
+    let mut ann = Guest::connect(&a, "ann");
+    ann.settled().await;
+    ann.expect_match(&session, "bob", true).await;
+    bob.expect_match(&session, "ann", false).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attachment_that_comes_back_with_a_lost_write_is_not_taken_for_the_old_one() {
+    let deployment = Deployment::new();
+    let (a, b) = (deployment.node().await, deployment.node().await);
+    let (mut ann, mut bob, session) = matched(&a, &b).await;
+    let before = deployment.store.load(&session).await.unwrap().unwrap();
+    // Ann's node is written off, and then the store has a record from before.
+    a.faults.cut(true);
+    bob.expect("partner-disconnected").await;
+    let now = deployment.store.load(&session).await.unwrap().unwrap();
+    let ahead = SessionRecord::stored(
+        session.clone(),
+        before.opening,
+        now.revision + 1,
+        before.participants.clone(),
+    );
+    assert_eq!(deployment.store.replace(&ahead).await.unwrap(), Written::Done);
+    a.faults.cut(false);
+    bob.expect_match(&session, "ann", false).await;
+    ann.expect("partner-disconnected").await;
+    ann.expect_match(&session, "bob", true).await;
+    ann.signal(&session, "offer", "o").await;
+    bob.expect("offer o").await;
+    bob.signal(&session, "answer", "a").await;
+    ann.expect("answer a").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_comes_back_with_a_lost_write_is_taken_out_again() {
+    let deployment = Deployment::new();
+    let (a, b) = (deployment.node().await, deployment.node().await);
+    let (ann, mut bob, session) = matched(&a, &b).await;
+    let before = deployment.store.load(&session).await.unwrap().unwrap();
+    drop(ann);
+    bob.expect("partner-disconnected").await;
+    let now = deployment.store.load(&session).await.unwrap().unwrap();
+    let ahead = SessionRecord::stored(
+        session.clone(),
+        before.opening,
+        now.revision + 1,
+        before.participants.clone(),
+    );
+    assert_eq!(deployment.store.replace(&ahead).await.unwrap(), Written::Done);
+    bob.expect_match(&session, "ann", false).await;
+    bob.expect("partner-disconnected").await;
+    assert_eq!(attached(&deployment, &session).await, [false, true]);
+    bob.expect_nothing().await;
+}
+
+/// What `from` says comes to `to`, whatever else does before it.
+async fn hears(to: &mut Guest, from: &Guest, session: &SessionId, word: &str) {
+    from.signal(session, "ice-candidate", word).await;
+    while to.message().await["candidate"] != word {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_one_loss_brought_back_is_not_taken_for_what_the_next_one_does() {
+    let deployment = Deployment::new();
+    let (a, b, c) = (deployment.node().await, deployment.node().await, deployment.node().await);
+    let (mut ann, old_bob, session) = matched(&a, &c).await;
+    c.faults.cut(true);
+    let mut bob = Guest::connect(&b, "bob");
+    bob.expect_match(&session, "ann", false).await;
+    ann.expect("partner-disconnected").await;
+    ann.expect_match(&session, "bob", true).await;
+    // The old connection ends without having heard of the new one, and leaves its own end behind.
+    b.faults.cut(true);
+    drop(old_bob);
+    deployment.store.lose_everything();
+    c.faults.cut(false);
+    ann.expect("partner-disconnected").await;
+    assert_eq!(attached(&deployment, &session).await, [true, false]);
+    // The new one leads on from the same record, in a store that has lost that again.
+    a.faults.cut(true);
+    deployment.store.lose_everything();
+    b.faults.cut(false);
+    time::sleep(Duration::from_secs(6)).await;
+    a.faults.cut(false);
+    time::sleep(Duration::from_secs(30)).await;
+    assert_eq!(attached(&deployment, &session).await, [true, true]);
+    hears(&mut bob, &ann, &session, "from ann").await;
+    hears(&mut ann, &bob, &session, "from bob").await;
+}
+
+/// Bob, on `b`, hears that Ann was detached, which the store knows nothing of.
+async fn tell_of_a_lost_write(deployment: &Deployment, b: &Node, record: &SessionRecord) {
+    let [ann, bob] = record.participants.each_ref().map(|p| p.connection().unwrap().clone());
+    let lost = record.detach(&ann, TokioClock::start().now(), Duration::from_secs(60)).unwrap();
+    let news = Envelope::Notice { to: bob, notice: Notice::Changed(Arc::new(lost)) };
+    deployment.bus.publish(b.relay.node_id(), &[news]).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn news_of_a_write_that_the_store_lost_leaves_nobody_believing_it_alone() {
+    let deployment = Deployment::new();
+    let (a, b) = (deployment.node().await, deployment.node().await);
+    let (mut ann, mut bob, session) = matched(&a, &b).await;
+    let record = deployment.store.load(&session).await.unwrap().unwrap();
+    tell_of_a_lost_write(&deployment, &b, &record).await;
+    bob.expect("partner-disconnected").await;
+    time::sleep(Duration::from_secs(25)).await;
+    hears(&mut bob, &ann, &session, "from ann").await;
+    hears(&mut ann, &bob, &session, "from bob").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_in_the_place_of_a_lost_one_is_not_taken_for_it() {
+    let deployment = Deployment::new();
+    let (a, b) = (deployment.node().await, deployment.node().await);
+    let (mut ann, mut bob, session) = matched(&a, &b).await;
+    let record = deployment.store.load(&session).await.unwrap().unwrap();
+    tell_of_a_lost_write(&deployment, &b, &record).await;
+    bob.expect("partner-disconnected").await;
+    let SessionRecord { opening, revision, participants, .. } = record;
+    let other = SessionRecord::stored(session.clone(), opening, revision + 1, participants);
+    deployment.store.lose_everything();
+    assert_eq!(deployment.store.create(&other).await.unwrap(), Created::Done);
+    time::sleep(Duration::from_secs(25)).await;
+    hears(&mut bob, &ann, &session, "from ann").await;
+    hears(&mut ann, &bob, &session, "from bob").await;
+}
