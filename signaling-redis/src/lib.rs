@@ -80,6 +80,7 @@
 //! [`node_renewal`]: signaling_core::Config::node_renewal
 //! [`sweep_interval`]: signaling_core::Config::sweep_interval
 
+mod bus;
 pub mod error;
 mod inbox;
 mod keys;
