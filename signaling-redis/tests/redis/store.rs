@@ -208,3 +208,13 @@ async fn a_first_revision_replaces_nothing() {
     create(&store, "s", first.deadline().unwrap()).await;
     assert_eq!(store.replace(&first).await.unwrap(), Written::Conflict(Box::new(first)));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn what_is_dropped_closes_its_connection() {
+    let server = Server::start();
+    let connected = connect(&server).await;
+    let clients = || server.cli(&["client", "list", "type", "normal"]).lines().count();
+    assert_eq!(clients(), 2, "ours, and the one that asks");
+    drop(connected);
+    until("the connection is closed", async || clients() == 1).await;
+}
