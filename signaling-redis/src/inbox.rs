@@ -163,26 +163,27 @@ impl Reader {
             };
             self.last = id;
             self.untrimmed += 1;
-            self.pending.extend(delivery(fields));
+            self.pending.push_back(delivery(fields));
         }
         if self.untrimmed >= TRIM_AFTER { self.trim().await } else { Ok(()) }
     }
 }
 
-/// What an entry delivers; nothing where it only opened the inbox.
-fn delivery(mut fields: HashMap<String, Value>) -> Option<Delivery> {
-    let text = match fields.remove("envelope") {
-        Some(text) => text.into_string().unwrap_or_default(),
-        None if fields.contains_key("opened") => return None,
-        None => String::new(),
-    };
-    Some(serde_json::from_str(&text).map_or_else(
+/// What an entry delivers. One that opened the inbox is read only where that was lost and the script
+/// ran twice to open it again: then no answer said that it had not been there.
+fn delivery(mut fields: HashMap<String, Value>) -> Delivery {
+    if fields.contains_key("opened") {
+        tracing::warn!("the inbox was lost");
+        return Delivery::Gap;
+    }
+    let text = fields.remove("envelope").and_then(Value::into_string).unwrap_or_default();
+    serde_json::from_str(&text).map_or_else(
         |error| {
             tracing::error!(error = &error as &dyn std::error::Error, "no envelope of ours");
             Delivery::Gap
         },
         Delivery::Envelope,
-    ))
+    )
 }
 
 /// An inbox, as it was found.

@@ -4,5 +4,5 @@
 if redis.call('HGET', KEYS[1], 'connection') ~= ARGV[1] then
   return 0
 end
-redis.call('HDEL', KEYS[1], 'connection', 'replaced')
+redis.call('HDEL', KEYS[1], 'connection')
 return 1

@@ -1,6 +1,7 @@
 //! Real nodes on real `redis-server` processes, which the tests start, freeze, cut and kill.
 #![expect(clippy::unwrap_used, reason = "these are tests")]
 
+mod bus;
 mod calls;
 mod cluster;
 mod harness;
@@ -9,5 +10,8 @@ mod outages;
 mod proxy;
 mod sentinel;
 mod start;
+mod store;
 mod suites;
+#[cfg(feature = "tls")]
+mod tls;
 mod traffic;

@@ -3,7 +3,10 @@
 use std::{error::Error, time::Duration};
 
 use signaling_redis::{ConnectError, Redis, Settings, testing::Server};
-use tokio::net::TcpListener;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, copy},
+    net::{TcpListener, TcpStream},
+};
 
 use crate::harness::{Node, now, pair, talk};
 
@@ -64,6 +67,44 @@ async fn wrong_credentials_are_refused_at_once() {
         assert!(matches!(error, ConnectError::Refused { .. }), "{credentials}: {error:?}");
         assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
     }
+}
+
+/// Lets `client` talk to a server that says that it is of version 6.0.
+async fn before_an_old_one(client: TcpStream, port: u16) -> std::io::Result<()> {
+    let server = TcpStream::connect(("127.0.0.1", port)).await?;
+    let ((mut from_client, mut to_client), (mut from_server, mut to_server)) =
+        (client.into_split(), server.into_split());
+    tokio::spawn(async move { copy(&mut from_client, &mut to_server).await });
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        let read = from_server.read(&mut buffer).await?;
+        if read == 0 {
+            return Ok(());
+        }
+        let version = b"redis_version:";
+        let found = buffer[..read].windows(version.len()).position(|bytes| bytes == version);
+        if let Some(at) = found {
+            buffer[at + version.len()..][..4].copy_from_slice(b"6.0.");
+        }
+        to_client.write_all(&buffer[..read]).await?;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_server_that_is_too_old_is_one_error() {
+    let server = Server::start();
+    let port = server.port();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let old = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            tokio::spawn(before_an_old_one(client, port));
+        }
+    });
+    let error = failure(&format!("redis://{old}")).await;
+    let ConnectError::TooOld { at, version } = &error else { panic!("{error:?}") };
+    assert_eq!(*at, old.to_string());
+    assert!(version.starts_with("6.0."), "{version}");
 }
 
 #[tokio::test]

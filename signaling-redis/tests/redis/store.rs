@@ -1,0 +1,220 @@
+//! What the store promises beyond what every store does.
+
+mod lifetimes;
+mod sweeps;
+
+use std::time::Duration;
+
+use signaling_core::{
+    id::{ConnectionId, NodeId, SessionId},
+    session::SessionRecord,
+    store::{Created, Enrolled, Heartbeat, SessionStore, Written},
+    time::{Clock, SystemClock, Timestamp},
+};
+use signaling_redis::{Redis, RedisStore, Settings, testing::Server};
+use tokio::time;
+
+use crate::harness::{until, user};
+
+async fn connect(server: &Server) -> (Redis, RedisStore) {
+    let redis = Redis::connect(Settings::url(&server.url()).unwrap()).await.unwrap();
+    let store = (*redis.store()).clone();
+    (redis, store)
+}
+
+fn now() -> Timestamp {
+    SystemClock.now()
+}
+
+fn session(name: &str) -> SessionId {
+    SessionId::new(name).unwrap()
+}
+
+fn connection(node: &str, number: u64) -> ConnectionId {
+    ConnectionId::new(NodeId::new(node).unwrap(), number)
+}
+
+fn opened(name: &str, until: Timestamp) -> SessionRecord {
+    SessionRecord::open(session(name), 1, user("ann"), user("bob"), until).unwrap()
+}
+
+async fn create(store: &RedisStore, name: &str, until: Timestamp) -> SessionRecord {
+    let record = opened(name, until);
+    assert_eq!(store.create(&record).await.unwrap(), Created::Done);
+    record
+}
+
+async fn replace(store: &RedisStore, record: SessionRecord) -> SessionRecord {
+    assert_eq!(store.replace(&record).await.unwrap(), Written::Done);
+    record
+}
+
+fn lifetime(server: &Server, key: &str) -> i64 {
+    server.cli(&["pttl", key]).parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_delete_whose_answer_was_lost_is_done_when_it_is_asked_again() {
+    let server = Server::start();
+    let (_redis, store) = connect(&server).await;
+    let record = create(&store, "s", now().after(Duration::from_secs(60))).await;
+    let (delete, other) = (deleted_by("1"), deleted_by("2"));
+    let ask = |args: &[&str]| server.cli(args);
+    assert_eq!(ask(&delete.each_ref().map(String::as_str)), "1");
+    assert_eq!(ask(&delete.each_ref().map(String::as_str)), "1", "the same asks again");
+    assert_eq!(ask(&other.each_ref().map(String::as_str)), "0", "another one");
+    assert_eq!(store.delete(&record).await.unwrap(), Written::Missing);
+}
+
+/// The command that the store sends to delete session `s` at its first revision.
+fn deleted_by(asker: &str) -> [String; 9] {
+    let keys = ["session:active:s", "session:ended:{session:active:s}"];
+    let script = include_str!("../../src/lua/delete_session.lua");
+    ["eval", script, "2", keys[0], keys[1], "1", "0", asker, "30000"].map(str::to_owned)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn every_one_of_many_heartbeats_is_answered() {
+    let server = Server::start();
+    let (_redis, store) = connect(&server).await;
+    let beat = |n| Heartbeat {
+        user: user(&format!("user-{n}")),
+        connection: connection("a", n),
+        at: now(),
+        places: vec![],
+    };
+    let beats: Vec<_> = (0..2_500).map(beat).collect();
+    assert_eq!(store.record_heartbeats(&beats).await.unwrap().len(), 2_500);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_database_that_lost_its_records_is_of_another_generation() {
+    let mut server = Server::start();
+    let (_redis, store) = connect(&server).await;
+    let node = NodeId::new("a").unwrap();
+    let lease = async || store.renew_lease(&node, now(), Duration::from_secs(9)).await;
+    let first = lease().await.unwrap().generation;
+    assert_eq!(lease().await.unwrap().generation, first);
+    assert!(lifetime(&server, "session:{nodes}:marker") <= 1_800_000, "before any record is gone");
+    server.cli(&["flushall"]);
+    let second = lease().await.unwrap().generation;
+    assert_ne!(second, first);
+    // A server that took over has the marker, but may lack what came last.
+    let marker = server.cli(&["get", "session:{nodes}:marker"]);
+    server.restart();
+    server.cli(&["set", "session:{nodes}:marker", &marker]);
+    until("the server is back", async || lease().await.is_ok()).await;
+    assert_ne!(lease().await.unwrap().generation, second);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn numbers_of_connections_rise_also_when_the_clock_goes_back_or_the_user_is_forgotten() {
+    let server = Server::start();
+    let (_redis, store) = connect(&server).await;
+    let ann = user("ann");
+    let first = store.connect(&ann, &connection("a", 1), now()).await.unwrap().epoch;
+    server.cli(&["del", "session:user:ann"]);
+    let second = store.connect(&ann, &connection("a", 2), now()).await.unwrap().epoch;
+    assert!(second > first, "{second} after {first}");
+    let ahead = second + 1_000_000_000_000;
+    server.cli(&["hset", "session:user:ann", "epoch", &ahead.to_string()]);
+    let third = store.connect(&ann, &connection("a", 3), now()).await.unwrap().epoch;
+    assert_eq!(third, ahead + 1);
+    assert!(store.disconnect(&ann, &connection("a", 3)).await.unwrap());
+    let fourth = store.connect(&ann, &connection("a", 4), now()).await.unwrap().epoch;
+    assert_eq!(fourth, ahead + 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_server_that_forgot_the_scripts_is_taught_them() {
+    let server = Server::start();
+    let (_redis, store) = connect(&server).await;
+    create(&store, "first", now()).await;
+    server.cli(&["script", "flush"]);
+    create(&store, "second", now()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_call_bridges_a_connection_that_is_cut() {
+    let server = Server::start();
+    let (_redis, store) = connect(&server).await;
+    for n in 0..20 {
+        server.cut_clients();
+        create(&store, &format!("s-{n}"), now()).await;
+    }
+    let ends = time::timeout(Duration::from_secs(5), store.overdue(now(), 99)).await;
+    assert_eq!(ends.unwrap().unwrap().len(), 20);
+}
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_call_waits_for_a_server_that_comes_back_and_is_not_made_when_it_was_given_up() {
+    let mut server = Server::start();
+    let (_redis, store) = connect(&server).await;
+    server.kill();
+    let id = session("s");
+    until("the loss is noticed", async || store.load(&id).await.is_err()).await;
+    assert!(store.create(&opened("s", now())).await.is_err());
+    let back = tokio::task::spawn_blocking(move || {
+        server.restart();
+        server
+    });
+    let (loaded, server) = tokio::join!(store.load(&id), back);
+    assert_eq!(loaded.unwrap(), None, "what was given up was done");
+    assert_eq!(server.unwrap().cli(&["keys", "*"]), "");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_lease_that_has_run_out_is_not_held() {
+    let server = Server::start();
+    let (_redis, store) = connect(&server).await;
+    let node = NodeId::new("a").unwrap();
+    let held = async |lease| store.renew_lease(&node, now(), lease).await.unwrap().held;
+    assert!(!held(Duration::ZERO).await);
+    assert!(!held(Duration::from_secs(60)).await);
+    assert!(held(Duration::ZERO).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_connection_takes_no_place_among_enrolments() {
+    let server = Server::start();
+    let (_redis, store) = connect(&server).await;
+    let ann = user("ann");
+    store.connect(&ann, &connection("a", 1), now()).await.unwrap();
+    let enrolled = store.enrol(&ann, &session("s"), now(), 1).await.unwrap();
+    assert_eq!(enrolled, Enrolled::Done);
+    let second = store.enrol(&ann, &session("t"), now(), 1).await.unwrap();
+    assert!(matches!(second, Enrolled::Full(_)), "{second:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_connection_that_ends_is_none_of_its_nodes_any_more() {
+    let server = Server::start();
+    let (_redis, store) = connect(&server).await;
+    let ann = user("ann");
+    for number in 1..=2 {
+        store.connect(&ann, &connection("a", number), now()).await.unwrap();
+    }
+    for (number, newest) in [(1, false), (2, true)] {
+        assert_eq!(store.disconnect(&ann, &connection("a", number)).await.unwrap(), newest);
+    }
+    assert_eq!(server.cli(&["exists", "session:connections:a"]), "0");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_first_revision_replaces_nothing() {
+    let server = Server::start();
+    let (_redis, store) = connect(&server).await;
+    let first = opened("s", now());
+    assert_eq!(store.replace(&first).await.unwrap(), Written::Missing);
+    create(&store, "s", first.deadline().unwrap()).await;
+    assert_eq!(store.replace(&first).await.unwrap(), Written::Conflict(Box::new(first)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn what_is_dropped_closes_its_connection() {
+    let server = Server::start();
+    let connected = connect(&server).await;
+    let clients = || server.cli(&["client", "list", "type", "normal"]).lines().count();
+    assert_eq!(clients(), 2, "ours, and the one that asks");
+    drop(connected);
+    until("the connection is closed", async || clients() == 1).await;
+}

@@ -1,0 +1,72 @@
+//! Every key expires, and what is in use does not.
+
+use std::time::Duration;
+
+use signaling_core::{
+    session::{Place, Role},
+    store::{Enrolled, Heartbeat, SessionStore, Written},
+};
+use signaling_redis::testing::Server;
+
+use super::{connect, connection, create, lifetime, now, replace};
+use crate::harness::user;
+
+/// In ms, far below what the store gives.
+const DYING: &str = "20000";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn every_write_gives_its_key_a_lifetime() {
+    let server = Server::start();
+    let (_redis, store) = connect(&server).await;
+    let lives = |key: &str| {
+        let left = lifetime(&server, &format!("session:{key}"));
+        assert!((1..=3_600_000).contains(&left), "{key} lives for {left} ms");
+        left
+    };
+    let (ann, lease) = (connection("a", 1), Duration::from_secs(9));
+    let record = create(&store, "s", now().after(Duration::from_secs(60))).await;
+    lives("active:s");
+    lives("deadlines");
+    store.connect(&user("ann"), &ann, now()).await.unwrap();
+    lives("user:ann");
+    lives("connections:a");
+    let enrolled = store.enrol(&user("bob"), &record.id, now(), 9).await.unwrap();
+    assert_eq!(enrolled, Enrolled::Done);
+    lives("user:bob");
+    store.presume_alive(ann.node(), now(), lease).await.unwrap();
+    lives("{nodes}:leases");
+    server.cli(&["persist", "session:{nodes}:leases"]);
+    store.renew_lease(ann.node(), now(), lease).await.unwrap();
+    lives("{nodes}:leases");
+    lives("{nodes}:marker");
+    server.cli(&["pexpire", "session:active:s", DYING]);
+    let record = replace(&store, record.attach(Role::Initiator, &ann, 1).unwrap()).await;
+    assert!(lives("active:s") > 3_000_000);
+    assert_eq!(store.delete(&record).await.unwrap(), Written::Done);
+    assert!(lives("ended:{session:active:s}") <= 30_000);
+}
+
+/// One call in so many lets what it touches live on: after so many, one has.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn what_is_in_use_lives_on() {
+    let server = Server::start();
+    let (_redis, store) = connect(&server).await;
+    let record = create(&store, "s", now().after(Duration::from_secs(60))).await;
+    let ann = connection("a", 1);
+    store.connect(&user("ann"), &ann, now()).await.unwrap();
+    replace(&store, record.attach(Role::Initiator, &ann, 1).unwrap()).await;
+    let keys = ["active:s", "user:ann", "connections:a", "deadlines"];
+    let keys = keys.map(|key| format!("session:{key}"));
+    for key in &keys {
+        assert_eq!(server.cli(&["pexpire", key, DYING]), "1", "{key}");
+    }
+    let place = Place { session: record.id, role: Role::Initiator, opening: 1, revision: 1 };
+    let beat = Heartbeat { user: user("ann"), connection: ann, at: now(), places: vec![place] };
+    for _ in 0..400 {
+        assert_eq!(store.record_heartbeats(std::slice::from_ref(&beat)).await.unwrap(), []);
+        assert_eq!(store.overdue(now(), 9).await.unwrap(), []);
+    }
+    for key in &keys {
+        assert!(lifetime(&server, key) > 3_000_000, "{key}: {} ms", lifetime(&server, key));
+    }
+}

@@ -1,0 +1,193 @@
+//! What is looked for now and then: sessions that are over, and what lost nodes left.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use signaling_core::{
+    id::NodeId,
+    session::{Participant, Role, SessionRecord},
+    store::{Created, Enrolled, SessionStore, StoreError},
+    time::Timestamp,
+};
+use signaling_redis::testing::Server;
+
+use super::{connect, connection, create, now, replace, session};
+use crate::harness::user;
+
+fn a_minute_ago() -> Timestamp {
+    Timestamp::from_millis(now().as_millis() - 60_000)
+}
+
+fn ids(records: &[SessionRecord]) -> Vec<&str> {
+    records.iter().map(|record| record.id.as_str()).collect()
+}
+
+/// Lists a time for a session whose record does not have it, or is not there.
+fn list(server: &Server, at: Timestamp, session: &str) {
+    let at = at.as_millis().to_string();
+    server.cli(&["zadd", "session:deadlines", &at, &format!("{at}:{session}")]);
+}
+
+fn listed(server: &Server) -> usize {
+    server.cli(&["zcard", "session:deadlines"]).parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn an_overdue_session_behind_pages_of_void_deadlines_is_found() {
+    let server = Server::start();
+    let (_redis, store) = connect(&server).await;
+    let past = a_minute_ago();
+    for n in 0..25 {
+        list(&server, past, &format!("gone-{n}"));
+    }
+    create(&store, "due", past.after(Duration::from_secs(1))).await;
+    create(&store, "later", past.after(Duration::from_secs(2))).await;
+    create(&store, "not-due", now().after(Duration::from_secs(60))).await;
+    assert_eq!(ids(&store.overdue(now(), 1).await.unwrap()), ["due"]);
+    assert_eq!(listed(&server), 3, "what is void is not looked at again");
+    for n in 0..4 {
+        list(&server, past, &format!("gone-{n}"));
+    }
+    assert_eq!(ids(&store.overdue(now(), 5).await.unwrap()), ["due", "later"]);
+    list(&server, past, "gone");
+    create(&store, "last", past.after(Duration::from_secs(3))).await;
+    assert_eq!(ids(&store.overdue(now(), 2).await.unwrap()), ["due", "later"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_session_with_two_past_deadlines_is_listed_once_and_does_not_hide_the_next() {
+    let server = Server::start();
+    let (_redis, store) = connect(&server).await;
+    let past = a_minute_ago();
+    create(&store, "twice", past).await;
+    for n in 1..=4 {
+        list(&server, past.after(Duration::from_secs(n)), "twice");
+    }
+    create(&store, "next", past.after(Duration::from_secs(9))).await;
+    assert_eq!(ids(&store.overdue(now(), 2).await.unwrap()), ["twice", "next"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_deadline_that_was_put_off_does_not_make_a_session_the_first() {
+    let server = Server::start();
+    let (_redis, store) = connect(&server).await;
+    let past = a_minute_ago();
+    list(&server, past, "put-off");
+    create(&store, "put-off", past.after(Duration::from_secs(30))).await;
+    create(&store, "first", past.after(Duration::from_secs(20))).await;
+    assert_eq!(ids(&store.overdue(now(), 9).await.unwrap()), ["first", "put-off"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn only_changes_that_set_a_deadline_list_one() {
+    let server = Server::start();
+    let (_redis, store) = connect(&server).await;
+    let opened = create(&store, "s", now().after(Duration::from_secs(60))).await;
+    server.cli(&["del", "session:deadlines"]);
+    let attached = opened.attach(Role::Initiator, &connection("a", 1), 1).unwrap();
+    let attached = replace(&store, attached).await;
+    assert_eq!(listed(&server), 0);
+    let left = attached.detach(&connection("a", 1), now(), Duration::from_secs(5)).unwrap();
+    replace(&store, left).await;
+    assert!(listed(&server) > 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn records_that_cannot_be_read_stop_neither_the_sweep_nor_the_next() {
+    let server = Server::start();
+    let (_redis, store) = connect(&server).await;
+    let past = a_minute_ago();
+    let due = create(&store, "due", past).await;
+    server.cli(&["hset", "session:active:nonsense", "revision", "?"]);
+    server.cli(&["set", "session:active:no-hash", "what"]);
+    server.cli(&["zadd", "session:deadlines", "1", "what is this"]);
+    for name in ["nonsense", "no-hash"] {
+        list(&server, past, name);
+        let error = store.load(&session(name)).await.unwrap_err();
+        assert!(matches!(error, StoreError::Corrupt(_)), "{error:?}");
+        let enrolled = store.enrol(&user("ann"), &session(name), now(), 9).await.unwrap();
+        assert_eq!(enrolled, Enrolled::Done);
+    }
+    assert_eq!(ids(&store.overdue(now(), 9).await.unwrap()), ["due"]);
+    assert_eq!(listed(&server), 1);
+
+    let ann = connection("a", 1);
+    store.connect(&user("ann"), &ann, now()).await.unwrap();
+    let enrolled = store.enrol(&user("ann"), &due.id, now(), 9).await.unwrap();
+    assert_eq!(enrolled, Enrolled::Done);
+    replace(&store, due.attach(Role::Initiator, &ann, 1).unwrap()).await;
+    assert_eq!(ids(&store.attached_to(ann.node(), 9).await.unwrap()), ["due"]);
+}
+
+/// As a node does that detaches what another one left.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn all_that_a_lost_node_left_is_found_some_at_a_time_until_nothing_is() {
+    let server = Server::start();
+    let (_redis, store) = connect(&server).await;
+    let (lost, far) = (NodeId::new("lost").unwrap(), now().after(Duration::from_secs(60)));
+    // Ann is in all of them, so that one user has more than fits.
+    let mut left = BTreeSet::new();
+    for n in 0..23_u64 {
+        let (ann, bob) = (user("ann"), user(&format!("bob-{n}")));
+        let id = session(&format!("s-{n}"));
+        let ends = [&ann, &bob].map(|user| (user.clone(), id.clone()));
+        for (user, id) in ends {
+            assert_eq!(store.enrol(&user, &id, now(), 99).await.unwrap(), Enrolled::Done);
+        }
+        store.connect(&ann, &connection("lost", 1), now()).await.unwrap();
+        store.connect(&bob, &connection("lost", 100 + n), now()).await.unwrap();
+        let record = SessionRecord::open(id, 1, ann, bob, far).unwrap();
+        assert_eq!(store.create(&record).await.unwrap(), Created::Done);
+        let record = record.attach(Role::Initiator, &connection("lost", 1), 1).unwrap();
+        let record = replace(&store, record).await;
+        let record = record.attach(Role::Responder, &connection("lost", 100 + n), 2).unwrap();
+        left.insert(replace(&store, record).await.id);
+    }
+    assert_eq!(store.attached_to(&lost, 99).await.unwrap().len(), left.len());
+    let mut calls = 0;
+    loop {
+        let found = store.attached_to(&lost, 5).await.unwrap();
+        if found.is_empty() {
+            break;
+        }
+        calls += 1;
+        assert!(found.len() <= 5 && calls < 50, "{} in call {calls}", found.len());
+        let once: BTreeSet<_> = found.iter().map(|record| &record.id).collect();
+        assert_eq!(once.len(), found.len(), "one of them twice");
+        for record in found {
+            let own = |p: &Participant| p.connection().cloned();
+            let connections = record.participants.iter().filter_map(own).collect::<Vec<_>>();
+            let mut record = record;
+            for connection in connections {
+                let next = record.detach(&connection, now(), Duration::from_secs(9)).unwrap();
+                record = replace(&store, next).await;
+            }
+            assert!(left.remove(&record.id), "{} was found before", record.id);
+        }
+    }
+    assert_eq!(left, BTreeSet::new(), "never found");
+    store.forget_node(&lost).await.unwrap();
+    assert_eq!(server.cli(&["exists", "session:connections:lost"]), "0");
+    assert_eq!(store.user(&user("ann")).await.unwrap().connection, None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn what_a_lost_node_left_is_all_found_also_where_nobody_detaches_it() {
+    let server = Server::start();
+    let (_redis, store) = connect(&server).await;
+    let far = now().after(Duration::from_secs(60));
+    for n in 0..23_u64 {
+        let (ann, bob, id) = (user(&format!("ann-{n}")), user("bob"), session(&format!("s-{n}")));
+        assert_eq!(store.enrol(&ann, &id, now(), 1).await.unwrap(), Enrolled::Done);
+        store.connect(&ann, &connection("lost", n), now()).await.unwrap();
+        let record = SessionRecord::open(id, 1, ann, bob, far).unwrap();
+        assert_eq!(store.create(&record).await.unwrap(), Created::Done);
+        replace(&store, record.attach(Role::Initiator, &connection("lost", n), 1).unwrap()).await;
+    }
+    let mut all = BTreeSet::new();
+    for _ in 0..8 {
+        let found = store.attached_to(connection("lost", 0).node(), 5).await.unwrap();
+        assert!((1..=5).contains(&found.len()), "{} of them", found.len());
+        all.extend(found.into_iter().map(|record| record.id));
+    }
+    assert_eq!(all.len(), 23);
+}
