@@ -20,8 +20,8 @@ struct State {
     renewed: Instant,
     /// What the store was then; another one has lost the records of this one.
     generation: u64,
-    /// When it was last found to be another. A node cannot know what was before its start.
-    lost_records: Instant,
+    /// When it was found to be another.
+    lost_records: Option<Instant>,
 }
 
 impl Health {
@@ -31,7 +31,7 @@ impl Health {
             well_since: Some(Instant::now()),
             renewed,
             generation,
-            lost_records: Instant::now(),
+            lost_records: None,
         }))
     }
 
@@ -59,14 +59,14 @@ impl Health {
         state.renewed = at;
         let lost = std::mem::replace(&mut state.generation, generation) != generation;
         if lost {
-            state.lost_records = Instant::now();
+            state.lost_records = Some(Instant::now());
         }
         lost
     }
 
-    /// Whether the store may have lost its records in the last `span`.
+    /// Whether the store was found to have lost its records in the last `span`.
     pub(super) fn lost_records_within(&self, span: Duration) -> bool {
-        self.state().lost_records.elapsed() <= span
+        self.state().lost_records.is_some_and(|at| at.elapsed() <= span)
     }
 
     pub(super) fn generation(&self) -> u64 {

@@ -63,8 +63,7 @@ struct Monitor {
 impl Monitor {
     async fn tick(&mut self) -> Result<(), StoreError> {
         let due = self.node.health.lease_age() >= self.node.config.node_renewal;
-        // Also right after the start, so that a store which is away is noticed as soon as later on.
-        if due || !self.settled() {
+        if due || !self.node.health.is_well() {
             self.renew().await?;
         }
         let unsure = std::mem::take(&mut self.unsure);

@@ -86,6 +86,12 @@ impl Node {
         Guest::connect(&self.relay, name)
     }
 
+    /// Connects one that sends no heartbeats by itself.
+    pub(crate) fn connect_quiet(&self, name: &str) -> Guest {
+        let _on = self.runtime.as_ref().map(Runtime::enter);
+        Guest::connect_quiet(&self.relay, name)
+    }
+
     /// The process is gone, from one moment to the next.
     pub(crate) fn kill(self) {
         drop(self);
