@@ -385,14 +385,6 @@ impl Connection {
             {
                 self.seats[seat].update(record, looked_up, &mut self.effects);
             }
-            // A lost write has brought back an attachment that this seat has left behind; signals
-            // between it and others were numbered before.
-            (Some(own), Some(seat))
-                if own.connection == self.id && own.since < self.seats[seat].since() =>
-            {
-                self.seats[seat].note(record.clone());
-                self.effects.push_back(Effect::Renew(record));
-            }
             (Some(own), seat) if own.connection == self.id => {
                 let taken = Seat::take(record, role, &mut self.effects);
                 match seat {

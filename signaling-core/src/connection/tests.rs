@@ -613,20 +613,3 @@ fn signals_in_a_foreign_session_disclose_nothing() {
     assert_eq!(call.read(ANN), ["error unknown-session"; 4]);
     assert!(call.record.is_some());
 }
-
-#[test]
-fn an_attachment_that_was_left_behind_is_not_taken_again() {
-    let mut call = Call::established();
-    let (ann, first) = (call.id(ANN), call.record.clone().unwrap());
-    let now = Timestamp::from_millis(0);
-    let away = first.detach(&ann, now, call.config.abandon_after).unwrap();
-    call.record = Some(Arc::new(away.attach(Role::Initiator, &ann, 1).unwrap()));
-    call.announce(ANN);
-    // A store that lost its records was given the older one back.
-    let mut restored = (*first).clone();
-    restored.revision += 1 << 30;
-    let connection = call.connections[ANN].as_mut().unwrap();
-    connection.on_record(Arc::new(restored), true);
-    let effects: Vec<_> = std::iter::from_fn(|| connection.next_effect()).collect();
-    assert!(matches!(&effects[..], [Effect::Renew(_)]), "{effects:?}");
-}
