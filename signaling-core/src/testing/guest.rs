@@ -48,16 +48,16 @@ impl Guest {
     #[must_use]
     pub fn connect_quiet(relay: &impl AsRef<Relay>, name: &str) -> Self {
         let identity = Identity::new(UserId::new(name).expect("a user id"));
-        Self::connect_with(relay.as_ref(), identity, Duration::from_secs(86_400))
+        Self::connect_with(relay.as_ref(), identity, None)
     }
 
     /// Connects with an identity as an authenticator gives it.
     #[must_use]
     pub fn connect_as(relay: &Relay, identity: Identity) -> Self {
-        Self::connect_with(relay, identity, Duration::from_secs(10))
+        Self::connect_with(relay, identity, Some(Duration::from_secs(10)))
     }
 
-    fn connect_with(relay: &Relay, identity: Identity, heartbeats: Duration) -> Self {
+    fn connect_with(relay: &Relay, identity: Identity, heartbeats: Option<Duration>) -> Self {
         let (server, client) = wire(16);
         let relay = relay.clone();
         tokio::spawn(async move { relay.serve(server, identity).await });
@@ -142,9 +142,9 @@ async fn live(
     mut client: Client,
     mut words: mpsc::Receiver<String>,
     heard: mpsc::Sender<Received>,
-    heartbeats: Duration,
+    heartbeats: Option<Duration>,
 ) {
-    let mut heartbeats = time::interval(heartbeats);
+    let mut heartbeats = heartbeats.map(time::interval);
     loop {
         tokio::select! {
             biased;
@@ -155,7 +155,14 @@ async fn live(
                 }
             }
             Some(text) = words.recv() => client.send(text).await,
-            _ = heartbeats.tick() => client.send(r#"{"type":"heartbeat"}"#).await,
+            () = next_heartbeat(&mut heartbeats) => client.send(r#"{"type":"heartbeat"}"#).await,
         }
+    }
+}
+
+async fn next_heartbeat(heartbeats: &mut Option<time::Interval>) {
+    match heartbeats {
+        Some(heartbeats) => drop(heartbeats.tick().await),
+        None => std::future::pending().await,
     }
 }
