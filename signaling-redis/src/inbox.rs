@@ -56,8 +56,7 @@ pub(crate) struct Reader {
     key: String,
     /// The last entry that was read.
     last: EntryId,
-    /// Up to where entries were removed.
-    trimmed: EntryId,
+    /// Entries that were read and not removed.
     untrimmed: u64,
     /// Which history of the data the server had when the inbox was last looked after.
     history: String,
@@ -73,7 +72,6 @@ impl Reader {
         let opened = open(&shared, &key).await.map_err(BusError::unavailable)?;
         Ok(Self {
             last: opened.last,
-            trimmed: opened.last,
             untrimmed: 0,
             history: opened.history,
             looked_after: Some(Instant::now()),
@@ -126,10 +124,10 @@ impl Reader {
             self.pending.push_back(Delivery::Gap);
         }
         if !opened.was_there || opened.last < self.last {
-            (self.last, self.trimmed) = (opened.last, opened.last);
+            (self.last, self.untrimmed) = (opened.last, 0);
         }
         self.history = opened.history;
-        if self.trimmed < self.last {
+        if self.untrimmed > 0 {
             self.trim().await?;
         }
         self.looked_after = Some(Instant::now());
@@ -144,7 +142,7 @@ impl Reader {
             async move { client.xtrim::<u64, _, _>(key, cap).await }
         };
         self.shared.link.call(trim).await?;
-        (self.trimmed, self.untrimmed) = (self.last, 0);
+        self.untrimmed = 0;
         Ok(())
     }
 

@@ -146,8 +146,9 @@ impl Redis {
         Arc::new(RedisBus(self.0.clone()))
     }
 
-    /// The client underneath, for a host's own commands. One attempt is made for each, and commands
-    /// wait in it while Redis is away: set a timeout.
+    /// The client underneath, for a host's own commands. They wait in it while Redis is away, and one
+    /// whose connection is lost may be sent again: set a timeout, and `fail_fast` for what may not
+    /// be done twice.
     #[must_use]
     pub fn client(&self) -> &fred::clients::Client {
         self.0.link.client()

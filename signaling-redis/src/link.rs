@@ -9,7 +9,7 @@ use fred::{
     interfaces::{ClientLike, LuaInterface},
     types::{
         Builder, ConnectHandle, InfoKind, Key, Value,
-        config::{Options, ReconnectError, ReconnectPolicy, UnresponsiveConfig},
+        config::{Options, ReconnectError, ReconnectPolicy, Server, UnresponsiveConfig},
     },
 };
 use tokio::time::{self, Instant};
@@ -122,7 +122,12 @@ impl Link {
 
     /// The client for one attempt that fails where there is no connection.
     pub(crate) fn once(&self) -> WithOptions<Client> {
-        self.client.with_options(&self.options)
+        self.at(None)
+    }
+
+    fn at(&self, server: Option<&Server>) -> WithOptions<Client> {
+        let cluster_node = server.cloned();
+        self.client.with_options(&Options { cluster_node, ..self.options.clone() })
     }
 
     /// Makes a call that may be made twice, again and again while the connection is lost, within the
@@ -134,9 +139,21 @@ impl Link {
     where
         F: Future<Output = Result<T, Error>>,
     {
+        self.call_at(None, command).await
+    }
+
+    /// The same to one server of a Cluster.
+    pub(crate) async fn call_at<T, F>(
+        &self,
+        server: Option<&Server>,
+        command: impl Fn(WithOptions<Client>) -> F,
+    ) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
         let deadline = Instant::now() + self.timeout;
         loop {
-            let attempt = command(self.once());
+            let attempt = command(self.at(server));
             let error = match time::timeout_at(deadline, attempt).await {
                 Ok(Ok(value)) => return Ok(value),
                 Ok(Err(error)) => error,

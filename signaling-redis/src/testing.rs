@@ -131,6 +131,28 @@ impl Server {
         self.cli(&["client", "kill", "type", "normal", "skipme", "yes"]);
     }
 
+    /// Waits until the replicas have all that the server has written so far.
+    ///
+    /// # Panics
+    ///
+    /// When it has none, or they do not catch up.
+    pub fn wait_until_replicated(&self) {
+        let field = |line: &str, name: &str| {
+            let value = line.split([',', ':']).find_map(|part| part.strip_prefix(name));
+            value.and_then(|value| value.trim().parse::<u64>().ok())
+        };
+        let written = self.cli(&["info", "replication"]);
+        let written = written.lines().find_map(|line| line.strip_prefix("master_repl_offset:"));
+        let written: u64 = written.and_then(|at| at.trim().parse().ok()).expect("an offset");
+        wait_for("replicas that have caught up", || {
+            let info = self.cli(&["info", "replication"]);
+            let replicas =
+                info.lines().filter(|line| line.starts_with("slave") && line.contains("offset="));
+            let offsets: Vec<_> = replicas.filter_map(|line| field(line, "offset=")).collect();
+            (!offsets.is_empty() && offsets.iter().all(|at| *at >= written)).then_some(())
+        });
+    }
+
     /// The port on 127.0.0.1.
     #[must_use]
     pub fn port(&self) -> u16 {

@@ -205,9 +205,8 @@ impl Seat {
 
     /// The partner's attachment `since` has ended.
     pub(super) fn partner_detached(&mut self, since: u64, effects: &mut Effects) {
-        match &mut self.partner {
-            Partner::Here(partner) if partner.since == since => self.partner_gone(effects),
-            Partner::Here(_) | Partner::Expected(_) | Partner::Gone(_) => {}
+        if matches!(&self.partner, Partner::Here(partner) if partner.since == since) {
+            self.partner_gone(effects);
         }
         if let Partner::Gone(Some(left)) = &mut self.partner {
             left.for_good |= left.attachment.since == since;

@@ -13,10 +13,7 @@ use fred::{
     interfaces::{
         ClientLike, ClusterInterface, HashesInterface, KeysInterface, SortedSetsInterface,
     },
-    types::{
-        InfoKind, Value,
-        config::{Options, Server},
-    },
+    types::{InfoKind, Value, config::Server},
 };
 use futures::{StreamExt, TryStreamExt, stream};
 use signaling_core::{
@@ -111,14 +108,10 @@ impl RedisStore {
     }
 
     async fn history(&self, server: Option<Server>) -> Result<String, Error> {
-        let get = |client: WithOptions<Client>| {
-            let options = Options { cluster_node: server.clone(), ..Options::default() };
-            async move {
-                let client = client.with_options(&options);
-                client.info::<String>(Some(InfoKind::Replication)).await
-            }
+        let get = |client: WithOptions<Client>| async move {
+            client.info::<String>(Some(InfoKind::Replication)).await
         };
-        let info = self.shared.link.call(get).await?;
+        let info = self.shared.link.call_at(server.as_ref(), get).await?;
         let history = info.lines().find_map(|line| line.strip_prefix("master_replid:"));
         Ok(history.unwrap_or_default().trim().to_owned())
     }
