@@ -281,24 +281,16 @@ mod tests {
     use async_trait::async_trait;
     use signaling_core::{
         Config,
-        auth::{AuthError, Authenticator, Credentials, Identity},
         memory::MemoryStore,
         store::SessionStore,
-        testing::fault::{Faults, Trouble},
+        testing::{
+            fault::{Faults, Trouble},
+            guest::Nobody,
+        },
     };
 
     use super::*;
     use crate::queue::{Bounds, LocalQueue};
-
-    #[derive(Debug)]
-    struct Nobody;
-
-    #[async_trait]
-    impl Authenticator for Nobody {
-        async fn authenticate(&self, _: &Credentials) -> Result<Identity, AuthError> {
-            Err(AuthError::Missing)
-        }
-    }
 
     fn user(name: &str) -> UserId {
         UserId::new(name).unwrap()

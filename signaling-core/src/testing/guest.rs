@@ -3,15 +3,27 @@
 
 use std::time::Duration;
 
+use async_trait::async_trait;
 use serde_json::Value;
 use tokio::{sync::mpsc, task::JoinHandle, time};
 
 use super::wire::{Client, Received, wire};
 use crate::{
     Relay,
-    auth::Identity,
+    auth::{AuthError, Authenticator, Credentials, Identity},
     id::{SessionId, UserId},
 };
+
+/// An authenticator that admits nobody: a guest comes with an identity.
+#[derive(Debug, Clone, Copy)]
+pub struct Nobody;
+
+#[async_trait]
+impl Authenticator for Nobody {
+    async fn authenticate(&self, _: &Credentials) -> Result<Identity, AuthError> {
+        Err(AuthError::Missing)
+    }
+}
 
 /// A client that answers pings and sends heartbeats by itself. Dropped, its connection breaks.
 #[derive(Debug)]

@@ -27,10 +27,10 @@ use tokio::time::{self, Instant};
 use super::{
     TokioClock,
     fault::{Faults, Trouble},
+    guest::Nobody,
 };
 use crate::{
     Relay,
-    auth::{AuthError, Authenticator, Credentials, Identity},
     bus::MessageBus,
     id::{SessionId, UserId},
     session::{SessionRecord, Status},
@@ -136,17 +136,6 @@ impl Drop for NameOnPanic {
         if std::thread::panicking() {
             eprintln!("the failing simulation has seed {}", self.0);
         }
-    }
-}
-
-/// Admits nobody: simulated clients come with an identity.
-#[derive(Debug)]
-struct Nobody;
-
-#[async_trait::async_trait]
-impl Authenticator for Nobody {
-    async fn authenticate(&self, _: &Credentials) -> Result<Identity, AuthError> {
-        Err(AuthError::Missing)
     }
 }
 

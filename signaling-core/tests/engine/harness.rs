@@ -2,31 +2,18 @@
 
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use signaling_core::{
     Config, Relay,
-    auth::{AuthError, Authenticator, Credentials, Identity},
     bus::MessageBus,
     id::{SessionId, UserId},
     memory::{MemoryBus, MemoryStore},
-    testing::{TokioClock, fault::Faults},
+    testing::{TokioClock, fault::Faults, guest::Nobody},
 };
 
 pub(crate) use signaling_core::testing::guest::Guest;
 
 pub(crate) fn user(name: &str) -> UserId {
     UserId::new(name).unwrap()
-}
-
-/// Admits nobody: guests come with an identity.
-#[derive(Debug)]
-struct Nobody;
-
-#[async_trait]
-impl Authenticator for Nobody {
-    async fn authenticate(&self, _: &Credentials) -> Result<Identity, AuthError> {
-        Err(AuthError::Missing)
-    }
 }
 
 pub(crate) struct Deployment {

@@ -21,6 +21,14 @@ async fn attached(deployment: &Deployment, session: &SessionId) -> [bool; 2] {
     record.participants.map(|participant| participant.connection().is_some())
 }
 
+/// The store has what `before` says again, ahead of all that was made of it.
+async fn bring_back(deployment: &Deployment, before: SessionRecord) {
+    let now = deployment.store.load(&before.id).await.unwrap().unwrap();
+    let SessionRecord { id, opening, participants, .. } = before;
+    let ahead = SessionRecord::stored(id, opening, now.revision + 1, participants);
+    assert_eq!(deployment.store.replace(&ahead).await.unwrap(), Written::Done);
+}
+
 #[tokio::test(start_paused = true)]
 async fn records_that_the_store_lost_are_written_again_and_nobody_notices() {
     let deployment = Deployment::new();
@@ -144,14 +152,7 @@ async fn an_attachment_that_comes_back_with_a_lost_write_is_not_taken_for_the_ol
     // Ann's node is written off, and then the store has a record from before.
     a.faults.cut(true);
     bob.expect("partner-disconnected").await;
-    let now = deployment.store.load(&session).await.unwrap().unwrap();
-    let ahead = SessionRecord::stored(
-        session.clone(),
-        before.opening,
-        now.revision + 1,
-        before.participants.clone(),
-    );
-    assert_eq!(deployment.store.replace(&ahead).await.unwrap(), Written::Done);
+    bring_back(&deployment, before).await;
     a.faults.cut(false);
     bob.expect_match(&session, "ann", false).await;
     ann.expect("partner-disconnected").await;
@@ -170,18 +171,16 @@ async fn a_connection_that_comes_back_with_a_lost_write_is_taken_out_again() {
     let before = deployment.store.load(&session).await.unwrap().unwrap();
     drop(ann);
     bob.expect("partner-disconnected").await;
-    let now = deployment.store.load(&session).await.unwrap().unwrap();
-    let ahead = SessionRecord::stored(
-        session.clone(),
-        before.opening,
-        now.revision + 1,
-        before.participants.clone(),
-    );
-    assert_eq!(deployment.store.replace(&ahead).await.unwrap(), Written::Done);
+    bring_back(&deployment, before).await;
     bob.expect_match(&session, "ann", false).await;
     bob.expect("partner-disconnected").await;
     assert_eq!(attached(&deployment, &session).await, [false, true]);
     bob.expect_nothing().await;
+}
+
+async fn hear_each_other(ann: &mut Guest, bob: &mut Guest, session: &SessionId) {
+    hears(bob, ann, session, "from ann").await;
+    hears(ann, bob, session, "from bob").await;
 }
 
 /// What `from` says comes to `to`, whatever else does before it.
@@ -215,8 +214,7 @@ async fn what_one_loss_brought_back_is_not_taken_for_what_the_next_one_does() {
     a.faults.cut(false);
     time::sleep(Duration::from_secs(30)).await;
     assert_eq!(attached(&deployment, &session).await, [true, true]);
-    hears(&mut bob, &ann, &session, "from ann").await;
-    hears(&mut ann, &bob, &session, "from bob").await;
+    hear_each_other(&mut ann, &mut bob, &session).await;
 }
 
 /// Bob, on `b`, hears that Ann was detached, which the store knows nothing of.
@@ -236,8 +234,7 @@ async fn news_of_a_write_that_the_store_lost_leaves_nobody_believing_it_alone() 
     tell_of_a_lost_write(&deployment, &b, &record).await;
     bob.expect("partner-disconnected").await;
     time::sleep(Duration::from_secs(25)).await;
-    hears(&mut bob, &ann, &session, "from ann").await;
-    hears(&mut ann, &bob, &session, "from bob").await;
+    hear_each_other(&mut ann, &mut bob, &session).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -253,6 +250,5 @@ async fn a_write_in_the_place_of_a_lost_one_is_not_taken_for_it() {
     deployment.store.lose_everything();
     assert_eq!(deployment.store.create(&other).await.unwrap(), Created::Done);
     time::sleep(Duration::from_secs(25)).await;
-    hears(&mut bob, &ann, &session, "from ann").await;
-    hears(&mut ann, &bob, &session, "from bob").await;
+    hear_each_other(&mut ann, &mut bob, &session).await;
 }

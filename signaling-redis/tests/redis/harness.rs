@@ -2,14 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use async_trait::async_trait;
 use serde_json::Value;
 use signaling_core::{
     Config, Relay,
-    auth::{AuthError, Authenticator, Credentials, Identity},
     id::{SessionId, UserId},
     session::{SessionRecord, Status},
-    testing::guest::Guest,
+    testing::guest::{Guest, Nobody},
 };
 use signaling_redis::{Redis, Settings};
 use tokio::{runtime::Runtime, time};
@@ -17,17 +15,6 @@ use tracing_subscriber::EnvFilter;
 
 pub(crate) fn user(name: &str) -> UserId {
     UserId::new(name).unwrap()
-}
-
-/// Admits nobody: guests come with an identity.
-#[derive(Debug)]
-struct Nobody;
-
-#[async_trait]
-impl Authenticator for Nobody {
-    async fn authenticate(&self, _: &Credentials) -> Result<Identity, AuthError> {
-        Err(AuthError::Missing)
-    }
 }
 
 /// A node on a runtime of its own, so that it can die as a process does.
@@ -202,7 +189,7 @@ fn is_over(message: &Value) -> bool {
 }
 
 /// All that comes to `guest` until now is that signals were lost, and that it is over.
-async fn nothing_left(guest: &mut Guest) {
+pub(crate) async fn nothing_left(guest: &mut Guest) {
     guest.send(r#"{"type":"heartbeat","id":99}"#).await;
     loop {
         let message = next_but_losses(guest).await;

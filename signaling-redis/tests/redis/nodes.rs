@@ -185,7 +185,7 @@ async fn a_lost_stream_is_a_gap() {
 async fn a_node_that_ends_leaves_nothing_of_itself() {
     let server = Server::start();
     let (a, b) = (Node::start(&server.url()).await, Node::start(&server.url()).await);
-    let (mut ann, mut bob, session) = matched(&a, &b).await;
+    let (mut ann, mut bob, _) = matched(&a, &b).await;
     let _ = a.relay.shutdown(Duration::from_secs(5)).await;
     ann.expect_close(1001).await;
     bob.expect("partner-disconnected").await;
@@ -200,7 +200,6 @@ async fn a_node_that_ends_leaves_nothing_of_itself() {
         clients.lines().count() == 3
     };
     until("the connections are closed", clients).await;
-    let _ = session;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]

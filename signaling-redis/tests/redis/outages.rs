@@ -83,6 +83,9 @@ impl Scene {
         assert!(back.elapsed() < HEALED, "true after {:?}", back.elapsed());
         talk_again(ann, bob, session, HEALED).await;
         talk(cat, dan, local, "well").await;
+        // What was asked for her while Redis was away may have been done, and was undone.
+        let gone = async || !a.relay.is_connected(&user("eve")).await.unwrap();
+        until("who was refused is not connected", gone).await;
         b.connect("iris").settled().await;
         let before = SystemClock.now();
         ann.settled().await;
