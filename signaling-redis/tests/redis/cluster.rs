@@ -17,10 +17,17 @@ async fn calls_go_on_while_slots_move() {
     let (_, _, session) = &pairs[0];
     let inbox = format!("session:inbox:{}", b.relay.node_id());
     let leases = "session:{nodes}:leases";
-    for key in [&format!("session:active:{session}"), &inbox, leases, "session:user:ann-0"] {
+    let record = format!("session:active:{session}");
+    for key in [&*record, &*inbox, leases, "session:user:ann-0"] {
         let to = (cluster.primary_of(key) + 1) % 3;
         cluster.move_slot(key, to);
         assert_eq!(cluster.primary_of(key), to);
+        if key == inbox {
+            // On a server with another history an inbox may lack entries: word of lost signals, say.
+            for (_, bob, _) in &mut pairs {
+                bob.expect("error unavailable").await;
+            }
+        }
         for (ann, bob, session) in &mut pairs {
             talk_again(ann, bob, session, Duration::from_secs(2)).await;
         }
