@@ -6,9 +6,6 @@ use axum::http::{
 };
 use signaling_core::auth::Credentials;
 
-/// The protocol's own name; the only subprotocol that is ever answered.
-pub(crate) const SUBPROTOCOL: &str = "signaling.v1";
-
 /// The token of a request; see the crate's page for which counts when there are several.
 pub(crate) fn credentials(query: Option<&str>, headers: &HeaderMap) -> Credentials {
     let places = [in_query, in_subprotocols, in_authorization];

@@ -18,16 +18,13 @@ use axum::{
 use hyper::upgrade::OnUpgrade;
 use signaling_core::{
     Relay,
-    auth::{AuthError, Identity},
+    auth::{AuthError, Client},
     frame::CloseCode,
+    protocol::Dialect,
 };
 use tokio_tungstenite::tungstenite::{handshake::derive_accept_key, protocol::WebSocketConfig};
 
-use crate::{
-    PATH,
-    credentials::{SUBPROTOCOL, credentials},
-    transport::Transport,
-};
+use crate::{PATH, credentials::credentials, transport::Transport};
 
 /// What a client gets whose token is missing, invalid or expired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -160,8 +157,11 @@ async fn connect(
         (Ok(_), None) => return StatusCode::UPGRADE_REQUIRED.into_response(),
     };
     let credentials = credentials(query.as_deref(), &headers);
+    let upgrade = upgrade.protocols([Dialect::V1_SUBPROTOCOL]);
+    let protocol = upgrade.selected_protocol();
+    let dialect = if protocol.is_some() { Dialect::V1 } else { Dialect::Base };
     let admitted = match endpoint.relay.authenticate(&credentials).await {
-        Ok(identity) => Ok(identity),
+        Ok(identity) => Ok(Client::new(identity).speaking(dialect)),
         Err(error) if endpoint.on_invalid_token == OnInvalidToken::HttpStatus => {
             return refusal(&error);
         }
@@ -170,9 +170,8 @@ async fn connect(
     };
     tokio::spawn(serve(endpoint, on_upgrade, admitted));
 
-    let protocols = upgrade.protocols([SUBPROTOCOL]);
     let mut response = switching_protocols(headers.get(SEC_WEBSOCKET_KEY));
-    if let Some(protocol) = protocols.selected_protocol() {
+    if let Some(protocol) = protocol {
         let headers = response.headers_mut();
         headers.insert(SEC_WEBSOCKET_PROTOCOL, protocol.clone());
     }
@@ -197,7 +196,7 @@ fn switching_protocols(key: Option<&HeaderValue>) -> Response {
 async fn serve(
     endpoint: Arc<Endpoint>,
     on_upgrade: OnUpgrade,
-    admitted: Result<Identity, CloseCode>,
+    admitted: Result<Client, CloseCode>,
 ) {
     let upgraded = match on_upgrade.await {
         Ok(upgraded) => upgraded,
@@ -216,8 +215,8 @@ async fn serve(
         .write_buffer_size(endpoint.write_buffer);
     let transport = Transport::new(upgraded, config).await;
     match admitted {
-        Ok(identity) => {
-            relay.serve(transport, identity).await;
+        Ok(client) => {
+            relay.serve(transport, client).await;
         }
         Err(code) => relay.refuse(transport, code).await,
     }

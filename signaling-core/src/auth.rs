@@ -4,7 +4,7 @@ use std::fmt;
 
 use async_trait::async_trait;
 
-use crate::{id::UserId, time::Timestamp};
+use crate::{id::UserId, protocol::Dialect, time::Timestamp};
 
 /// What a client brought to prove who it is. `Debug` never shows it.
 #[derive(Clone, Default)]
@@ -62,6 +62,37 @@ impl Identity {
     pub fn expiring(mut self, at: Timestamp) -> Self {
         self.expires_at = Some(at);
         self
+    }
+}
+
+/// Who is on a connection, and what it understands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Client {
+    /// Who it is.
+    pub identity: Identity,
+    /// What was negotiated with it.
+    pub dialect: Dialect,
+}
+
+impl Client {
+    /// A client that negotiated nothing.
+    #[must_use]
+    pub fn new(identity: Identity) -> Self {
+        Self { identity, dialect: Dialect::Base }
+    }
+
+    /// The same, understanding `dialect`.
+    #[must_use]
+    pub fn speaking(mut self, dialect: Dialect) -> Self {
+        self.dialect = dialect;
+        self
+    }
+}
+
+impl From<Identity> for Client {
+    fn from(identity: Identity) -> Self {
+        Self::new(identity)
     }
 }
 

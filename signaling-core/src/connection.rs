@@ -20,7 +20,7 @@ use crate::{
     frame::{CloseCode, Frame, Text, TransportError},
     id::{ConnectionId, SessionId, UserId},
     notice::{Notice, Pair},
-    protocol::{ClientMessage, ErrorCode, ServerMessage},
+    protocol::{ClientMessage, Dialect, ErrorCode, ServerMessage},
     session::{Place, SessionRecord},
     time::Timestamp,
 };
@@ -112,6 +112,7 @@ const REMEMBERED_ENDS: usize = 8;
 pub(crate) struct Connection {
     id: ConnectionId,
     user: UserId,
+    dialect: Dialect,
     config: Arc<Config>,
     epoch: Option<u64>,
     seats: Vec<Seat>,
@@ -132,6 +133,7 @@ impl Connection {
     pub(crate) fn new(
         id: ConnectionId,
         user: UserId,
+        dialect: Dialect,
         config: Arc<Config>,
         token_life: Option<Duration>,
         now: Instant,
@@ -139,6 +141,7 @@ impl Connection {
         Self {
             id,
             user,
+            dialect,
             epoch: None,
             seats: Vec::new(),
             ended: VecDeque::new(),
@@ -159,6 +162,11 @@ impl Connection {
     /// The next thing to do; none until there is another input.
     pub(crate) fn next_effect(&mut self) -> Option<Effect> {
         self.effects.pop_front()
+    }
+
+    /// What the client understands.
+    pub(crate) fn dialect(&self) -> Dialect {
+        self.dialect
     }
 
     /// Where the connection is seated.

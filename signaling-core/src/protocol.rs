@@ -25,6 +25,23 @@ use crate::{
     id::{SessionId, UserId},
 };
 
+/// What a client understands: what it negotiated when it connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Dialect {
+    /// The base messages with exactly their fields; strict parsers exist.
+    #[default]
+    Base,
+    /// The client negotiated [`Self::V1_SUBPROTOCOL`]: messages may have further fields, and there may
+    /// be further messages.
+    V1,
+}
+
+impl Dialect {
+    /// The WebSocket subprotocol (RFC 6455, section 1.9) that stands for [`Self::V1`].
+    pub const V1_SUBPROTOCOL: &str = "signaling.v1";
+}
+
 /// What a client says.
 #[derive(Debug)]
 pub enum ClientMessage<'a> {

@@ -34,7 +34,7 @@ pub use builder::{RelayBuilder, StartError};
 pub use host::{OpenError, Opened};
 
 use crate::{
-    auth::{AuthError, Authenticator, Credentials, Identity},
+    auth::{AuthError, Authenticator, Client, Credentials, Identity},
     bus::{Envelope, MessageBus},
     config::Config,
     event::{DisconnectReason, Event, Events},
@@ -144,12 +144,12 @@ impl Relay {
     /// the socket is reset and the close frame lost; the relay limits the time that takes.
     ///
     /// Dropping the future breaks the connection; its partners are told as for any other end.
-    pub async fn serve<T, E>(&self, transport: T, identity: Identity) -> DisconnectReason
+    pub async fn serve<T, E>(&self, transport: T, client: impl Into<Client>) -> DisconnectReason
     where
         T: Stream<Item = Result<Frame, E>> + Sink<Frame, Error = E> + Send,
         E: Into<TransportError>,
     {
-        driver::serve(self.node.clone(), transport, identity).await
+        driver::serve(self.node.clone(), transport, client.into()).await
     }
 
     /// Closes a connection that is not to be served, with `code`, and waits for the peer's close

@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     id::NodeId,
     notice::{Pair, RelayedSignal},
-    protocol::SignalKind,
+    protocol::{Dialect, SignalKind},
     session::{Role, Status},
     time::Timestamp,
 };
@@ -74,7 +74,7 @@ impl Call {
         self.numbers += 1;
         let id = ConnectionId::new(NodeId::new(self.nodes[who]).unwrap(), self.numbers);
         let (user, config) = (self.users[who].clone(), self.config.clone());
-        let mut connection = Connection::new(id, user, config, None, self.now);
+        let mut connection = Connection::new(id, user, Dialect::Base, config, None, self.now);
         connection.on_admitted(self.numbers);
         self.connections[who] = Some(connection);
         self.closed[who] = None;
@@ -541,7 +541,7 @@ fn a_token_that_expires_closes_the_connection() {
     call.connect(ANN);
     let (id, user) = (call.id(ANN), call.users[ANN].clone());
     let life = Some(Duration::from_secs(7));
-    let mut ann = Connection::new(id, user, call.config.clone(), life, call.now);
+    let mut ann = Connection::new(id, user, Dialect::Base, call.config.clone(), life, call.now);
     assert_eq!(ann.deadline(), call.at(7));
     ann.on_deadline(call.at(7));
     assert!(matches!(ann.next_effect(), Some(Effect::Close(DisconnectReason::TokenExpired))));
@@ -552,7 +552,14 @@ fn a_token_for_ever_never_expires() {
     let mut call = Call::new();
     call.connect(ANN);
     let (id, user) = (call.id(ANN), call.users[ANN].clone());
-    let ann = Connection::new(id, user, call.config.clone(), Some(Duration::MAX), call.now);
+    let ann = Connection::new(
+        id,
+        user,
+        Dialect::Base,
+        call.config.clone(),
+        Some(Duration::MAX),
+        call.now,
+    );
     assert_eq!(ann.deadline(), call.at(10));
 }
 

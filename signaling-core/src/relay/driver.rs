@@ -23,7 +23,7 @@ use super::{
     steward::{Duties, Duty},
 };
 use crate::{
-    auth::Identity,
+    auth::Client,
     bus::Envelope,
     connection::{Connection, Effect},
     event::DisconnectReason,
@@ -38,18 +38,14 @@ const FRAMES_PER_TURN: usize = 32;
 /// Partners whose whereabouts are remembered: as many as a user commonly has.
 const REMEMBERED_ROUTES: usize = 8;
 
-pub(super) async fn serve<T, E>(
-    node: Arc<Node>,
-    transport: T,
-    identity: Identity,
-) -> DisconnectReason
+pub(super) async fn serve<T, E>(node: Arc<Node>, transport: T, client: Client) -> DisconnectReason
 where
     T: Stream<Item = Result<Frame, E>> + Sink<Frame, Error = E> + Send,
     E: Into<TransportError>,
 {
     let (_running, wait) = (node.tasks.token(), node.config.close_wait);
     let mut transport = pin!(transport);
-    let mut driver = match Driver::admit(node, identity) {
+    let mut driver = match Driver::admit(node, client) {
         Ok(driver) => driver,
         Err(reason) => {
             close(transport, Vec::new(), reason.close_code(), wait).await;
@@ -117,11 +113,11 @@ enum Route {
 }
 
 impl Driver {
-    fn admit(node: Arc<Node>, identity: Identity) -> Result<Self, DisconnectReason> {
+    fn admit(node: Arc<Node>, client: Client) -> Result<Self, DisconnectReason> {
         let id = ConnectionId::new(node.id.clone(), node.locals.next_number());
         let local = Arc::new(Local {
             mailbox: Mailbox::new(&node.config),
-            user: identity.user.clone(),
+            user: client.identity.user.clone(),
             duties: Duties::new(node.health.generation()),
             id: id.clone(),
         });
@@ -135,11 +131,12 @@ impl Driver {
             node.locals.ended(id.number());
             return Err(DisconnectReason::ShuttingDown);
         }
-        let token_life = identity.expires_at.map(|at| at.since(node.clock.now()));
-        let now = Instant::now();
+        let token_life = client.identity.expires_at.map(|at| at.since(node.clock.now()));
         let config = node.config.clone();
-        let connection = Connection::new(id, identity.user, config, token_life, now.into_std());
-        tracing::debug!(connection = %local.id, user = %local.user, "connected");
+        let (user, now) = (client.identity.user, Instant::now().into_std());
+        let connection = Connection::new(id, user, client.dialect, config, token_life, now);
+        let dialect = connection.dialect();
+        tracing::debug!(connection = %local.id, user = %local.user, ?dialect, "connected");
         node.assign(&local, Duty::Admit);
         Ok(Self {
             alarm: Box::pin(time::sleep_until(connection.deadline().into())),
