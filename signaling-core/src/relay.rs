@@ -10,6 +10,7 @@ mod inbox;
 mod local;
 mod mailbox;
 mod monitor;
+mod new_session;
 mod outbox;
 mod steward;
 mod writes;
@@ -32,6 +33,7 @@ use tokio_util::{
 
 pub use builder::{RelayBuilder, StartError};
 pub use host::{OpenError, Opened};
+pub use new_session::NewSession;
 
 use crate::{
     auth::{AuthError, Authenticator, Client, Credentials, Identity},
@@ -159,7 +161,7 @@ impl Relay {
         T: Stream<Item = Result<Frame, E>> + Sink<Frame, Error = E> + Send,
     {
         let _running = self.node.tasks.token();
-        driver::close(transport, Vec::new(), Some(code), self.node.config.close_wait).await;
+        driver::close(transport, Vec::new(), Some(code.into()), self.node.config.close_wait).await;
     }
 
     /// Closes all connections with 1001, lets no new ones in, and waits for up to `deadline` until

@@ -15,21 +15,16 @@ use bytes::Bytes;
 use futures::{Sink, SinkExt, Stream, StreamExt};
 use tokio::time::{self, Instant, Sleep};
 
-use super::{
-    Node,
-    local::Local,
-    mailbox::{Mail, Mailbox},
-    outbox::Lane,
-    steward::{Duties, Duty},
-};
+use super::{Node, local::Local, mailbox::Mail, outbox::Lane, steward::Duty};
 use crate::{
     auth::Client,
     bus::Envelope,
     connection::{Connection, Effect},
     event::DisconnectReason,
-    frame::{CloseCode, Frame, TransportError},
+    frame::{CloseFrame, Frame, TransportError},
     id::{ConnectionId, SessionId},
     notice::Notice,
+    protocol::PartnerReason,
     store::Heartbeat,
 };
 
@@ -48,18 +43,23 @@ where
     let mut driver = match Driver::admit(node, client) {
         Ok(driver) => driver,
         Err(reason) => {
-            close(transport, Vec::new(), reason.close_code(), wait).await;
+            let frame = reason.close_code().map(CloseFrame::from);
+            close(transport, Vec::new(), frame, wait).await;
             return reason;
         }
     };
     let reason = poll_fn(|cx| driver.poll(transport.as_mut(), cx)).await;
     let last_words = std::mem::take(&mut driver.last_words);
+    let said = driver.local.goodbye.get().cloned().unwrap_or_default();
     drop(driver);
     match reason {
         DisconnectReason::Lost => {}
         // The peer's close frame is answered by the transport.
         DisconnectReason::Left => close(transport, Vec::new(), None, wait).await,
-        _ => close(transport, last_words, reason.close_code(), wait).await,
+        _ => {
+            let frame = reason.close_code().map(|code| CloseFrame::new(code, &said));
+            close(transport, last_words, frame, wait).await;
+        }
     }
     reason
 }
@@ -69,7 +69,7 @@ where
 pub(super) async fn close<T, E>(
     transport: T,
     last_words: Vec<Frame>,
-    code: Option<CloseCode>,
+    frame: Option<CloseFrame>,
     wait: Duration,
 ) where
     T: Stream<Item = Result<Frame, E>> + Sink<Frame, Error = E>,
@@ -79,8 +79,8 @@ pub(super) async fn close<T, E>(
         for frame in last_words {
             transport.feed(frame).await?;
         }
-        if let Some(code) = code {
-            transport.send(Frame::Close(Some(code.into()))).await?;
+        if let Some(frame) = frame {
+            transport.send(Frame::Close(Some(frame))).await?;
             while let Some(Ok(frame)) = transport.next().await {
                 if matches!(frame, Frame::Close(_)) {
                     break;
@@ -115,12 +115,8 @@ enum Route {
 impl Driver {
     fn admit(node: Arc<Node>, client: Client) -> Result<Self, DisconnectReason> {
         let id = ConnectionId::new(node.id.clone(), node.locals.next_number());
-        let local = Arc::new(Local {
-            mailbox: Mailbox::new(&node.config),
-            user: client.identity.user.clone(),
-            duties: Duties::new(node.health.generation()),
-            id: id.clone(),
-        });
+        let (user, generation) = (client.identity.user.clone(), node.health.generation());
+        let local = Arc::new(Local::new(id.clone(), user.clone(), &node.config, generation));
         if !node.locals.add(local.clone(), node.config.max_connections) {
             tracing::warn!("connection refused: the node is full");
             return Err(DisconnectReason::NodeFull);
@@ -133,7 +129,7 @@ impl Driver {
         }
         let token_life = client.identity.expires_at.map(|at| at.since(node.clock.now()));
         let config = node.config.clone();
-        let (user, now) = (client.identity.user, Instant::now().into_std());
+        let now = Instant::now().into_std();
         let connection = Connection::new(id, user, client.dialect, config, token_life, now);
         let dialect = connection.dialect();
         tracing::debug!(connection = %local.id, user = %local.user, ?dialect, "connected");
@@ -261,9 +257,12 @@ impl Driver {
         match mail {
             Mail::Send(text) => self.outgoing.push_back(Frame::Text(text)),
             Mail::Notice(notice) => {
-                if let Notice::Ended { session, opening } = &notice {
+                if let Notice::Ended { session, opening, reason } = &notice {
                     self.local.duties.forget(session);
-                    self.end_again_if_restored(session, *opening);
+                    self.end_again_if_restored(session, *opening, *reason);
+                }
+                if let Notice::Disconnect { text } = &notice {
+                    let _ = self.local.goodbye.set(text.clone());
                 }
                 self.connection.on_notice(notice);
             }
@@ -288,11 +287,11 @@ impl Driver {
     }
 
     /// A session that ended while its records were put back may have been put back with them.
-    fn end_again_if_restored(&self, session: &SessionId, opening: u64) {
+    fn end_again_if_restored(&self, session: &SessionId, opening: u64, reason: PartnerReason) {
         if self.node.health.lost_records_within(self.node.config.abandon_after)
-            && let Some(record) = self.connection.record(session, opening)
+            && let Some((record, reason)) = self.connection.ending(session, opening, reason)
         {
-            self.node.assign(&self.local, Duty::EndAgain(record.clone()));
+            self.node.assign(&self.local, Duty::EndAgain(record, reason));
         }
     }
 
@@ -324,8 +323,8 @@ impl Driver {
                 Effect::Attach(record) => self.node.assign(&self.local, Duty::Attach(record)),
                 Effect::Renew(record) => self.node.assign(&self.local, Duty::Renew(record)),
                 Effect::Leave(record) => self.node.assign(&self.local, Duty::Leave(record)),
-                Effect::EndAgain(record) => {
-                    self.node.assign(&self.local, Duty::EndAgain(record));
+                Effect::EndAgain(record, reason) => {
+                    self.node.assign(&self.local, Duty::EndAgain(record, reason));
                 }
                 Effect::LookUp => {
                     let records = self.connection.records();

@@ -8,8 +8,8 @@ use tokio::time;
 use super::{
     Node,
     local::{End, Local},
-    mailbox::{Mail, Mailbox},
-    steward::{Duties, Duty},
+    mailbox::Mail,
+    steward::Duty,
     writes::RETRY,
 };
 use crate::{event::DisconnectReason, id::ConnectionId, notice::Notice, session::SessionRecord};
@@ -73,11 +73,9 @@ impl Node {
                 return;
             }
         }
-        let local = self.locals.ending(gone.number(), || Local {
-            id: gone.clone(),
-            user: record.participant(role).user.clone(),
-            mailbox: Mailbox::new(&self.config),
-            duties: Duties::new(self.health.generation()),
+        let local = self.locals.ending(gone.number(), || {
+            let user = record.participant(role).user.clone();
+            Local::new(gone.clone(), user, &self.config, self.health.generation())
         });
         local.duties.may_be_attached(&record.id);
         self.assign(&local, Duty::End(DisconnectReason::Lost));

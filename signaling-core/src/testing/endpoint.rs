@@ -49,6 +49,7 @@ pub use case::run;
 use crate::jwt::{Algorithm, JwtAuthenticator, JwtKey};
 use crate::{
     config::Config,
+    frame::CloseReason,
     id::{SessionId, UserId},
     relay::{OpenError, Opened, Relay},
     session::{SessionRecord, Status},
@@ -232,17 +233,17 @@ impl Endpoint for Hosted {
             Ok(opening) => opening,
             Err(OpenError::Conflict) => Opening::Conflict,
             Err(OpenError::SameUser(_) | OpenError::TooManySessions(_)) => Opening::Refused,
-            Err(OpenError::Store(error)) => answered(Err(error)),
+            Err(OpenError::Store { source, .. }) => answered(Err(source)),
             Err(OpenError::Id(error)) => panic!("no id could be made: {error}"),
         }
     }
 
     async fn close(&self, session: &str) -> bool {
-        answered(self.relay.close_session(&parsed(session)).await)
+        answered(self.relay.close_session(&parsed(session), CloseReason::default()).await)
     }
 
     async fn disconnect(&self, user: &str) -> bool {
-        answered(self.relay.disconnect(&parsed(user)).await)
+        answered(self.relay.disconnect(&parsed(user), CloseReason::default()).await)
     }
 
     async fn session(&self, session: &str) -> Option<SessionState> {

@@ -2,9 +2,11 @@
 #![expect(clippy::unwrap_used, reason = "these are tests")]
 
 mod harness;
+mod host;
 mod layers;
 mod life;
 mod losses;
 mod nodes;
+mod reasons;
 mod seams;
 mod seeds;
