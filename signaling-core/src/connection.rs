@@ -43,6 +43,10 @@ pub enum DisconnectReason {
     Silent,
     /// A newer connection of the same user is there.
     Replaced,
+    /// Another connection of the same user was there, and stays.
+    AlreadyConnected,
+    /// The host did not let it in.
+    Refused,
     /// The host wanted it gone.
     ByHost,
     /// The token expired.
@@ -65,6 +69,8 @@ pub enum DisconnectReason {
     NodeFull,
     /// The store was not there to admit it.
     StoreUnavailable,
+    /// The host did not say in time whether it may be admitted.
+    HookTimeout,
     /// A fault of this server.
     Internal,
     /// Its node died, or could not be told from a dead one.
@@ -80,6 +86,8 @@ impl DisconnectReason {
             Self::Left | Self::ByHost => Some(CloseCode::Normal),
             Self::HeartbeatTimeout | Self::Silent => Some(CloseCode::HeartbeatTimeout),
             Self::Replaced => Some(CloseCode::Replaced),
+            Self::AlreadyConnected => Some(CloseCode::AlreadyConnected),
+            Self::Refused => Some(CloseCode::Refused),
             Self::TokenExpired => Some(CloseCode::Unauthorized),
             Self::ReadsTooSlowly => Some(CloseCode::TooSlow),
             Self::Malformed => Some(CloseCode::Malformed),
@@ -88,7 +96,9 @@ impl DisconnectReason {
             Self::InvalidText => Some(CloseCode::InvalidText),
             Self::ProtocolError => Some(CloseCode::ProtocolError),
             Self::ShuttingDown => Some(CloseCode::GoingAway),
-            Self::NodeFull | Self::StoreUnavailable => Some(CloseCode::Unavailable),
+            Self::NodeFull | Self::StoreUnavailable | Self::HookTimeout => {
+                Some(CloseCode::Unavailable)
+            }
             Self::Internal => Some(CloseCode::Internal),
         }
     }
@@ -346,6 +356,8 @@ impl Connection {
                 }
             }
             Notice::Replaced => self.close(DisconnectReason::Replaced),
+            // It is here, which is the answer.
+            Notice::Contested { .. } => {}
             Notice::Disconnect => self.close(DisconnectReason::ByHost),
         }
     }

@@ -18,8 +18,8 @@ use crate::{
     id::{ConnectionId, NodeId, SessionId, UserId},
     session::SessionRecord,
     store::{
-        Connected, Created, Enrolled, Enrolment, Heartbeat, Lease, SessionStore, StoreError,
-        UserRecord, Written,
+        Connect, Connected, Created, Enrolled, Enrolment, Heartbeat, Lease, Replace, SessionStore,
+        StoreError, UserRecord, Written,
     },
     time::Timestamp,
 };
@@ -182,9 +182,16 @@ impl SessionStore for MemoryStore {
         &self,
         user: &UserId,
         connection: &ConnectionId,
+        replace: Replace<'_>,
         _now: Timestamp,
-    ) -> Result<Connected, StoreError> {
+    ) -> Result<Connect, StoreError> {
         let mut tables = self.tables();
+        let there = tables.users.get(user).and_then(|user| user.connection.as_ref());
+        if let Some(there) = there.filter(|there| there.id != *connection)
+            && !replace.allows(&there.id)
+        {
+            return Ok(Connect::Taken(there.id.clone()));
+        }
         let epoch = tables.last_epoch + 1;
         let connected = tables.change_user(user, |user| {
             let there = match user.connection.take() {
@@ -203,7 +210,7 @@ impl SessionStore for MemoryStore {
             }
         });
         tables.last_epoch = tables.last_epoch.max(connected.epoch);
-        Ok(connected)
+        Ok(Connect::Done(connected))
     }
 
     async fn disconnect(

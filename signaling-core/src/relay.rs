@@ -5,6 +5,7 @@ mod driver;
 mod hand;
 mod health;
 mod heartbeats;
+mod hooks;
 mod host;
 mod inbox;
 mod local;
@@ -31,6 +32,7 @@ use tokio_util::{
 };
 
 pub use builder::{RelayBuilder, StartError};
+pub use hooks::{Arbiter, HookError, Hooks, Newcomer, SecondConnection, Stays};
 pub use host::{OpenError, Opened};
 
 use crate::{
@@ -67,6 +69,8 @@ struct Node {
     store: Arc<dyn SessionStore>,
     bus: Arc<dyn MessageBus>,
     authenticator: Arc<dyn Authenticator>,
+    hooks: Arc<dyn Hooks>,
+    second_connection: SecondConnection,
     locals: Locals,
     outbox: Outbox,
     heartbeats: Heartbeats,
@@ -159,7 +163,7 @@ impl Relay {
         T: Stream<Item = Result<Frame, E>> + Sink<Frame, Error = E> + Send,
     {
         let _running = self.node.tasks.token();
-        driver::close(transport, Vec::new(), Some(code), self.node.config.close_wait).await;
+        driver::close(transport, Vec::new(), Some(code.into()), self.node.config.close_wait).await;
     }
 
     /// Closes all connections with 1001, lets no new ones in, and waits for up to `deadline` until

@@ -70,7 +70,40 @@ pub struct Enrolment {
     pub since: Timestamp,
 }
 
+/// Which connection of its user a new one may take the place of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replace<'a> {
+    /// Whichever is there.
+    Any,
+    /// This one; or none, where it is gone.
+    Only(&'a ConnectionId),
+    /// None.
+    Nothing,
+}
+
+impl Replace<'_> {
+    /// Whether `there` may be replaced.
+    #[must_use]
+    pub fn allows(&self, there: &ConnectionId) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Only(this) => *this == there,
+            Self::Nothing => false,
+        }
+    }
+}
+
 /// What became of a [`SessionStore::connect`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
+pub enum Connect {
+    /// The connection is its user's now.
+    Done(Connected),
+    /// This one is, and may not be replaced; nothing has changed.
+    Taken(ConnectionId),
+}
+
+/// How the connection of a user is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Connected {
     /// The number of this connection among the user's: higher than that of every earlier one.
@@ -157,15 +190,20 @@ pub trait SessionStore: Send + Sync + fmt::Debug + 'static {
     /// Takes `session` from those of `user`.
     async fn withdraw(&self, user: &UserId, session: &SessionId) -> Result<(), StoreError>;
 
-    /// Makes `connection` the one of `user`, in one step with reading what it replaces. Once more
-    /// with the connection that is there already changes nothing and gives the same epoch and the
-    /// same `previous`.
+    /// Makes `connection` the one of `user`, in one step with reading what it replaces, where
+    /// `replace` allows that: of those that come at the same time and may replace nothing, one is
+    /// done. Once more with the connection that is there already changes nothing, whatever it may
+    /// replace, and gives the same epoch and the same `previous`.
+    ///
+    /// Which connection a [`Connect::Taken`] names, [`forget_node`](Self::forget_node) of its node
+    /// forgets.
     async fn connect(
         &self,
         user: &UserId,
         connection: &ConnectionId,
+        replace: Replace<'_>,
         now: Timestamp,
-    ) -> Result<Connected, StoreError>;
+    ) -> Result<Connect, StoreError>;
 
     /// Forgets that `connection` is the one of `user`, if it is; says whether it was.
     async fn disconnect(

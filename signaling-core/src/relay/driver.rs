@@ -15,19 +15,13 @@ use bytes::Bytes;
 use futures::{Sink, SinkExt, Stream, StreamExt};
 use tokio::time::{self, Instant, Sleep};
 
-use super::{
-    Node,
-    local::Local,
-    mailbox::{Mail, Mailbox},
-    outbox::Lane,
-    steward::{Duties, Duty},
-};
+use super::{Node, hooks::Newcomer, local::Local, mailbox::Mail, outbox::Lane, steward::Duty};
 use crate::{
     auth::Client,
     bus::Envelope,
     connection::{Connection, Effect},
-    event::DisconnectReason,
-    frame::{CloseCode, Frame, TransportError},
+    event::{DisconnectReason, Event},
+    frame::{CloseFrame, CloseReason, Frame, TransportError},
     id::{ConnectionId, SessionId},
     notice::Notice,
     store::Heartbeat,
@@ -48,18 +42,26 @@ where
     let mut driver = match Driver::admit(node, client) {
         Ok(driver) => driver,
         Err(reason) => {
-            close(transport, Vec::new(), reason.close_code(), wait).await;
+            let frame = reason.close_code().map(CloseFrame::from);
+            close(transport, Vec::new(), frame, wait).await;
             return reason;
         }
     };
     let reason = poll_fn(|cx| driver.poll(transport.as_mut(), cx)).await;
     let last_words = std::mem::take(&mut driver.last_words);
+    let said = match reason {
+        DisconnectReason::Refused => driver.local.goodbye.get().cloned().unwrap_or_default(),
+        _ => CloseReason::default(),
+    };
     drop(driver);
     match reason {
         DisconnectReason::Lost => {}
         // The peer's close frame is answered by the transport.
         DisconnectReason::Left => close(transport, Vec::new(), None, wait).await,
-        _ => close(transport, last_words, reason.close_code(), wait).await,
+        _ => {
+            let frame = reason.close_code().map(|code| CloseFrame::new(code, &said));
+            close(transport, last_words, frame, wait).await;
+        }
     }
     reason
 }
@@ -69,7 +71,7 @@ where
 pub(super) async fn close<T, E>(
     transport: T,
     last_words: Vec<Frame>,
-    code: Option<CloseCode>,
+    frame: Option<CloseFrame>,
     wait: Duration,
 ) where
     T: Stream<Item = Result<Frame, E>> + Sink<Frame, Error = E>,
@@ -79,8 +81,8 @@ pub(super) async fn close<T, E>(
         for frame in last_words {
             transport.feed(frame).await?;
         }
-        if let Some(code) = code {
-            transport.send(Frame::Close(Some(code.into()))).await?;
+        if let Some(frame) = frame {
+            transport.send(Frame::Close(Some(frame))).await?;
             while let Some(Ok(frame)) = transport.next().await {
                 if matches!(frame, Frame::Close(_)) {
                     break;
@@ -115,29 +117,30 @@ enum Route {
 impl Driver {
     fn admit(node: Arc<Node>, client: Client) -> Result<Self, DisconnectReason> {
         let id = ConnectionId::new(node.id.clone(), node.locals.next_number());
-        let local = Arc::new(Local {
-            mailbox: Mailbox::new(&node.config),
-            user: client.identity.user.clone(),
-            duties: Duties::new(node.health.generation()),
-            id: id.clone(),
-        });
+        let (user, generation) = (client.identity.user.clone(), node.health.generation());
+        let local = Arc::new(Local::new(id.clone(), user.clone(), &node.config, generation));
+        let refused = |reason| {
+            let (user, connection) = (user.clone(), id.clone());
+            node.emit(Event::ConnectionRefused { user, connection, reason });
+            Err(reason)
+        };
         if !node.locals.add(local.clone(), node.config.max_connections) {
             tracing::warn!("connection refused: the node is full");
-            return Err(DisconnectReason::NodeFull);
+            return refused(DisconnectReason::NodeFull);
         }
         // After it was added: a shutdown that begins in between closes it.
         if node.is_shutting_down() {
             node.locals.end(id.number());
             node.locals.ended(id.number());
-            return Err(DisconnectReason::ShuttingDown);
+            return refused(DisconnectReason::ShuttingDown);
         }
         let token_life = client.identity.expires_at.map(|at| at.since(node.clock.now()));
         let config = node.config.clone();
-        let (user, now) = (client.identity.user, Instant::now().into_std());
-        let connection = Connection::new(id, user, client.dialect, config, token_life, now);
+        let now = Instant::now().into_std();
+        let connection = Connection::new(id.clone(), user, client.dialect, config, token_life, now);
         let dialect = connection.dialect();
         tracing::debug!(connection = %local.id, user = %local.user, ?dialect, "connected");
-        node.assign(&local, Duty::Admit);
+        node.assign(&local, Duty::Admit(Newcomer::new(id, client)));
         Ok(Self {
             alarm: Box::pin(time::sleep_until(connection.deadline().into())),
             routes: VecDeque::new(),

@@ -2,9 +2,13 @@
 
 use std::sync::Arc;
 
-use super::Relay;
+use super::{
+    Relay,
+    hooks::{self, HookError},
+};
 use crate::{
     event::{EndReason, Event},
+    frame::CloseReason,
     id::{self, IdError, SessionId, UserId},
     notice::Notice,
     session::{SameUser, SessionRecord},
@@ -38,6 +42,12 @@ pub enum OpenError {
     /// the same id, with [`Relay::open_session_as`], it is open once.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The host's own [`Hooks`](super::Hooks) refused it.
+    #[error("the session was refused: {}", .0.as_str())]
+    Refused(CloseReason),
+    /// The host's own [`Hooks`](super::Hooks) gave no answer; nothing was opened.
+    #[error(transparent)]
+    Hook(#[from] HookError),
     /// No id could be made.
     #[error(transparent)]
     Id(#[from] IdError),
@@ -85,6 +95,8 @@ impl Relay {
             responder.clone(),
             until,
         )?;
+        let asked = async { node.hooks.before_session(&record).await };
+        hooks::ask(node.config.hook_timeout, asked).await?.map_err(OpenError::Refused)?;
         for (nth, user) in users.into_iter().enumerate() {
             if !self.enrol(user, session).await? {
                 for user in &users[..nth] {

@@ -3,13 +3,17 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
 
 use super::{mailbox::Mailbox, steward::Duties};
-use crate::id::{ConnectionId, SessionId, UserId};
+use crate::{
+    config::Config,
+    frame::CloseReason,
+    id::{ConnectionId, SessionId, UserId},
+};
 
 /// One connection, as the rest of its node knows it.
 #[derive(Debug)]
@@ -18,6 +22,20 @@ pub(super) struct Local {
     pub(super) user: UserId,
     pub(super) mailbox: Mailbox,
     pub(super) duties: Duties,
+    /// Why the host refused the connection.
+    pub(super) goodbye: OnceLock<CloseReason>,
+}
+
+impl Local {
+    pub(super) fn new(id: ConnectionId, user: UserId, config: &Config, generation: u64) -> Self {
+        Self {
+            id,
+            user,
+            mailbox: Mailbox::new(config),
+            duties: Duties::new(generation),
+            goodbye: OnceLock::new(),
+        }
+    }
 }
 
 #[derive(Debug, Default)]

@@ -311,7 +311,12 @@ impl Client {
     /// Expects a close frame with `code` and its reason before any message, answers it, and
     /// expects that nothing follows.
     pub async fn expect_close(&mut self, code: CloseCode) {
-        let expected = Incoming::Close(Some((code.code(), code.reason().to_owned())));
+        self.expect_close_saying(code, code.reason()).await;
+    }
+
+    /// Like [`Self::expect_close`], with a reason of the host's own.
+    pub async fn expect_close_saying(&mut self, code: CloseCode, reason: &str) {
+        let expected = Incoming::Close(Some((code.code(), reason.to_owned())));
         match self.next_significant().await {
             other if other == expected => self.expect_end().await,
             other => panic!("{self:?} expected {expected:?}, got {other:?}"),

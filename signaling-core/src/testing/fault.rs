@@ -17,8 +17,8 @@ use crate::{
     id::{ConnectionId, NodeId, SessionId, UserId},
     session::SessionRecord,
     store::{
-        Connected, Created, Enrolled, Heartbeat, Lease, SessionStore, StoreError, UserRecord,
-        Written,
+        Connect, Created, Enrolled, Heartbeat, Lease, Replace, SessionStore, StoreError,
+        UserRecord, Written,
     },
     time::Timestamp,
 };
@@ -208,9 +208,10 @@ impl SessionStore for FaultyStore {
         &self,
         user: &UserId,
         connection: &ConnectionId,
+        replace: Replace<'_>,
         now: Timestamp,
-    ) -> Result<Connected, StoreError> {
-        self.pass(self.store.connect(user, connection, now)).await
+    ) -> Result<Connect, StoreError> {
+        self.pass(self.store.connect(user, connection, replace, now)).await
     }
 
     async fn disconnect(

@@ -33,6 +33,7 @@ use crate::{
     Relay,
     bus::MessageBus,
     id::{SessionId, UserId},
+    relay::SecondConnection,
     session::{SessionRecord, Status},
     store::SessionStore,
 };
@@ -52,6 +53,8 @@ pub struct Simulation {
     pub steps: usize,
     /// How the store and the bus behave meanwhile.
     pub trouble: Trouble,
+    /// What becomes of a second connection of a user.
+    pub second_connection: SecondConnection,
     /// What empties the store, where it happens that it does.
     pub loss: Option<Loss>,
 }
@@ -96,7 +99,9 @@ impl Simulation {
     /// Two nodes and six users in heavy trouble, with a store that loses nothing.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self { seed, nodes: 2, users: 6, steps: 80, trouble: Trouble::HEAVY, loss: None }
+        let (second_connection, loss) = (SecondConnection::default(), None);
+        let trouble = Trouble::HEAVY;
+        Self { seed, nodes: 2, users: 6, steps: 80, trouble, second_connection, loss }
     }
 
     /// Runs it, on a store and a bus of its own. A step takes 1.5 s on average, and the end 50 s:
@@ -167,6 +172,7 @@ impl World {
             .store(faults.store(self.store.clone()))
             .bus(faults.bus(self.bus.clone()))
             .clock(Arc::new(self.clock))
+            .second_connection(self.plan.second_connection.clone())
             .start()
             .await
             .expect("a store and a bus without faults yet");

@@ -6,7 +6,8 @@ use crate::{
     id::{ConnectionId, NodeId, SessionId, UserId},
     session::{Place, Role, SessionRecord},
     store::{
-        Created, Enrolled, Enrolment, Heartbeat, SessionStore, StoreError, UserRecord, Written,
+        Connect, Connected, Created, Enrolled, Enrolment, Heartbeat, Replace, SessionStore,
+        StoreError, UserRecord, Written,
     },
     time::{Clock, SystemClock, Timestamp},
 };
@@ -36,6 +37,9 @@ pub async fn suite<S: SessionStore>(make: impl AsyncFn() -> S) {
         writes_done_twice_have_the_effect_of_one,
         of_racing_writes_one_wins,
         a_newer_connection_replaces_the_older,
+        a_connection_replaces_only_what_it_may,
+        of_racing_connections_that_replace_nothing_one_is_done,
+        a_connection_in_the_way_is_gone_with_its_node,
         epochs_rise_also_after_a_disconnect,
         an_old_connections_disconnect_changes_nothing,
         enrolments_are_bounded_and_kept_once,
@@ -50,6 +54,19 @@ pub async fn suite<S: SessionStore>(make: impl AsyncFn() -> S) {
         attachments_to_a_node_are_listed,
         attachments_of_replaced_connections_are_listed_until_they_disconnect,
     );
+}
+
+/// Connects, whoever is there.
+async fn connect(
+    store: Store<'_>,
+    user: &UserId,
+    connection: &ConnectionId,
+    now: Timestamp,
+) -> Result<Connected, StoreError> {
+    match store.connect(user, connection, Replace::Any, now).await? {
+        Connect::Done(connected) => Ok(connected),
+        Connect::Taken(there) => panic!("{there} was not replaced, though any may be"),
+    }
 }
 
 /// Ids that no other case has.
@@ -202,8 +219,8 @@ async fn writes_done_twice_have_the_effect_of_one(store: Store<'_>) -> Outcome {
     let [ann, _] = &names.users;
     let mut previous = None;
     for number in [1, 2] {
-        let once = store.connect(ann, &names.connection(number), names.now).await?;
-        let twice = store.connect(ann, &names.connection(number), names.now).await?;
+        let once = connect(store, ann, &names.connection(number), names.now).await?;
+        let twice = connect(store, ann, &names.connection(number), names.now).await?;
         assert_eq!(twice, once);
         assert_eq!(once.previous, previous);
         previous = Some(names.connection(number));
@@ -238,13 +255,92 @@ async fn a_newer_connection_replaces_the_older(store: Store<'_>) -> Outcome {
     let names = Names::new();
     let [ann, _] = &names.users;
     assert_eq!(store.user(ann).await?, UserRecord::default());
-    let first = store.connect(ann, &names.connection(1), names.now).await?;
+    let first = connect(store, ann, &names.connection(1), names.now).await?;
     assert_eq!((first.previous, first.enrolments), (None, vec![]));
-    let second = store.connect(ann, &names.connection(2), names.now).await?;
+    let second = connect(store, ann, &names.connection(2), names.now).await?;
     assert_eq!(second.previous, Some(names.connection(1)));
     assert!(second.epoch > first.epoch);
     assert_eq!(store.user(ann).await?.connection, Some(names.connection(2)));
     Ok(())
+}
+
+async fn a_connection_replaces_only_what_it_may(store: Store<'_>) -> Outcome {
+    let names = Names::new();
+    let [ann, _] = &names.users;
+    let [first, second, third] = [1, 2, 3].map(|number| names.connection(number));
+    let taken = |there: &ConnectionId| Connect::Taken(there.clone());
+    let connect = async |connection: &ConnectionId, replace: Replace<'_>| {
+        store.connect(ann, connection, replace, names.now).await
+    };
+    let done = |connect| match connect {
+        Connect::Done(connected) => connected,
+        Connect::Taken(there) => panic!("{there} is in the way"),
+    };
+    let alone = done(connect(&first, Replace::Nothing).await?);
+    assert_eq!(alone.previous, None);
+    for replace in [Replace::Nothing, Replace::Only(&third), Replace::Only(&second)] {
+        assert_eq!(connect(&second, replace).await?, taken(&first));
+    }
+    assert_eq!(store.user(ann).await?.connection.as_ref(), Some(&first));
+    assert!(!store.disconnect(ann, &second).await?, "it never was");
+    // Once more with the one that is there is done, as before.
+    for replace in [Replace::Nothing, Replace::Only(&third), Replace::Any] {
+        assert_eq!(done(connect(&first, replace).await?), alone);
+    }
+    let replaced = done(connect(&second, Replace::Only(&first)).await?);
+    assert_eq!(replaced.previous.as_ref(), Some(&first));
+    assert!(replaced.epoch > alone.epoch);
+    // The answer was lost; whether it may be replaced was settled before.
+    assert_eq!(done(connect(&second, Replace::Only(&first)).await?), replaced);
+    assert_eq!(connect(&first, Replace::Nothing).await?, taken(&second));
+    assert!(store.disconnect(ann, &second).await?);
+    // What may be replaced is gone, and so nothing is in the way.
+    let after = done(connect(&third, Replace::Only(&second)).await?);
+    assert_eq!(after.previous, None);
+    assert!(after.epoch > replaced.epoch);
+    Ok(())
+}
+
+async fn of_racing_connections_that_replace_nothing_one_is_done(store: Store<'_>) -> Outcome {
+    let names = Names::new();
+    let [ann, _] = &names.users;
+    let racing = (1..=16).map(|number| {
+        let connection = names.connection(number);
+        async move {
+            let connect = store.connect(ann, &connection, Replace::Nothing, names.now).await?;
+            Ok::<_, StoreError>((connection, connect))
+        }
+    });
+    let (mut winners, mut named) = (Vec::new(), Vec::new());
+    for result in futures::future::join_all(racing).await {
+        match result? {
+            (connection, Connect::Done(_)) => winners.push(connection),
+            (_, Connect::Taken(there)) => named.push(there),
+        }
+    }
+    assert_eq!(winners.len(), 1, "{winners:?}");
+    assert_eq!(store.user(ann).await?.connection.as_ref(), winners.first());
+    assert_eq!(named.len(), 15);
+    assert!(named.iter().all(|there| *there == winners[0]), "{named:?}");
+    Ok(())
+}
+
+async fn a_connection_in_the_way_is_gone_with_its_node(store: Store<'_>) -> Outcome {
+    let (names, other) = (Names::new(), Names::new());
+    let [ann, _] = &names.users;
+    let (there, newcomer) = (names.connection(1), other.connection(2));
+    for replace in [Replace::Any, Replace::Nothing] {
+        let connect = store.connect(ann, &there, replace, names.now).await?;
+        assert!(matches!(connect, Connect::Done(_)));
+    }
+    let refused = store.connect(ann, &newcomer, Replace::Nothing, names.now).await?;
+    assert_eq!(refused, Connect::Taken(there));
+    assert!(!store.disconnect(ann, &newcomer).await?);
+    store.forget_node(&names.node).await?;
+    assert_eq!(store.user(ann).await?, UserRecord::default());
+    let connect = store.connect(ann, &newcomer, Replace::Nothing, names.now).await?;
+    assert!(matches!(connect, Connect::Done(_)), "{connect:?}");
+    store.forget_node(&other.node).await
 }
 
 async fn epochs_rise_also_after_a_disconnect(store: Store<'_>) -> Outcome {
@@ -252,7 +348,7 @@ async fn epochs_rise_also_after_a_disconnect(store: Store<'_>) -> Outcome {
     let [ann, _] = &names.users;
     let mut last = 0;
     for number in 1..20 {
-        let epoch = store.connect(ann, &names.connection(number), names.now).await?.epoch;
+        let epoch = connect(store, ann, &names.connection(number), names.now).await?.epoch;
         assert!(epoch > last, "epoch {epoch} after {last}");
         last = epoch;
         if number % 2 == 0 {
@@ -265,8 +361,8 @@ async fn epochs_rise_also_after_a_disconnect(store: Store<'_>) -> Outcome {
 async fn an_old_connections_disconnect_changes_nothing(store: Store<'_>) -> Outcome {
     let names = Names::new();
     let [ann, _] = &names.users;
-    store.connect(ann, &names.connection(1), names.now).await?;
-    store.connect(ann, &names.connection(2), names.now).await?;
+    connect(store, ann, &names.connection(1), names.now).await?;
+    connect(store, ann, &names.connection(2), names.now).await?;
     assert!(!store.disconnect(ann, &names.connection(1)).await?);
     assert_eq!(store.user(ann).await?.connection, Some(names.connection(2)));
     assert!(store.disconnect(ann, &names.connection(2)).await?);
@@ -292,7 +388,7 @@ async fn enrolments_are_bounded_and_kept_once(store: Store<'_>) -> Outcome {
     assert_eq!(store.enrol(ann, &session(2), names.now, 2).await?, Enrolled::Done);
     store.withdraw(ann, &session(1)).await?;
     store.withdraw(ann, &session(1)).await?;
-    let connected = store.connect(ann, &names.connection(1), names.now).await?;
+    let connected = connect(store, ann, &names.connection(1), names.now).await?;
     assert_eq!(connected.enrolments, [enrolment(2)]);
     assert_eq!(store.user(ann).await?.enrolments, [enrolment(2)]);
     Ok(())
@@ -350,9 +446,9 @@ async fn heartbeats_do_not_bring_a_session_back(store: Store<'_>) -> Outcome {
 async fn connections_that_believe_something_wrong_are_named(store: Store<'_>) -> Outcome {
     let names = Names::new();
     let [ann, bob] = &names.users;
-    store.connect(ann, &names.connection(1), names.now).await?;
-    store.connect(ann, &names.connection(2), names.now).await?;
-    store.connect(bob, &names.connection(3), names.now).await?;
+    connect(store, ann, &names.connection(1), names.now).await?;
+    connect(store, ann, &names.connection(2), names.now).await?;
+    connect(store, bob, &names.connection(3), names.now).await?;
     let record = names.create(store).await?;
     let record = names.attached(&record, Role::Initiator, 2);
     assert_eq!(store.replace(&record).await?, Written::Done);
@@ -439,7 +535,7 @@ async fn a_lost_node_is_named_until_it_is_forgotten(store: Store<'_>) -> Outcome
     let (names, survivor) = (Names::new(), Names::new());
     let (lost, [ann, _]) = (&names.node, &names.users);
     store.renew_lease(lost, names.now, LEASE).await?;
-    store.connect(ann, &names.connection(1), names.now).await?;
+    connect(store, ann, &names.connection(1), names.now).await?;
     // Stores with a clock of their own need the time to pass, stores without to be told of it.
     let mut now = names.now;
     for _ in 0..100 {
@@ -497,8 +593,8 @@ async fn attachments_to_a_node_are_listed(store: Store<'_>) -> Outcome {
     let [ann, bob] = &names.users;
     names.enrol(store).await?;
     let record = names.create(store).await?;
-    store.connect(ann, &names.connection(1), names.now).await?;
-    store.connect(bob, &other.connection(2), names.now).await?;
+    connect(store, ann, &names.connection(1), names.now).await?;
+    connect(store, bob, &other.connection(2), names.now).await?;
     assert_eq!(store.attached_to(&names.node, 10).await?, []);
     let record = names.attached(&record, Role::Initiator, 1);
     assert_eq!(store.replace(&record).await?, Written::Done);
@@ -523,14 +619,14 @@ async fn attachments_of_replaced_connections_are_listed_until_they_disconnect(
     let [ann, _] = &names.users;
     names.enrol(store).await?;
     let record = names.create(store).await?;
-    store.connect(ann, &names.connection(1), names.now).await?;
+    connect(store, ann, &names.connection(1), names.now).await?;
     let record = names.attached(&record, Role::Initiator, 1);
     assert_eq!(store.replace(&record).await?, Written::Done);
-    store.connect(ann, &names.connection(2), names.now).await?;
+    connect(store, ann, &names.connection(2), names.now).await?;
     assert_eq!(store.attached_to(&names.node, 10).await?, std::slice::from_ref(&record));
     assert!(store.disconnect(ann, &names.connection(2)).await?);
     assert_eq!(store.attached_to(&names.node, 10).await?, std::slice::from_ref(&record));
-    store.connect(ann, &other.connection(3), names.now).await?;
+    connect(store, ann, &other.connection(3), names.now).await?;
     assert_eq!(store.attached_to(&names.node, 10).await?, std::slice::from_ref(&record));
     assert_eq!(store.attached_to(&other.node, 10).await?, []);
     let record = record.attach(Role::Initiator, &other.connection(3), 3).expect("newer");

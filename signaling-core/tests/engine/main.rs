@@ -1,6 +1,7 @@
 //! The engine from outside: real relays on paused time, clients at the other end of a wire.
 #![expect(clippy::unwrap_used, reason = "these are tests")]
 
+mod admission;
 mod harness;
 mod layers;
 mod life;

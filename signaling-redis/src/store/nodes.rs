@@ -50,6 +50,21 @@ impl RedisStore {
         Ok(())
     }
 
+    /// Lists one that is in the way of another among those of its node: where that list was lost,
+    /// nobody else would find it when the node is.
+    pub(super) async fn hold_again(
+        &self,
+        there: &ConnectionId,
+        user: &UserId,
+    ) -> Result<(), StoreError> {
+        self.hold(there, user).await?;
+        if self.load_user(user).await?.connection.as_ref() != Some(there) {
+            // It has ended meanwhile, perhaps before it was listed.
+            self.release(there).await?;
+        }
+        Ok(())
+    }
+
     /// Takes a connection from those of its node, when nothing else says any more that it is there.
     pub(super) async fn release(&self, connection: &ConnectionId) -> Result<(), StoreError> {
         let key = &self.shared.keys.connections(connection.node());

@@ -15,8 +15,8 @@ use crate::{
     memory::MemoryStore,
     session::SessionRecord,
     store::{
-        Connected, Created, Enrolled, Heartbeat, Lease, SessionStore, StoreError, UserRecord,
-        Written,
+        Connect, Created, Enrolled, Heartbeat, Lease, Replace, SessionStore, StoreError,
+        UserRecord, Written,
     },
     time::Timestamp,
 };
@@ -98,10 +98,11 @@ impl SessionStore for FaultyStore {
         &self,
         user: &UserId,
         connection: &ConnectionId,
+        replace: Replace<'_>,
         now: Timestamp,
-    ) -> Result<Connected, StoreError> {
+    ) -> Result<Connect, StoreError> {
         self.check()?;
-        self.inner.connect(user, connection, now).await
+        self.inner.connect(user, connection, replace, now).await
     }
 
     async fn disconnect(
