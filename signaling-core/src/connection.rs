@@ -21,7 +21,7 @@ use crate::{
     id::{ConnectionId, SessionId, UserId},
     notice::{Notice, Pair},
     protocol::{ClientMessage, Dialect, ErrorCode, ServerMessage},
-    session::{Place, SessionRecord},
+    session::{Participant, Place, SessionRecord},
     time::Timestamp,
 };
 
@@ -187,6 +187,15 @@ impl Connection {
     /// The sessions in which the connection is seated, as it knows them.
     pub(crate) fn records(&self) -> Vec<Arc<SessionRecord>> {
         self.seats.iter().map(|seat| seat.record().clone()).collect()
+    }
+
+    /// How many sessions are counted here: each is at the first of its participants who is there.
+    pub(crate) fn counted_sessions(&self) -> usize {
+        let counted = |seat: &&Seat| {
+            let mut there = seat.record().participants.iter().filter_map(Participant::connection);
+            there.next() == Some(&self.id)
+        };
+        self.seats.iter().filter(counted).count()
     }
 
     /// A session in which the connection is seated, as it knows it.

@@ -43,7 +43,7 @@ use crate::{
     frame::{CloseCode, Frame, TransportError},
     id::{ConnectionId, NodeId},
     notice::Notice,
-    store::SessionStore,
+    store::{Counts, SessionStore, StoreError},
     time::Clock,
 };
 use health::Health;
@@ -114,6 +114,25 @@ impl Relay {
     #[must_use]
     pub fn connections(&self) -> usize {
         self.node.locals.len()
+    }
+
+    /// What this node has now. What it says of sessions is behind by no more than the messages that
+    /// are on their way to its connections.
+    #[must_use]
+    pub fn counts_here(&self) -> Counts {
+        self.node.locals.counts()
+    }
+
+    /// What all nodes have together, by one read of the store: each as it was when it renewed its
+    /// lease last, which is [`Config::node_renewal`] and [`Config::sweep_interval`] ago at most. A
+    /// node that died counts until its lease has run out, and one that cannot reach the store does
+    /// not count from then on.
+    ///
+    /// # Errors
+    ///
+    /// When the store did not answer.
+    pub async fn counts(&self) -> Result<Counts, StoreError> {
+        self.node.store.counts(self.node.clock.now()).await
     }
 
     /// Whether this node can serve: its store answers, and it is not shutting down.

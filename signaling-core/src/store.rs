@@ -1,6 +1,6 @@
 //! The seam to wherever sessions are kept.
 
-use std::{fmt, time::Duration};
+use std::{fmt, ops::Add, time::Duration};
 
 use async_trait::async_trait;
 
@@ -136,6 +136,26 @@ pub struct Heartbeat {
     pub places: Vec<Place>,
 }
 
+/// How much a node has, or all nodes of a deployment together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// Connections, those included that are not admitted yet.
+    pub connections: u64,
+    /// Sessions in which at least one participant is attached. Each is counted once, on the node of
+    /// its initiator, or of its responder while the initiator is absent.
+    pub sessions: u64,
+}
+
+impl Add for Counts {
+    type Output = Self;
+    fn add(self, other: Self) -> Self {
+        Self {
+            connections: self.connections.saturating_add(other.connections),
+            sessions: self.sessions.saturating_add(other.sessions),
+        }
+    }
+}
+
 /// What became of a [`SessionStore::renew_lease`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
@@ -231,13 +251,18 @@ pub trait SessionStore: Send + Sync + fmt::Debug + 'static {
     async fn overdue(&self, now: Timestamp, limit: usize)
     -> Result<Vec<SessionRecord>, StoreError>;
 
-    /// Says that `node` is alive until `lease` from `now`, and names those that are not.
+    /// Says that `node` is alive until `lease` from `now` and has so much, and names those that are
+    /// not alive.
     async fn renew_lease(
         &self,
         node: &NodeId,
         now: Timestamp,
         lease: Duration,
+        counts: Counts,
     ) -> Result<Lease, StoreError>;
+
+    /// What the nodes that are alive at `now` said last that they have, added up.
+    async fn counts(&self, now: Timestamp) -> Result<Counts, StoreError>;
 
     /// Says that `node` is alive until `lease` from `now`, unless a lease of it is known, run out or
     /// not. So a node that died before the store lost its records is found lost after that.

@@ -23,7 +23,7 @@ use signaling_core::{
     id::{ConnectionId, NodeId, SessionId, UserId},
     session::SessionRecord,
     store::{
-        Connect, Created, Enrolled, Heartbeat, Lease, Replace, SessionStore, StoreError,
+        Connect, Counts, Created, Enrolled, Heartbeat, Lease, Replace, SessionStore, StoreError,
         UserRecord, Written,
     },
     time::Timestamp,
@@ -242,8 +242,13 @@ impl SessionStore for RedisStore {
         node: &NodeId,
         _now: Timestamp,
         lease: Duration,
+        counts: Counts,
     ) -> Result<Lease, StoreError> {
-        self.renew_node(node, lease).await
+        self.renew_node(node, lease, counts).await
+    }
+
+    async fn counts(&self, _now: Timestamp) -> Result<Counts, StoreError> {
+        self.add_counts().await
     }
 
     async fn presume_alive(

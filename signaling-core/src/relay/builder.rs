@@ -22,7 +22,7 @@ use crate::{
     config::{Config, ConfigError},
     id::{IdError, NodeId},
     memory::{MemoryBus, MemoryStore},
-    store::{SessionStore, StoreError},
+    store::{Counts, SessionStore, StoreError},
     time::{Clock, SystemClock},
 };
 
@@ -127,7 +127,8 @@ impl RelayBuilder {
         let id = NodeId::generate(self.name.as_deref())?;
         let inbox = self.bus.subscribe(&id).await?;
         let asked = Instant::now();
-        let lease = self.store.renew_lease(&id, self.clock.now(), self.config.node_lease).await?;
+        let (now, nothing) = (self.clock.now(), Counts::default());
+        let lease = self.store.renew_lease(&id, now, self.config.node_lease, nothing).await?;
         let stopped = CancellationToken::new();
         let node = Arc::new(Node {
             outbox: Outbox::new(self.bus.clone(), self.config.max_node_queue),

@@ -6,7 +6,7 @@ use std::{
     future::{Future, poll_fn},
     ops::ControlFlow,
     pin::{Pin, pin},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -261,6 +261,7 @@ impl Driver {
     }
 
     fn on_mail(&mut self, mail: Mail) {
+        let changes_sessions = !matches!(mail, Mail::Send(_) | Mail::Notice(Notice::Signal(_)));
         match mail {
             Mail::Send(text) => self.outgoing.push_back(Frame::Text(text)),
             Mail::Notice(notice) => {
@@ -287,6 +288,10 @@ impl Driver {
                 let records = self.connection.restorable(self.node.clock.now());
                 self.node.assign(&self.local, Duty::Restore(records));
             }
+        }
+        if changes_sessions {
+            let sessions = self.connection.counted_sessions();
+            self.local.sessions.store(sessions, Ordering::Relaxed);
         }
     }
 

@@ -168,6 +168,22 @@ impl Relay {
         self.node.store.load(session).await
     }
 
+    /// The sessions in which the user takes part, whichever node it is on; the oldest first. Each as
+    /// it is when it is read: one that opens or ends meanwhile may be missing, or be there still.
+    ///
+    /// # Errors
+    ///
+    /// When the store did not answer.
+    pub async fn sessions_of(&self, user: &UserId) -> Result<Vec<SessionRecord>, StoreError> {
+        let mut enrolments = self.node.store.user(user).await?.enrolments;
+        enrolments.sort_by_key(|enrolment| enrolment.since);
+        let mut sessions = Vec::new();
+        for enrolment in &enrolments {
+            sessions.extend(self.node.follow(user, enrolment).await?);
+        }
+        Ok(sessions)
+    }
+
     /// Whether the user has a connection, on any node.
     ///
     /// # Errors

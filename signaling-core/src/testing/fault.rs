@@ -17,7 +17,7 @@ use crate::{
     id::{ConnectionId, NodeId, SessionId, UserId},
     session::SessionRecord,
     store::{
-        Connect, Created, Enrolled, Heartbeat, Lease, Replace, SessionStore, StoreError,
+        Connect, Counts, Created, Enrolled, Heartbeat, Lease, Replace, SessionStore, StoreError,
         UserRecord, Written,
     },
     time::Timestamp,
@@ -246,8 +246,13 @@ impl SessionStore for FaultyStore {
         node: &NodeId,
         now: Timestamp,
         lease: Duration,
+        counts: Counts,
     ) -> Result<Lease, StoreError> {
-        self.pass(self.store.renew_lease(node, now, lease)).await
+        self.pass(self.store.renew_lease(node, now, lease, counts)).await
+    }
+
+    async fn counts(&self, now: Timestamp) -> Result<Counts, StoreError> {
+        self.pass(self.store.counts(now)).await
     }
 
     async fn presume_alive(

@@ -6,7 +6,7 @@ use crate::{
     id::{ConnectionId, NodeId, SessionId, UserId},
     session::{Place, Role, SessionRecord},
     store::{
-        Connect, Connected, Created, Enrolled, Enrolment, Heartbeat, Replace, SessionStore,
+        Connect, Connected, Counts, Created, Enrolled, Enrolment, Heartbeat, Replace, SessionStore,
         StoreError, UserRecord, Written,
     },
     time::{Clock, SystemClock, Timestamp},
@@ -49,6 +49,7 @@ pub async fn suite<S: SessionStore>(make: impl AsyncFn() -> S) {
         connections_that_believe_something_wrong_are_named,
         overdue_sessions_are_listed_with_the_longest_first,
         a_lease_is_held_until_it_runs_out,
+        what_living_nodes_have_is_added_up,
         a_lost_node_is_named_until_it_is_forgotten,
         a_node_without_a_lease_is_presumed_alive,
         attachments_to_a_node_are_listed,
@@ -517,60 +518,93 @@ async fn overdue_sessions_are_listed_with_the_longest_first(store: Store<'_>) ->
 }
 
 const LEASE: Duration = Duration::from_secs(2);
+const NOTHING: Counts = Counts { connections: 0, sessions: 0 };
 
 async fn a_lease_is_held_until_it_runs_out(store: Store<'_>) -> Outcome {
     let names = Names::new();
-    let first = store.renew_lease(&names.node, names.now, LEASE).await?;
+    let first = store.renew_lease(&names.node, names.now, LEASE, NOTHING).await?;
     assert!(!first.held);
-    let second = store.renew_lease(&names.node, names.now, LEASE).await?;
+    let second = store.renew_lease(&names.node, names.now, LEASE, NOTHING).await?;
     assert!(second.held);
     assert_eq!(second.generation, first.generation);
     assert!(!second.lost.contains(&names.node));
     store.forget_node(&names.node).await?;
-    assert!(!store.renew_lease(&names.node, names.now, LEASE).await?.held);
+    assert!(!store.renew_lease(&names.node, names.now, LEASE, NOTHING).await?.held);
     store.forget_node(&names.node).await
+}
+
+async fn what_living_nodes_have_is_added_up(store: Store<'_>) -> Outcome {
+    let (first, second) = (Names::new(), Names::new());
+    // Others may be at work on the same store, and have nothing.
+    let has = |connections, sessions| Counts { connections, sessions };
+    let say = async |names: &Names, now, lease, counts| {
+        store.renew_lease(&names.node, now, lease, counts).await.map(drop)
+    };
+    assert_eq!(store.counts(first.now).await?, NOTHING);
+    say(&first, first.now, LEASE, has(3, 1)).await?;
+    say(&second, first.now, LEASE * 1_000, has(20, 10)).await?;
+    assert_eq!(store.counts(first.now).await?, has(23, 11));
+    say(&first, first.now, LEASE, has(4_000_000_000, 0)).await?;
+    assert_eq!(store.counts(first.now).await?, has(4_000_000_020, 10));
+    store.presume_alive(&first.node, first.now, LEASE * 1_000).await?;
+    let mut now = first.now;
+    for _ in 0..100 {
+        now = now.after(LEASE / 10);
+        tokio::time::sleep(LEASE / 10).await;
+        if store.counts(now).await? == has(20, 10) {
+            break;
+        }
+    }
+    assert_eq!(store.counts(now).await?, has(20, 10), "without the one that is lost");
+    for names in [&first, &second] {
+        store.forget_node(&names.node).await?;
+    }
+    // A node that is back says anew what it has.
+    store.presume_alive(&second.node, now, LEASE * 1_000).await?;
+    assert_eq!(store.counts(now).await?, NOTHING);
+    store.forget_node(&second.node).await
 }
 
 async fn a_lost_node_is_named_until_it_is_forgotten(store: Store<'_>) -> Outcome {
     let (names, survivor) = (Names::new(), Names::new());
     let (lost, [ann, _]) = (&names.node, &names.users);
-    store.renew_lease(lost, names.now, LEASE).await?;
+    store.renew_lease(lost, names.now, LEASE, NOTHING).await?;
     connect(store, ann, &names.connection(1), names.now).await?;
     // Stores with a clock of their own need the time to pass, stores without to be told of it.
     let mut now = names.now;
     for _ in 0..100 {
         now = now.after(LEASE / 10);
         tokio::time::sleep(LEASE / 10).await;
-        if store.renew_lease(&survivor.node, now, LEASE).await?.lost.contains(lost) {
+        if store.renew_lease(&survivor.node, now, LEASE, NOTHING).await?.lost.contains(lost) {
             break;
         }
     }
-    let again = store.renew_lease(&survivor.node, now, LEASE).await?;
+    let again = store.renew_lease(&survivor.node, now, LEASE, NOTHING).await?;
     assert!(again.held && again.lost.contains(lost), "named until forgotten: {again:?}");
     store.forget_node(lost).await?;
-    assert!(!store.renew_lease(&survivor.node, now, LEASE).await?.lost.contains(lost));
+    assert!(!store.renew_lease(&survivor.node, now, LEASE, NOTHING).await?.lost.contains(lost));
     store.forget_node(&survivor.node).await
 }
 
 async fn a_node_without_a_lease_is_presumed_alive(store: Store<'_>) -> Outcome {
     let (presumed, held, survivor) = (Names::new(), Names::new(), Names::new());
     store.presume_alive(&presumed.node, presumed.now, LEASE).await?;
-    let first = store.renew_lease(&presumed.node, presumed.now, LEASE).await?;
+    let first = store.renew_lease(&presumed.node, presumed.now, LEASE, NOTHING).await?;
     assert!(first.held);
     // A lease that is known is not made longer, whether it has run out or not.
-    store.renew_lease(&held.node, held.now, LEASE).await?;
+    store.renew_lease(&held.node, held.now, LEASE, NOTHING).await?;
     store.presume_alive(&held.node, held.now, LEASE * 1_000).await?;
     let mut now = held.now;
     for _ in 0..100 {
         now = now.after(LEASE / 10);
         tokio::time::sleep(LEASE / 10).await;
-        let lost = store.renew_lease(&survivor.node, now, LEASE).await?.lost;
+        let lost = store.renew_lease(&survivor.node, now, LEASE, NOTHING).await?.lost;
         if lost.contains(&held.node) && lost.contains(&presumed.node) {
             break;
         }
     }
     store.presume_alive(&held.node, now, LEASE * 1_000).await?;
-    let lost = store.renew_lease(&survivor.node, now, LEASE).await?.lost;
+    let lost = store.renew_lease(&survivor.node, now, LEASE, NOTHING).await?.lost;
     assert!(lost.contains(&held.node) && lost.contains(&presumed.node), "{lost:?}");
     for names in [&presumed, &held, &survivor] {
         store.forget_node(&names.node).await?;

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "these are tests")]
 
 mod admission;
+mod counts;
 mod harness;
 mod layers;
 mod life;

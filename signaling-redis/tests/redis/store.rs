@@ -8,7 +8,10 @@ use std::time::Duration;
 use signaling_core::{
     id::{ConnectionId, NodeId, SessionId, UserId},
     session::SessionRecord,
-    store::{Connect, Connected, Created, Enrolled, Heartbeat, Replace, SessionStore, Written},
+    store::{
+        Connect, Connected, Counts, Created, Enrolled, Heartbeat, Lease, Replace, SessionStore,
+        StoreError, Written,
+    },
     time::{Clock, SystemClock, Timestamp},
 };
 use signaling_redis::{Redis, RedisStore, Settings, testing::Server};
@@ -44,6 +47,10 @@ async fn come(store: &RedisStore, user: &UserId, connection: &ConnectionId) -> C
         Connect::Done(connected) => connected,
         Connect::Taken(there) => panic!("{there} was not replaced"),
     }
+}
+
+async fn renew(store: &RedisStore, node: &NodeId, lease: Duration) -> Result<Lease, StoreError> {
+    store.renew_lease(node, now(), lease, Counts::default()).await
 }
 
 async fn create(store: &RedisStore, name: &str, until: Timestamp) -> SessionRecord {
@@ -100,7 +107,7 @@ async fn a_database_that_lost_its_records_is_of_another_generation() {
     let mut server = Server::start();
     let (_redis, store) = connect(&server).await;
     let node = NodeId::new("a").unwrap();
-    let lease = async || store.renew_lease(&node, now(), Duration::from_secs(9)).await;
+    let lease = async || renew(&store, &node, Duration::from_secs(9)).await;
     let first = lease().await.unwrap().generation;
     assert_eq!(lease().await.unwrap().generation, first);
     assert!(lifetime(&server, "session:{nodes}:marker") <= 1_800_000, "before any record is gone");
@@ -175,7 +182,7 @@ async fn a_lease_that_has_run_out_is_not_held() {
     let server = Server::start();
     let (_redis, store) = connect(&server).await;
     let node = NodeId::new("a").unwrap();
-    let held = async |lease| store.renew_lease(&node, now(), lease).await.unwrap().held;
+    let held = async |lease| renew(&store, &node, lease).await.unwrap().held;
     assert!(!held(Duration::ZERO).await);
     assert!(!held(Duration::from_secs(60)).await);
     assert!(held(Duration::ZERO).await);

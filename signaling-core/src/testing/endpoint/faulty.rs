@@ -15,7 +15,7 @@ use crate::{
     memory::MemoryStore,
     session::SessionRecord,
     store::{
-        Connect, Created, Enrolled, Heartbeat, Lease, Replace, SessionStore, StoreError,
+        Connect, Counts, Created, Enrolled, Heartbeat, Lease, Replace, SessionStore, StoreError,
         UserRecord, Written,
     },
     time::Timestamp,
@@ -141,9 +141,15 @@ impl SessionStore for FaultyStore {
         node: &NodeId,
         now: Timestamp,
         lease: Duration,
+        counts: Counts,
     ) -> Result<Lease, StoreError> {
         self.check()?;
-        self.inner.renew_lease(node, now, lease).await
+        self.inner.renew_lease(node, now, lease, counts).await
+    }
+
+    async fn counts(&self, now: Timestamp) -> Result<Counts, StoreError> {
+        self.check()?;
+        self.inner.counts(now).await
     }
 
     async fn presume_alive(

@@ -8,7 +8,7 @@ use signaling_core::{
 };
 use signaling_redis::testing::Server;
 
-use super::{come, connect, connection, create, lifetime, now, replace};
+use super::{come, connect, connection, create, lifetime, now, renew, replace};
 use crate::harness::user;
 
 /// In ms, far below what the store gives.
@@ -36,9 +36,10 @@ async fn every_write_gives_its_key_a_lifetime() {
     store.presume_alive(ann.node(), now(), lease).await.unwrap();
     lives("{nodes}:leases");
     server.cli(&["persist", "session:{nodes}:leases"]);
-    store.renew_lease(ann.node(), now(), lease).await.unwrap();
+    renew(&store, ann.node(), lease).await.unwrap();
     lives("{nodes}:leases");
     lives("{nodes}:marker");
+    lives("{nodes}:counts");
     server.cli(&["pexpire", "session:active:s", DYING]);
     let record = replace(&store, record.attach(Role::Initiator, &ann, 1).unwrap()).await;
     assert!(lives("active:s") > 3_000_000);
