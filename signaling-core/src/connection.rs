@@ -22,7 +22,7 @@ use crate::{
     id::{ConnectionId, SessionId, UserId},
     notice::{Notice, Pair},
     protocol::{ClientMessage, Dialect, ErrorCode, PartnerReason, ServerMessage},
-    session::{Place, SessionRecord},
+    session::{Participant, Place, SessionRecord},
     time::Timestamp,
 };
 
@@ -44,6 +44,10 @@ pub enum DisconnectReason {
     Silent,
     /// A newer connection of the same user is there.
     Replaced,
+    /// Another connection of the same user was there, and stays.
+    AlreadyConnected,
+    /// The host did not let it in.
+    Refused,
     /// The host wanted it gone.
     ByHost,
     /// The token expired.
@@ -66,6 +70,8 @@ pub enum DisconnectReason {
     NodeFull,
     /// The store was not there to admit it.
     StoreUnavailable,
+    /// The host did not say in time whether it may be admitted.
+    HookTimeout,
     /// A fault of this server.
     Internal,
     /// Its node died, or could not be told from a dead one.
@@ -81,6 +87,8 @@ impl DisconnectReason {
             Self::Left | Self::ByHost => Some(CloseCode::Normal),
             Self::HeartbeatTimeout | Self::Silent => Some(CloseCode::HeartbeatTimeout),
             Self::Replaced => Some(CloseCode::Replaced),
+            Self::AlreadyConnected => Some(CloseCode::AlreadyConnected),
+            Self::Refused => Some(CloseCode::Refused),
             Self::TokenExpired => Some(CloseCode::Unauthorized),
             Self::ReadsTooSlowly => Some(CloseCode::TooSlow),
             Self::Malformed => Some(CloseCode::Malformed),
@@ -89,7 +97,9 @@ impl DisconnectReason {
             Self::InvalidText => Some(CloseCode::InvalidText),
             Self::ProtocolError => Some(CloseCode::ProtocolError),
             Self::ShuttingDown => Some(CloseCode::GoingAway),
-            Self::NodeFull | Self::StoreUnavailable => Some(CloseCode::Unavailable),
+            Self::NodeFull | Self::StoreUnavailable | Self::HookTimeout => {
+                Some(CloseCode::Unavailable)
+            }
             Self::Internal => Some(CloseCode::Internal),
         }
     }
@@ -178,6 +188,15 @@ impl Connection {
     /// The sessions in which the connection is seated, as it knows them.
     pub(crate) fn records(&self) -> Vec<Arc<SessionRecord>> {
         self.seats.iter().map(|seat| seat.record().clone()).collect()
+    }
+
+    /// How many sessions are counted here: each is at the first of its participants who is there.
+    pub(crate) fn counted_sessions(&self) -> usize {
+        let counted = |seat: &&Seat| {
+            let mut there = seat.record().participants.iter().filter_map(Participant::connection);
+            there.next() == Some(&self.id)
+        };
+        self.seats.iter().filter(counted).count()
     }
 
     /// A session in which the connection is seated and which is over for `reason`, as it knows it;
@@ -357,6 +376,8 @@ impl Connection {
                 }
             }
             Notice::Replaced => self.close(DisconnectReason::Replaced),
+            // It is here, which is the answer.
+            Notice::Contested { .. } => {}
             Notice::Disconnect { .. } => self.close(DisconnectReason::ByHost),
         }
     }

@@ -1,5 +1,5 @@
-//! What a host may observe: sessions that open, become active and end, participants that come and
-//! go.
+//! What a host may observe: users that connect and disconnect, sessions that open, become active and
+//! end, participants that come and go.
 //!
 //! Each event happens on one node, the one that made the change, and is seen by the hosts there. Where
 //! the store's answer to a change was lost, its event may come late, or twice.
@@ -17,6 +17,31 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
+    /// A connection was admitted: it is its user's now.
+    UserConnected {
+        /// Who.
+        user: UserId,
+        /// On which connection.
+        connection: ConnectionId,
+    },
+    /// A connection that was admitted has ended. The user may be on a newer one by now.
+    UserDisconnected {
+        /// Who.
+        user: UserId,
+        /// Which connection of it.
+        connection: ConnectionId,
+        /// Why.
+        reason: DisconnectReason,
+    },
+    /// A connection whose user was authenticated was not admitted.
+    ConnectionRefused {
+        /// Who.
+        user: UserId,
+        /// Which connection of it.
+        connection: ConnectionId,
+        /// Why.
+        reason: DisconnectReason,
+    },
     /// A session was opened.
     SessionOpened {
         /// The session.

@@ -202,6 +202,8 @@ pub enum CloseCode {
     ProtocolError,
     /// 1007: a text that is not UTF-8. The client stops.
     InvalidText,
+    /// 1008: the host refused the connection. The client stops.
+    Refused,
     /// 1009: a frame larger than is accepted. The client stops.
     TooLarge,
     /// 1011: a fault of this server. The client reconnects with backoff.
@@ -215,6 +217,8 @@ pub enum CloseCode {
     HeartbeatTimeout,
     /// 4409: replaced by a newer connection of the same user. The client stops.
     Replaced,
+    /// 4409 as well: the user is connected already, and that connection stays. The client stops.
+    AlreadyConnected,
     /// 4413: the client reads too slowly. It reconnects.
     TooSlow,
     /// 4429: more signals than are allowed. The client reconnects with backoff.
@@ -225,17 +229,19 @@ pub enum CloseCode {
 
 impl CloseCode {
     /// Every close code, in the order of its number.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::Normal,
         Self::GoingAway,
         Self::ProtocolError,
         Self::InvalidText,
+        Self::Refused,
         Self::TooLarge,
         Self::Internal,
         Self::Malformed,
         Self::Unauthorized,
         Self::HeartbeatTimeout,
         Self::Replaced,
+        Self::AlreadyConnected,
         Self::TooSlow,
         Self::RateLimited,
         Self::Unavailable,
@@ -249,12 +255,13 @@ impl CloseCode {
             Self::GoingAway => 1001,
             Self::ProtocolError => 1002,
             Self::InvalidText => 1007,
+            Self::Refused => 1008,
             Self::TooLarge => 1009,
             Self::Internal => 1011,
             Self::Malformed => 4400,
             Self::Unauthorized => 4401,
             Self::HeartbeatTimeout => 4408,
-            Self::Replaced => 4409,
+            Self::Replaced | Self::AlreadyConnected => 4409,
             Self::TooSlow => 4413,
             Self::RateLimited => 4429,
             Self::Unavailable => 4503,
@@ -269,12 +276,14 @@ impl CloseCode {
             Self::GoingAway => "server going away",
             Self::ProtocolError => "protocol error",
             Self::InvalidText => "text is not valid UTF-8",
+            Self::Refused => "refused",
             Self::TooLarge => "frame too large",
             Self::Internal => "internal error",
             Self::Malformed => "too many malformed messages",
             Self::Unauthorized => "token missing, invalid or expired",
             Self::HeartbeatTimeout => "no heartbeat in time",
             Self::Replaced => "replaced by a newer connection",
+            Self::AlreadyConnected => "already connected",
             Self::TooSlow => "reads too slowly",
             Self::RateLimited => "rate limit exceeded",
             Self::Unavailable => "service unavailable",
@@ -322,7 +331,10 @@ mod tests {
         let codes = CloseCode::ALL.map(CloseCode::code);
         assert_eq!(
             codes,
-            [1000, 1001, 1002, 1007, 1009, 1011, 4400, 4401, 4408, 4409, 4413, 4429, 4503]
+            [
+                1000, 1001, 1002, 1007, 1008, 1009, 1011, 4400, 4401, 4408, 4409, 4409, 4413, 4429,
+                4503
+            ]
         );
         for code in CloseCode::ALL {
             assert!((1..=123).contains(&code.reason().len()), "{code:?}");

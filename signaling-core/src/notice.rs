@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     frame::{CloseReason, Text},
-    id::{ConnectionId, SessionId},
+    id::{ConnectionId, SessionId, UserId},
     protocol::{PartnerReason, SignalKind},
     session::SessionRecord,
 };
@@ -57,6 +57,12 @@ pub enum Notice {
     },
     /// A newer connection of the same user is there.
     Replaced,
+    /// A newer connection was refused for this one's sake. Where it is over, its node has the store
+    /// know.
+    Contested {
+        /// Whose connection it is.
+        user: UserId,
+    },
     /// The host wants the connection gone.
     Disconnect {
         /// What it says of it.
@@ -86,6 +92,7 @@ impl Notice {
             | Self::Signal(_)
             | Self::SignalsLost { .. }
             | Self::Replaced
+            | Self::Contested { .. }
             | Self::Disconnect { .. } => None,
         }
     }

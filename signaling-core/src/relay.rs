@@ -5,6 +5,7 @@ mod driver;
 mod hand;
 mod health;
 mod heartbeats;
+mod hooks;
 mod host;
 mod inbox;
 mod local;
@@ -32,6 +33,7 @@ use tokio_util::{
 };
 
 pub use builder::{RelayBuilder, StartError};
+pub use hooks::{Arbiter, HookError, Hooks, Newcomer, SecondConnection, Stays};
 pub use host::{OpenError, Opened};
 pub use new_session::NewSession;
 
@@ -43,7 +45,7 @@ use crate::{
     frame::{CloseCode, Frame, TransportError},
     id::{ConnectionId, NodeId},
     notice::Notice,
-    store::SessionStore,
+    store::{Counts, SessionStore, StoreError},
     time::Clock,
 };
 use health::Health;
@@ -69,6 +71,8 @@ struct Node {
     store: Arc<dyn SessionStore>,
     bus: Arc<dyn MessageBus>,
     authenticator: Arc<dyn Authenticator>,
+    hooks: Arc<dyn Hooks>,
+    second_connection: SecondConnection,
     locals: Locals,
     outbox: Outbox,
     heartbeats: Heartbeats,
@@ -112,6 +116,25 @@ impl Relay {
     #[must_use]
     pub fn connections(&self) -> usize {
         self.node.locals.len()
+    }
+
+    /// What this node has now. What it says of sessions is behind by no more than the messages that
+    /// are on their way to its connections.
+    #[must_use]
+    pub fn counts_here(&self) -> Counts {
+        self.node.locals.counts()
+    }
+
+    /// What all nodes have together, by one read of the store: each as it was when it renewed its
+    /// lease last, which is [`Config::node_renewal`] and [`Config::sweep_interval`] ago at most. A
+    /// node that died counts until its lease has run out, and one that cannot reach the store does
+    /// not count from then on.
+    ///
+    /// # Errors
+    ///
+    /// When the store did not answer.
+    pub async fn counts(&self) -> Result<Counts, StoreError> {
+        self.node.store.counts(self.node.clock.now()).await
     }
 
     /// Whether this node can serve: its store answers, and it is not shutting down.

@@ -42,10 +42,11 @@
 //! | `session:connections:{node}` | hash | a node's connections and their users |
 //! | `session:inbox:{node}` | stream | what other nodes have for a node |
 //! | `session:{nodes}:leases` | sorted set | which nodes are alive until when, by the server's clock |
+//! | `session:{nodes}:counts` | hash | how many connections and sessions each node has, as it said with its lease |
 //! | `session:{nodes}:marker` | string | another one when the database was emptied |
 //!
-//! In the two keys with braces these are part of the name, so that Redis Cluster keeps what one script
-//! touches together; elsewhere they stand for an id.
+//! The braces around `nodes` and around `session:active:id` are part of the name, so that Redis Cluster
+//! keeps what one script touches together; elsewhere they stand for an id.
 //!
 //! # What a call costs
 //!

@@ -7,7 +7,14 @@ use tokio::{sync::broadcast, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    Node, Relay, health::Health, heartbeats, inbox, local::Locals, monitor, outbox::Outbox,
+    Node, Relay,
+    health::Health,
+    heartbeats,
+    hooks::{Hooks, NoHooks, SecondConnection},
+    inbox,
+    local::Locals,
+    monitor,
+    outbox::Outbox,
 };
 use crate::{
     auth::Authenticator,
@@ -15,7 +22,7 @@ use crate::{
     config::{Config, ConfigError},
     id::{IdError, NodeId},
     memory::{MemoryBus, MemoryStore},
-    store::{SessionStore, StoreError},
+    store::{Counts, SessionStore, StoreError},
     time::{Clock, SystemClock},
 };
 
@@ -29,6 +36,8 @@ pub struct RelayBuilder {
     clock: Arc<dyn Clock>,
     store: Arc<dyn SessionStore>,
     bus: Arc<dyn MessageBus>,
+    hooks: Arc<dyn Hooks>,
+    second_connection: SecondConnection,
 }
 
 /// Why a relay did not start.
@@ -58,6 +67,8 @@ impl RelayBuilder {
             clock: Arc::new(SystemClock),
             store: Arc::new(MemoryStore::new()),
             bus: Arc::new(MemoryBus::new()),
+            hooks: Arc::new(NoHooks),
+            second_connection: SecondConnection::default(),
         }
     }
 
@@ -77,6 +88,18 @@ impl RelayBuilder {
     /// alone.
     pub fn bus(mut self, bus: Arc<dyn MessageBus>) -> Self {
         self.bus = bus;
+        self
+    }
+
+    /// What is asked before a connection is admitted and before a session opens. Default: nothing.
+    pub fn hooks(mut self, hooks: Arc<dyn Hooks>) -> Self {
+        self.hooks = hooks;
+        self
+    }
+
+    /// What becomes of a second connection of a user. Default: [`SecondConnection::Replace`].
+    pub fn second_connection(mut self, policy: SecondConnection) -> Self {
+        self.second_connection = policy;
         self
     }
 
@@ -104,7 +127,8 @@ impl RelayBuilder {
         let id = NodeId::generate(self.name.as_deref())?;
         let inbox = self.bus.subscribe(&id).await?;
         let asked = Instant::now();
-        let lease = self.store.renew_lease(&id, self.clock.now(), self.config.node_lease).await?;
+        let (now, nothing) = (self.clock.now(), Counts::default());
+        let lease = self.store.renew_lease(&id, now, self.config.node_lease, nothing).await?;
         let stopped = CancellationToken::new();
         let node = Arc::new(Node {
             outbox: Outbox::new(self.bus.clone(), self.config.max_node_queue),
@@ -120,6 +144,8 @@ impl RelayBuilder {
             store: self.store,
             bus: self.bus,
             authenticator: self.authenticator,
+            hooks: self.hooks,
+            second_connection: self.second_connection,
             id,
         });
         spawn(&stopped, "inbox", inbox::run(node.clone(), inbox));

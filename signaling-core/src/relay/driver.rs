@@ -6,7 +6,7 @@ use std::{
     future::{Future, poll_fn},
     ops::ControlFlow,
     pin::{Pin, pin},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -15,13 +15,13 @@ use bytes::Bytes;
 use futures::{Sink, SinkExt, Stream, StreamExt};
 use tokio::time::{self, Instant, Sleep};
 
-use super::{Node, local::Local, mailbox::Mail, outbox::Lane, steward::Duty};
+use super::{Node, hooks::Newcomer, local::Local, mailbox::Mail, outbox::Lane, steward::Duty};
 use crate::{
     auth::Client,
     bus::Envelope,
     connection::{Connection, Effect},
-    event::DisconnectReason,
-    frame::{CloseFrame, Frame, TransportError},
+    event::{DisconnectReason, Event},
+    frame::{CloseFrame, CloseReason, Frame, TransportError},
     id::{ConnectionId, SessionId},
     notice::Notice,
     protocol::PartnerReason,
@@ -50,7 +50,12 @@ where
     };
     let reason = poll_fn(|cx| driver.poll(transport.as_mut(), cx)).await;
     let last_words = std::mem::take(&mut driver.last_words);
-    let said = driver.local.goodbye.get().cloned().unwrap_or_default();
+    let said = match reason {
+        DisconnectReason::Refused | DisconnectReason::ByHost => {
+            driver.local.goodbye.get().cloned().unwrap_or_default()
+        }
+        _ => CloseReason::default(),
+    };
     drop(driver);
     match reason {
         DisconnectReason::Lost => {}
@@ -117,23 +122,28 @@ impl Driver {
         let id = ConnectionId::new(node.id.clone(), node.locals.next_number());
         let (user, generation) = (client.identity.user.clone(), node.health.generation());
         let local = Arc::new(Local::new(id.clone(), user.clone(), &node.config, generation));
+        let refused = |reason| {
+            let (user, connection) = (user.clone(), id.clone());
+            node.emit(Event::ConnectionRefused { user, connection, reason });
+            Err(reason)
+        };
         if !node.locals.add(local.clone(), node.config.max_connections) {
             tracing::warn!("connection refused: the node is full");
-            return Err(DisconnectReason::NodeFull);
+            return refused(DisconnectReason::NodeFull);
         }
         // After it was added: a shutdown that begins in between closes it.
         if node.is_shutting_down() {
             node.locals.end(id.number());
             node.locals.ended(id.number());
-            return Err(DisconnectReason::ShuttingDown);
+            return refused(DisconnectReason::ShuttingDown);
         }
         let token_life = client.identity.expires_at.map(|at| at.since(node.clock.now()));
         let config = node.config.clone();
         let now = Instant::now().into_std();
-        let connection = Connection::new(id, user, client.dialect, config, token_life, now);
+        let connection = Connection::new(id.clone(), user, client.dialect, config, token_life, now);
         let dialect = connection.dialect();
         tracing::debug!(connection = %local.id, user = %local.user, ?dialect, "connected");
-        node.assign(&local, Duty::Admit);
+        node.assign(&local, Duty::Admit(Newcomer::new(id, client)));
         Ok(Self {
             alarm: Box::pin(time::sleep_until(connection.deadline().into())),
             routes: VecDeque::new(),
@@ -254,6 +264,7 @@ impl Driver {
     }
 
     fn on_mail(&mut self, mail: Mail) {
+        let changes_sessions = !matches!(mail, Mail::Send(_) | Mail::Notice(Notice::Signal(_)));
         match mail {
             Mail::Send(text) => self.outgoing.push_back(Frame::Text(text)),
             Mail::Notice(notice) => {
@@ -283,6 +294,10 @@ impl Driver {
                 let records = self.connection.restorable(self.node.clock.now());
                 self.node.assign(&self.local, Duty::Restore(records));
             }
+        }
+        if changes_sessions {
+            let sessions = self.connection.counted_sessions();
+            self.local.sessions.store(sessions, Ordering::Relaxed);
         }
     }
 

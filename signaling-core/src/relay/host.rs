@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
-use super::{NewSession, Relay, writes::Ending};
+use super::{
+    NewSession, Relay,
+    hooks::{self, HookError},
+    writes::Ending,
+};
 use crate::{
     event::{EndReason, Event},
     frame::CloseReason,
@@ -45,6 +49,12 @@ pub enum OpenError {
         /// How the store failed.
         source: StoreError,
     },
+    /// The host's own [`Hooks`](super::Hooks) refused it.
+    #[error("the session was refused: {}", .0.as_str())]
+    Refused(CloseReason),
+    /// The host's own [`Hooks`](super::Hooks) gave no answer; nothing was opened.
+    #[error(transparent)]
+    Hook(#[from] HookError),
     /// No id could be made.
     #[error(transparent)]
     Id(#[from] IdError),
@@ -105,6 +115,8 @@ impl Relay {
             until,
         )?;
         record.metadata = metadata;
+        let asked = async { node.hooks.before_session(&record).await };
+        hooks::ask(node.config.hook_timeout, asked).await?.map_err(OpenError::Refused)?;
         for (nth, user) in users.into_iter().enumerate() {
             if !self.enrol(user, session).await.map_err(lost)? {
                 for user in &users[..nth] {
@@ -182,6 +194,22 @@ impl Relay {
     /// When the store did not answer.
     pub async fn session(&self, session: &SessionId) -> Result<Option<SessionRecord>, StoreError> {
         self.node.store.load(session).await
+    }
+
+    /// The sessions in which the user takes part, whichever node it is on; the oldest first. Each as
+    /// it is when it is read: one that opens or ends meanwhile may be missing, or be there still.
+    ///
+    /// # Errors
+    ///
+    /// When the store did not answer.
+    pub async fn sessions_of(&self, user: &UserId) -> Result<Vec<SessionRecord>, StoreError> {
+        let mut enrolments = self.node.store.user(user).await?.enrolments;
+        enrolments.sort_by_key(|enrolment| enrolment.since);
+        let mut sessions = Vec::new();
+        for enrolment in &enrolments {
+            sessions.extend(self.node.follow(user, enrolment).await?);
+        }
+        Ok(sessions)
     }
 
     /// Whether the user has a connection, on any node.

@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -13,6 +13,7 @@ use crate::{
     config::Config,
     frame::CloseReason,
     id::{ConnectionId, SessionId, UserId},
+    store::Counts,
 };
 
 /// One connection, as the rest of its node knows it.
@@ -22,6 +23,8 @@ pub(super) struct Local {
     pub(super) user: UserId,
     pub(super) mailbox: Mailbox,
     pub(super) duties: Duties,
+    /// Sessions that are counted at this connection.
+    pub(super) sessions: AtomicUsize,
     /// The host's own words for the close frame.
     pub(super) goodbye: OnceLock<CloseReason>,
 }
@@ -33,6 +36,7 @@ impl Local {
             user,
             mailbox: Mailbox::new(config),
             duties: Duties::new(generation),
+            sessions: AtomicUsize::new(0),
             goodbye: OnceLock::new(),
         }
     }
@@ -133,5 +137,11 @@ impl Locals {
 
     pub(super) fn len(&self) -> usize {
         self.tables().live.len()
+    }
+
+    pub(super) fn counts(&self) -> Counts {
+        let live = &self.tables().live;
+        let sessions = live.values().map(|local| local.sessions.load(Ordering::Relaxed));
+        Counts { connections: live.len() as u64, sessions: sessions.sum::<usize>() as u64 }
     }
 }

@@ -37,7 +37,8 @@ impl Node {
         let (now, asked) = (self.clock.now(), Instant::now());
         // The answer that said so may have been lost.
         let lapsed = self.health.lease_age() >= self.config.node_lease;
-        let lease = self.store.renew_lease(&self.id, now, self.config.node_lease).await?;
+        let counts = self.locals.counts();
+        let lease = self.store.renew_lease(&self.id, now, self.config.node_lease, counts).await?;
         if self.health.renewed(asked, lease.generation) {
             tracing::warn!(node = %self.id, "the store has lost its records; restoring ours");
             self.tell_all(|| Mail::StoreEmptied);

@@ -1,6 +1,7 @@
 //! What one connection has to write to the store, one thing after the other, so that the
 //! connection itself never waits. A steward is a task that lives while there is something to do.
 
+mod admission;
 mod restore;
 
 use std::{
@@ -12,6 +13,7 @@ use tokio::time;
 
 use super::{
     Node,
+    hooks::Newcomer,
     local::Local,
     mailbox::Mail,
     writes::{Attach, Ending, RETRY},
@@ -22,14 +24,15 @@ use crate::{
     notice::Notice,
     protocol::PartnerReason,
     session::SessionRecord,
-    store::{Connected, StoreError},
+    store::{Connect, Replace, StoreError},
 };
+use admission::NotAdmitted;
 
 /// Something to write.
 #[derive(Debug)]
 pub(super) enum Duty {
     /// Make the connection its user's, and attach it to the user's sessions.
-    Admit,
+    Admit(Newcomer),
     /// Attach the connection to a session.
     Attach(Arc<SessionRecord>),
     /// Attach the connection anew to a session to which it is attached.
@@ -49,12 +52,25 @@ pub(super) enum Duty {
 #[derive(Debug)]
 pub(super) struct Duties(Mutex<Agenda>);
 
+/// What the host was told of a connection.
+#[derive(Debug, Default)]
+enum Admission {
+    /// Nothing, and it need not be: the connection is over, and of that it was told.
+    #[default]
+    Untold,
+    /// Nothing yet.
+    Pending,
+    /// That it is connected.
+    Done,
+}
+
 #[derive(Debug, Default)]
 struct Agenda {
     /// One leave and one end again at most for each session, and one attach each time that the host
     /// opens one; of the rest, one of each.
     waiting: VecDeque<Duty>,
     at_work: bool,
+    admission: Admission,
     epoch: u64,
     /// The store's generation in which the connection is known.
     generation: u64,
@@ -126,7 +142,7 @@ impl Node {
             Duty::EndAgain(again, _) => agenda
                 .waiting
                 .retain(|duty| !matches!(duty, Duty::EndAgain(r, _) if r.opening == again.opening)),
-            Duty::Admit | Duty::Attach(_) | Duty::Renew(_) | Duty::Leave(_) => {}
+            Duty::Admit(_) | Duty::Attach(_) | Duty::Renew(_) | Duty::Leave(_) => {}
         }
         agenda.waiting.push_back(duty);
         if !std::mem::replace(&mut agenda.at_work, true) {
@@ -145,7 +161,7 @@ impl Steward {
     async fn work(self) {
         while let Some(duty) = self.local.duties.next() {
             match duty {
-                Duty::Admit => self.admit().await,
+                Duty::Admit(newcomer) => self.admit(&newcomer).await,
                 Duty::Attach(record) => self.attach(record, None).await,
                 Duty::Renew(record) => {
                     let role = record.attached_as(&self.local.id);
@@ -163,23 +179,17 @@ impl Steward {
         self.node.locals.ended(self.local.id.number());
     }
 
-    async fn admit(&self) {
-        match self.try_admit().await {
+    async fn admit(&self, newcomer: &Newcomer) {
+        match self.try_admit(newcomer).await {
             Ok(admitted) => self.local.mailbox.push(admitted),
-            Err(error) => {
-                self.failed("connection not admitted", &error);
-                self.local.mailbox.close(match error {
-                    StoreError::Unavailable(_) => DisconnectReason::StoreUnavailable,
-                    StoreError::Corrupt(_) => DisconnectReason::Internal,
-                });
-            }
+            Err(not) => self.not_admitted(not),
         }
     }
 
-    async fn try_admit(&self) -> Result<Mail, StoreError> {
+    async fn try_admit(&self, newcomer: &Newcomer) -> Result<Mail, NotAdmitted> {
         let (node, user) = (&self.node, &self.local.user);
         let generation = node.health.generation();
-        let connected = self.connect().await?;
+        let connected = self.win(newcomer).await?;
         self.local.duties.agenda().generation = generation;
         let mut records = Vec::new();
         for enrolment in &connected.enrolments {
@@ -190,16 +200,18 @@ impl Steward {
         Ok(Mail::Admitted { epoch: connected.epoch, records })
     }
 
-    /// Makes the connection its user's.
-    async fn connect(&self) -> Result<Connected, StoreError> {
+    /// Makes the connection its user's, where what is there may be replaced.
+    async fn connect(&self, replace: Replace<'_>) -> Result<Connect, StoreError> {
         let (node, Local { id, user, duties, .. }) = (&self.node, &*self.local);
         node.check_lease()?;
-        let connected = node.store.connect(user, id, node.clock.now()).await?;
-        duties.agenda().epoch = connected.epoch;
-        if let Some(previous) = connected.previous.as_ref().filter(|previous| *previous != id) {
-            node.notify(previous, Notice::Replaced);
+        let connect = node.store.connect(user, id, replace, node.clock.now()).await?;
+        if let Connect::Done(connected) = &connect {
+            duties.agenda().epoch = connected.epoch;
+            if let Some(previous) = connected.previous.as_ref().filter(|previous| *previous != id) {
+                node.notify(previous, Notice::Replaced);
+            }
         }
-        Ok(connected)
+        Ok(connect)
     }
 
     /// The record with the connection attached; none when there is nothing to attach to.
@@ -271,6 +283,10 @@ impl Steward {
     }
 
     async fn look_up(&self, believed: Vec<Arc<SessionRecord>>) {
+        // One that was refused is not to become its user's after all.
+        if self.local.mailbox.closing().is_some() {
+            return;
+        }
         if let Err(error) = self.try_look_up(&believed).await {
             self.later("not looked up yet", &error, Duty::LookUp(believed));
         }
@@ -278,18 +294,21 @@ impl Steward {
 
     async fn try_look_up(&self, believed: &[Arc<SessionRecord>]) -> Result<(), StoreError> {
         let (node, Local { id, user, mailbox, .. }) = (&self.node, &*self.local);
-        let known = node.store.user(user).await?;
+        let mut known = node.store.user(user).await?;
+        if known.connection.is_none() {
+            if self.store_was_emptied().await? {
+                return Ok(());
+            }
+            // Who came since is newer.
+            if let Connect::Taken(newer) = self.connect(Replace::Nothing).await? {
+                known.connection = Some(newer);
+            }
+        }
         if known.connection.as_ref().is_some_and(|connection| connection != id) {
             if !self.store_was_emptied().await? {
                 mailbox.close(DisconnectReason::Replaced);
             }
             return Ok(());
-        }
-        if known.connection.is_none() {
-            if self.store_was_emptied().await? {
-                return Ok(());
-            }
-            self.connect().await?;
         }
         let believes = |session: &SessionId| believed.iter().any(|record| record.id == *session);
         let mut there = Vec::new();
@@ -331,6 +350,7 @@ impl Steward {
     /// Goes on until the store knows, for a connection that counts as attached for ever otherwise.
     async fn end(&self, reason: DisconnectReason) {
         let (node, Local { id, user, duties, .. }) = (&self.node, &*self.local);
+        self.tell_end(reason);
         let attached = std::mem::take(&mut duties.agenda().attached);
         node.locals.remember_end(id, attached.keys());
         for (session, record) in attached {

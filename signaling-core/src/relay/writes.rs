@@ -19,7 +19,7 @@ use crate::{
 
 /// How often a write begins again. Two participants and a few nodes compete for a record, and one
 /// of them wins each round.
-const ROUNDS: usize = 64;
+pub(super) const ROUNDS: usize = 64;
 
 /// Between attempts to reach the store.
 pub(super) const RETRY: Duration = Duration::from_millis(500);
@@ -27,7 +27,7 @@ pub(super) const RETRY: Duration = Duration::from_millis(500);
 /// Why a write did not come about in [`ROUNDS`].
 #[derive(Debug, thiserror::Error)]
 #[error("a record changed faster than it could be written")]
-struct Contended;
+pub(super) struct Contended;
 
 /// Why a write that says that a connection is here was not made.
 #[derive(Debug, thiserror::Error)]

@@ -24,6 +24,7 @@
 //! signed by HS256 with [`SECRET`], of [`ISSUER`] and for [`AUDIENCE`].
 
 mod absence;
+mod admission;
 mod alive;
 mod case;
 mod closes;
@@ -51,7 +52,7 @@ use crate::{
     config::Config,
     frame::CloseReason,
     id::{SessionId, UserId},
-    relay::{OpenError, Opened, Relay},
+    relay::{Hooks, OpenError, Opened, Relay, SecondConnection},
     session::{SessionRecord, Status},
     store::SessionStore,
     time::Timestamp,
@@ -72,6 +73,11 @@ pub struct Setup {
     pub config: Config,
     /// The store to use, where that may fail; another process says [`Unsupported`].
     pub store: Option<Arc<dyn SessionStore>>,
+    /// What becomes of a second connection of a user. Another process says [`Unsupported`] where
+    /// that takes code of the case's.
+    pub second_connection: SecondConnection,
+    /// What the host is asked; another process says [`Unsupported`].
+    pub hooks: Option<Arc<dyn Hooks>>,
 }
 
 /// The endpoint cannot be set up so, and why. The case is skipped, and says so.
@@ -86,7 +92,12 @@ impl Setup {
     ///
     /// When it does not start.
     pub async fn relay(&self) -> Relay {
-        let mut builder = Relay::builder(authenticator()).config(self.config.clone());
+        let mut builder = Relay::builder(authenticator())
+            .config(self.config.clone())
+            .second_connection(self.second_connection.clone());
+        if let Some(hooks) = &self.hooks {
+            builder = builder.hooks(hooks.clone());
+        }
         if let Some(store) = &self.store {
             builder = builder.store(store.clone());
         }
@@ -115,7 +126,8 @@ pub enum Opening {
     Existing(String),
     /// The id is taken by other users, or by the same in other roles.
     Conflict,
-    /// These two cannot be matched: they are one, or one of them is in too many sessions.
+    /// These two cannot be matched: they are one, one of them is in too many sessions, or a hook
+    /// refused it.
     Refused,
 }
 
@@ -232,7 +244,10 @@ impl Endpoint for Hosted {
         match opened {
             Ok(opening) => opening,
             Err(OpenError::Conflict) => Opening::Conflict,
-            Err(OpenError::SameUser(_) | OpenError::TooManySessions(_)) => Opening::Refused,
+            Err(OpenError::SameUser(_) | OpenError::TooManySessions(_) | OpenError::Refused(_)) => {
+                Opening::Refused
+            }
+            Err(OpenError::Hook(error)) => panic!("the case's own hook failed: {error}"),
             Err(OpenError::Store { source, .. }) => answered(Err(source)),
             Err(OpenError::Id(error)) => panic!("no id could be made: {error}"),
         }

@@ -35,6 +35,7 @@ use crate::{
     bus::MessageBus,
     frame::CloseReason,
     id::{SessionId, UserId},
+    relay::SecondConnection,
     session::{SessionRecord, Status},
     store::SessionStore,
 };
@@ -54,6 +55,8 @@ pub struct Simulation {
     pub steps: usize,
     /// How the store and the bus behave meanwhile.
     pub trouble: Trouble,
+    /// What becomes of a second connection of a user.
+    pub second_connection: SecondConnection,
     /// What empties the store, where it happens that it does.
     pub loss: Option<Loss>,
 }
@@ -98,7 +101,9 @@ impl Simulation {
     /// Two nodes and six users in heavy trouble, with a store that loses nothing.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self { seed, nodes: 2, users: 6, steps: 80, trouble: Trouble::HEAVY, loss: None }
+        let (second_connection, loss) = (SecondConnection::default(), None);
+        let trouble = Trouble::HEAVY;
+        Self { seed, nodes: 2, users: 6, steps: 80, trouble, second_connection, loss }
     }
 
     /// Runs it, on a store and a bus of its own. A step takes 1.5 s on average, and the end 50 s:
@@ -169,6 +174,7 @@ impl World {
             .store(faults.store(self.store.clone()))
             .bus(faults.bus(self.bus.clone()))
             .clock(Arc::new(self.clock))
+            .second_connection(self.plan.second_connection.clone())
             .start()
             .await
             .expect("a store and a bus without faults yet");

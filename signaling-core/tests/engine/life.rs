@@ -305,6 +305,8 @@ async fn events_tell_the_story_of_a_call() {
             Event::SessionOpened { initiator, responder, .. } => {
                 format!("opened {initiator} {responder}")
             }
+            Event::UserConnected { user, .. } => format!("there {user}"),
+            Event::UserDisconnected { user, reason, .. } => format!("gone {user} {reason:?}"),
             Event::ParticipantConnected { .. } => "connected".to_owned(),
             Event::SessionActive { .. } => "active".to_owned(),
             Event::ParticipantDisconnected { user, reason, .. } => {
@@ -318,9 +320,12 @@ async fn events_tell_the_story_of_a_call() {
         told,
         [
             "opened ann bob",
+            "there ann",
             "connected",
+            "there bob",
             "connected",
             "active",
+            "gone bob Lost",
             "disconnected bob Lost",
             "ended Left"
         ]

@@ -1,6 +1,8 @@
 //! The engine from outside: real relays on paused time, clients at the other end of a wire.
 #![expect(clippy::unwrap_used, reason = "these are tests")]
 
+mod admission;
+mod counts;
 mod harness;
 mod host;
 mod layers;

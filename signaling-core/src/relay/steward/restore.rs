@@ -14,7 +14,7 @@ use crate::{
     notice::Notice,
     protocol::PartnerReason,
     session::{Participant, SessionRecord},
-    store::{Created, StoreError},
+    store::{Connect, Created, Replace, StoreError},
 };
 
 impl Steward {
@@ -56,7 +56,8 @@ impl Steward {
         loop {
             let generation = node.health.generation();
             if self.local.mailbox.closing().is_none() {
-                self.connect().await?;
+                // With none that may stay this is never refused.
+                let _ = self.connect(Replace::Any).await?;
             }
             for record in records {
                 self.put_back(record).await?;
@@ -183,15 +184,9 @@ impl Steward {
             return Ok(node.locals.get(connection.number()).is_some());
         }
         node.store.presume_alive(connection.node(), now, node.config.node_lease).await?;
-        if let Some(there) = node.store.user(user).await?.connection {
-            return Ok(there == *connection);
+        match node.store.connect(user, connection, Replace::Nothing, now).await? {
+            Connect::Done(_) => Ok(true),
+            Connect::Taken(_) => Ok(false),
         }
-        let newer = node.store.connect(user, connection, now).await?.previous;
-        if let Some(newer) = newer.filter(|newer| newer != connection) {
-            // It came in between.
-            node.store.connect(user, &newer, now).await?;
-            return Ok(false);
-        }
-        Ok(true)
     }
 }

@@ -11,7 +11,7 @@ use signaling_core::{
 };
 use signaling_redis::testing::Server;
 
-use super::{connect, connection, create, now, replace, session};
+use super::{come, connect, connection, create, now, replace, session};
 use crate::harness::user;
 
 fn a_minute_ago() -> Timestamp {
@@ -113,7 +113,7 @@ async fn records_that_cannot_be_read_stop_neither_the_sweep_nor_the_next() {
     assert_eq!(listed(&server), 1);
 
     let ann = connection("a", 1);
-    store.connect(&user("ann"), &ann, now()).await.unwrap();
+    come(&store, &user("ann"), &ann).await;
     let enrolled = store.enrol(&user("ann"), &due.id, now(), 9).await.unwrap();
     assert_eq!(enrolled, Enrolled::Done);
     replace(&store, due.attach(Role::Initiator, &ann, 1).unwrap()).await;
@@ -135,8 +135,8 @@ async fn all_that_a_lost_node_left_is_found_some_at_a_time_until_nothing_is() {
         for (user, id) in ends {
             assert_eq!(store.enrol(&user, &id, now(), 99).await.unwrap(), Enrolled::Done);
         }
-        store.connect(&ann, &connection("lost", 1), now()).await.unwrap();
-        store.connect(&bob, &connection("lost", 100 + n), now()).await.unwrap();
+        come(&store, &ann, &connection("lost", 1)).await;
+        come(&store, &bob, &connection("lost", 100 + n)).await;
         let record = SessionRecord::open(id, 1, ann, bob, far).unwrap();
         assert_eq!(store.create(&record).await.unwrap(), Created::Done);
         let record = record.attach(Role::Initiator, &connection("lost", 1), 1).unwrap();
@@ -182,7 +182,7 @@ async fn what_a_lost_node_left_is_all_found_also_where_nobody_detaches_it() {
     for n in 0..23_u64 {
         let (ann, bob, id) = (user(&format!("ann-{n}")), user("bob"), session(&format!("s-{n}")));
         assert_eq!(store.enrol(&ann, &id, now(), 1).await.unwrap(), Enrolled::Done);
-        store.connect(&ann, &connection("lost", n), now()).await.unwrap();
+        come(&store, &ann, &connection("lost", n)).await;
         let record = SessionRecord::open(id, 1, ann, bob, far).unwrap();
         assert_eq!(store.create(&record).await.unwrap(), Created::Done);
         replace(&store, record.attach(Role::Initiator, &connection("lost", n), 1).unwrap()).await;
