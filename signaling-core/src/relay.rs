@@ -6,6 +6,7 @@ mod hand;
 mod health;
 mod heartbeats;
 mod host;
+mod ice;
 mod inbox;
 mod local;
 mod mailbox;
@@ -39,6 +40,7 @@ use crate::{
     config::Config,
     event::{DisconnectReason, Event, Events},
     frame::{CloseCode, Frame, TransportError},
+    ice::IceServerProvider,
     id::{ConnectionId, NodeId},
     notice::Notice,
     store::SessionStore,
@@ -67,6 +69,7 @@ struct Node {
     store: Arc<dyn SessionStore>,
     bus: Arc<dyn MessageBus>,
     authenticator: Arc<dyn Authenticator>,
+    ice_servers: Option<Arc<dyn IceServerProvider>>,
     locals: Locals,
     outbox: Outbox,
     heartbeats: Heartbeats,

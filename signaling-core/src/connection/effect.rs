@@ -1,13 +1,23 @@
 use std::sync::Arc;
 
 use super::DisconnectReason;
-use crate::{frame::Text, id::ConnectionId, notice::Notice, session::SessionRecord};
+use crate::{
+    frame::Text,
+    id::ConnectionId,
+    notice::Notice,
+    session::{Role, SessionRecord},
+};
 
 /// What is to be done for a connection.
 #[derive(Debug)]
 pub(crate) enum Effect {
     /// Send a message to the client.
     Send(Text),
+    /// Send `match-found`, in the words of
+    /// [`Connection::match_found`](super::Connection::match_found).
+    MatchFound(Arc<SessionRecord>, Role),
+    /// Have somebody asked for the client's ICE servers, while everything goes on.
+    AskForIceServers,
     /// Ping the client.
     Ping,
     /// Hand a notice to another connection.

@@ -13,6 +13,7 @@ use crate::{
     auth::Authenticator,
     bus::{BusError, MessageBus},
     config::{Config, ConfigError},
+    ice::IceServerProvider,
     id::{IdError, NodeId},
     memory::{MemoryBus, MemoryStore},
     store::{SessionStore, StoreError},
@@ -29,6 +30,7 @@ pub struct RelayBuilder {
     clock: Arc<dyn Clock>,
     store: Arc<dyn SessionStore>,
     bus: Arc<dyn MessageBus>,
+    ice_servers: Option<Arc<dyn IceServerProvider>>,
 }
 
 /// Why a relay did not start.
@@ -58,6 +60,7 @@ impl RelayBuilder {
             clock: Arc::new(SystemClock),
             store: Arc::new(MemoryStore::new()),
             bus: Arc::new(MemoryBus::new()),
+            ice_servers: None,
         }
     }
 
@@ -77,6 +80,13 @@ impl RelayBuilder {
     /// alone.
     pub fn bus(mut self, bus: Arc<dyn MessageBus>) -> Self {
         self.bus = bus;
+        self
+    }
+
+    /// Which STUN and TURN servers a client that negotiated `signaling.v1` is told of. Default: none,
+    /// and its page knows them from elsewhere.
+    pub fn ice_servers(mut self, provider: Arc<dyn IceServerProvider>) -> Self {
+        self.ice_servers = Some(provider);
         self
     }
 
@@ -120,6 +130,7 @@ impl RelayBuilder {
             store: self.store,
             bus: self.bus,
             authenticator: self.authenticator,
+            ice_servers: self.ice_servers,
             id,
         });
         spawn(&stopped, "inbox", inbox::run(node.clone(), inbox));

@@ -27,8 +27,9 @@ use crate::{
 /// Something to write.
 #[derive(Debug)]
 pub(super) enum Duty {
-    /// Make the connection its user's, and attach it to the user's sessions.
-    Admit,
+    /// Make the connection its user's, and attach it to the user's sessions. Its client is to be
+    /// told of ICE servers, or not.
+    Admit { ice_servers: bool },
     /// Attach the connection to a session.
     Attach(Arc<SessionRecord>),
     /// Attach the connection anew to a session to which it is attached.
@@ -125,7 +126,7 @@ impl Node {
             Duty::EndAgain(again) => agenda.waiting.retain(
                 |duty| !matches!(duty, Duty::EndAgain(record) if record.opening == again.opening),
             ),
-            Duty::Admit | Duty::Attach(_) | Duty::Renew(_) | Duty::Leave(_) => {}
+            Duty::Admit { .. } | Duty::Attach(_) | Duty::Renew(_) | Duty::Leave(_) => {}
         }
         agenda.waiting.push_back(duty);
         if !std::mem::replace(&mut agenda.at_work, true) {
@@ -144,7 +145,7 @@ impl Steward {
     async fn work(self) {
         while let Some(duty) = self.local.duties.next() {
             match duty {
-                Duty::Admit => self.admit().await,
+                Duty::Admit { ice_servers } => self.admit(ice_servers).await,
                 Duty::Attach(record) => self.attach(record, None).await,
                 Duty::Renew(record) => {
                     let role = record.attached_as(&self.local.id);
@@ -162,8 +163,8 @@ impl Steward {
         self.node.locals.ended(self.local.id.number());
     }
 
-    async fn admit(&self) {
-        match self.try_admit().await {
+    async fn admit(&self, ice_servers: bool) {
+        match self.try_admit(ice_servers).await {
             Ok(admitted) => self.local.mailbox.push(admitted),
             Err(error) => {
                 self.failed("connection not admitted", &error);
@@ -175,10 +176,16 @@ impl Steward {
         }
     }
 
-    async fn try_admit(&self) -> Result<Mail, StoreError> {
+    async fn try_admit(&self, ice_servers: bool) -> Result<Mail, StoreError> {
         let (node, user) = (&self.node, &self.local.user);
         let generation = node.health.generation();
-        let connected = self.connect().await?;
+        let asked = async {
+            if ice_servers {
+                node.ask_for_ice_servers(&self.local).await;
+            }
+            Ok(())
+        };
+        let (connected, ()) = tokio::try_join!(self.connect(), asked)?;
         self.local.duties.agenda().generation = generation;
         let mut records = Vec::new();
         for enrolment in &connected.enrolments {
