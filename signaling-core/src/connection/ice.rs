@@ -56,8 +56,9 @@ impl Ice {
         // An end that the clock cannot tell is none.
         let after = |span: Duration| now.checked_add(span);
         self.ask_at = life.and_then(|life| after((life / 4 * 3).max(FIRST_RETRY)));
-        self.forget_at = life.and_then(|life| after(life.saturating_sub(LEAST_LIFE)));
-        self.servers = Some(servers).filter(|_| life.is_none_or(|life| life > LEAST_LIFE));
+        let usable = life.map(|life| life.saturating_sub(LEAST_LIFE));
+        self.servers = Some(servers).filter(|_| usable != Some(Duration::ZERO));
+        self.forget_at = usable.filter(|span| !span.is_zero()).and_then(after);
     }
 
     /// There was no answer. What is known stays so until it expires.

@@ -27,7 +27,7 @@ pub use wire::{Opcode, RawFrame};
 
 use crate::{
     frame::CloseCode,
-    protocol::{ErrorCode, ServerMessage},
+    protocol::{Dialect, ErrorCode, ServerMessage},
 };
 
 /// How long a client waits for what it expects, unless it is told otherwise. Long, because it is
@@ -75,6 +75,14 @@ impl Client {
     #[must_use]
     pub fn subprotocol(&self) -> Option<&str> {
         self.subprotocol.as_deref()
+    }
+
+    /// What the server speaks to it.
+    fn dialect(&self) -> Dialect {
+        match self.subprotocol() {
+            Some(Dialect::V1_SUBPROTOCOL) => Dialect::V1,
+            _ => Dialect::Base,
+        }
     }
 
     /// Waits this long for what it expects from now on, instead of [`PATIENCE`].
@@ -165,7 +173,7 @@ impl Client {
             None => Incoming::End("the stream ended".into()),
             Some(Err(error)) => Incoming::End(error.to_string()),
             Some(Ok(Message::Text(text))) => {
-                if let Err(error) = message::check(&text) {
+                if let Err(error) = message::check(&text, self.dialect()) {
                     panic!("{self:?} got what is no message of the protocol ({error}): {text}");
                 }
                 Incoming::Text(text.to_string())

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "these are tests")]
 
 mod harness;
+mod ice;
 mod layers;
 mod life;
 mod losses;

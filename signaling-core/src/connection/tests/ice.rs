@@ -208,6 +208,7 @@ fn the_shortest_lives_are_not_renewed_more_often_than_once_a_second() {
     connect(&mut call, Dialect::V1);
     attach(&mut call);
     answer(&mut call, "a", Some(1), 0);
+    assert_eq!(call.connections[ANN].as_ref().unwrap().deadline(), call.at(1));
     assert_eq!(live(&mut call, 1, 10), [1]);
     assert_eq!(told(&mut call), ["match-found", "ice-servers turn:a"]);
 }
