@@ -6,6 +6,7 @@
 //! [`Connection::deadline`] says when [`Connection::on_deadline`] is due.
 
 mod effect;
+mod ice;
 mod rate;
 mod reason;
 mod seat;
@@ -21,12 +22,13 @@ use crate::{
     frame::{CloseCode, Frame, Text, TransportError},
     id::{ConnectionId, SessionId, UserId},
     notice::{Notice, Pair},
-    protocol::{ClientMessage, Dialect, ErrorCode, PartnerReason, ServerMessage},
-    session::{Participant, Place, SessionRecord},
+    protocol::{ClientMessage, Dialect, ErrorCode, IceServer, PartnerReason, ServerMessage},
+    session::{Participant, Place, Role, SessionRecord},
     time::Timestamp,
 };
 
 pub(crate) use effect::Effect;
+use ice::Ice;
 use rate::{RateLimit, Verdict};
 use seat::Seat;
 
@@ -136,6 +138,8 @@ pub(crate) struct Connection {
     signals: RateLimit,
     others: RateLimit,
     malformed: u32,
+    /// None where the client is told of no ICE servers.
+    ice: Option<Box<Ice>>,
     closed: bool,
 }
 
@@ -165,6 +169,7 @@ impl Connection {
             signals: RateLimit::new(now),
             others: RateLimit::new(now),
             malformed: 0,
+            ice: None,
             closed: false,
             config,
         }
@@ -178,6 +183,25 @@ impl Connection {
     /// What the client understands.
     pub(crate) fn dialect(&self) -> Dialect {
         self.dialect
+    }
+
+    /// There are ICE servers to be had. Whether the client is told of them; then they are asked for
+    /// already, and the answer is to come before the client's first session.
+    pub(crate) fn expect_ice_servers(&mut self) -> bool {
+        let told = self.dialect == Dialect::V1;
+        self.ice = told.then(Box::default);
+        told
+    }
+
+    /// The words for [`Effect::MatchFound`].
+    pub(crate) fn match_found(&self, record: &SessionRecord, role: Role) -> Text {
+        let found = ServerMessage::MatchFound {
+            session_id: &record.id,
+            partner_id: &record.participant(role.partner()).user,
+            is_initiator: role == Role::Initiator,
+            ice_servers: self.ice.as_ref().and_then(|ice| ice.servers()),
+        };
+        found.to_text()
     }
 
     /// Where the connection is seated.
@@ -217,10 +241,12 @@ impl Connection {
         self.seats.iter().filter_map(|seat| seat.restorable(now, patience)).collect()
     }
 
-    /// When [`Self::on_deadline`] is due. Inputs move it later, never earlier.
+    /// When [`Self::on_deadline`] is due. Inputs move it later; earlier only
+    /// [`Self::on_ice_servers`].
     pub(crate) fn deadline(&self) -> Instant {
         let due = self.heartbeat_due.min(self.sound_due).min(self.ping_due);
-        self.token_expires.map_or(due, |expires| expires.min(due))
+        let ice = self.ice.as_ref().and_then(|ice| ice.deadline());
+        [self.token_expires, ice].into_iter().flatten().fold(due, Instant::min)
     }
 
     /// The store has made this the user's connection number `epoch`. Frames count from here on.
@@ -248,6 +274,32 @@ impl Connection {
         if now >= self.ping_due {
             self.ping_due = now + self.config.ping_interval;
             self.effects.push_back(Effect::Ping);
+        }
+        if self.ice.as_mut().is_some_and(|ice| ice.on_deadline(now)) {
+            self.effects.push_back(Effect::AskForIceServers);
+        }
+    }
+
+    /// The client's ICE servers and for how long they are good, or none where they are not to be
+    /// had now. They are news for every session that the client knows.
+    pub(crate) fn on_ice_servers(
+        &mut self,
+        answer: Option<(Arc<[IceServer]>, Option<Duration>)>,
+        now: Instant,
+    ) {
+        let Some(ice) = &mut self.ice else {
+            return;
+        };
+        match answer.filter(|(_, life)| life.is_none_or(|life| !life.is_zero())) {
+            Some((servers, life)) => {
+                for seat in &self.seats {
+                    let (session_id, ice_servers) = (seat.session(), &*servers);
+                    let message = ServerMessage::IceServers { session_id, ice_servers };
+                    self.effects.push_back(Effect::Send(message.to_text()));
+                }
+                ice.on_servers(servers, life, now);
+            }
+            None => ice.on_failure(now),
         }
     }
 

@@ -5,7 +5,7 @@
 //!
 //! | from | message |
 //! | --- | --- |
-//! | server | `{"type":"match-found","sessionId","partnerId","isInitiator"}` |
+//! | server | `{"type":"match-found","sessionId","partnerId","isInitiator"}`; with [`Dialect::V1`] `"iceServers"?` as well |
 //! | both | `{"type":"offer","sessionId","sdp"}` |
 //! | both | `{"type":"answer","sessionId","sdp"}` |
 //! | both | `{"type":"ice-candidate","sessionId","candidate"}` |
@@ -13,11 +13,13 @@
 //! | server | `{"type":"heartbeat-ack","id"}` |
 //! | client | `{"type":"leave","sessionId"}` |
 //! | server | `{"type":"partner-disconnected","sessionId","reason"}` |
+//! | server | `{"type":"ice-servers","sessionId","iceServers"}`, with [`Dialect::V1`] only |
 //! | server | `{"type":"error","code","message","sessionId"?}` |
 //!
 //! `reason` is for clients that negotiated the subprotocol `signaling.v1` only; it is one of
 //! [`PartnerReason`].
 
+mod ice_server;
 mod parse;
 
 use serde::{Deserialize, Serialize, Serializer};
@@ -27,6 +29,8 @@ use crate::{
     frame::Text,
     id::{SessionId, UserId},
 };
+
+pub use ice_server::{IceServer, IceServerError};
 
 /// What a client understands: what it negotiated when it connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -159,6 +163,18 @@ pub enum ServerMessage<'a> {
         partner_id: &'a UserId,
         /// Whether this client makes the offer.
         is_initiator: bool,
+        /// The STUN and TURN servers to use, where the client understands [`Dialect::V1`] and they
+        /// are known.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        ice_servers: Option<&'a [IceServer]>,
+    },
+    /// The STUN and TURN servers to use from now on: those of before are about to expire, or there
+    /// were none. Only for [`Dialect::V1`].
+    IceServers {
+        /// The session.
+        session_id: &'a SessionId,
+        /// The servers.
+        ice_servers: &'a [IceServer],
     },
     /// The partner's connection ended, or it left, or it fell silent.
     PartnerDisconnected {
@@ -322,6 +338,7 @@ mod tests {
             session_id: &session,
             partner_id: &partner,
             is_initiator: true,
+            ice_servers: None,
         };
         assert_eq!(
             found.to_text().as_str(),

@@ -7,6 +7,7 @@ mod health;
 mod heartbeats;
 mod hooks;
 mod host;
+mod ice;
 mod inbox;
 mod local;
 mod mailbox;
@@ -43,6 +44,7 @@ use crate::{
     config::Config,
     event::{DisconnectReason, Event, Events},
     frame::{CloseCode, Frame, TransportError},
+    ice::IceServerProvider,
     id::{ConnectionId, NodeId},
     notice::Notice,
     store::{Counts, SessionStore, StoreError},
@@ -73,6 +75,7 @@ struct Node {
     authenticator: Arc<dyn Authenticator>,
     hooks: Arc<dyn Hooks>,
     second_connection: SecondConnection,
+    ice_servers: Option<Arc<dyn IceServerProvider>>,
     locals: Locals,
     outbox: Outbox,
     heartbeats: Heartbeats,

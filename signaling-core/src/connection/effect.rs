@@ -2,7 +2,11 @@ use std::sync::Arc;
 
 use super::DisconnectReason;
 use crate::{
-    frame::Text, id::ConnectionId, notice::Notice, protocol::PartnerReason, session::SessionRecord,
+    frame::Text,
+    id::ConnectionId,
+    notice::Notice,
+    protocol::PartnerReason,
+    session::{Role, SessionRecord},
 };
 
 /// What is to be done for a connection.
@@ -10,6 +14,11 @@ use crate::{
 pub(crate) enum Effect {
     /// Send a message to the client.
     Send(Text),
+    /// Send `match-found`, in the words of
+    /// [`Connection::match_found`](super::Connection::match_found).
+    MatchFound(Arc<SessionRecord>, Role),
+    /// Have somebody asked for the client's ICE servers, while everything goes on.
+    AskForIceServers,
     /// Ping the client.
     Ping,
     /// Hand a notice to another connection.

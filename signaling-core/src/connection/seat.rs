@@ -78,7 +78,7 @@ impl Seat {
     ) -> Self {
         let since = record.participant(role).attachment().map_or(0, |own| own.since);
         let partner = record.participant(role.partner()).attachment().cloned();
-        effects.push_back(match_found(&record, role));
+        effects.push_back(Effect::MatchFound(record.clone(), role));
         if let Some(partner) = &partner {
             let to = partner.connection.clone();
             effects.push_back(Effect::Notify { to, notice: Notice::Changed(record.clone()) });
@@ -201,7 +201,7 @@ impl Seat {
             }
             Partner::Gone(_) | Partner::Here(_) => {
                 self.offered = false;
-                effects.push_back(match_found(&self.record, self.role));
+                effects.push_back(Effect::MatchFound(self.record.clone(), self.role));
             }
         }
     }
@@ -410,17 +410,6 @@ impl Seat {
             *told = start..number + 1;
         }
     }
-}
-
-fn match_found(record: &SessionRecord, role: Role) -> Effect {
-    Effect::Send(
-        ServerMessage::MatchFound {
-            session_id: &record.id,
-            partner_id: &record.participant(role.partner()).user,
-            is_initiator: role == Role::Initiator,
-        }
-        .to_text(),
-    )
 }
 
 fn refusal(code: ErrorCode, session: &SessionId) -> Effect {

@@ -1,3 +1,5 @@
+mod ice;
+
 use std::time::Duration;
 
 use super::*;
@@ -19,6 +21,8 @@ struct Call {
     /// What each client was sent, oldest first.
     inbox: [Vec<String>; 2],
     closed: [Option<DisconnectReason>; 2],
+    /// How often somebody was to ask for ICE servers.
+    asked: u32,
     numbers: u64,
     nodes: [&'static str; 2],
     dialects: [Dialect; 2],
@@ -48,6 +52,7 @@ impl Call {
             connections: [None, None],
             inbox: Default::default(),
             closed: [None, None],
+            asked: 0,
             numbers: 0,
             nodes: ["n", "n"],
             dialects: [Dialect::Base; 2],
@@ -162,6 +167,11 @@ impl Call {
         while let Some(effect) = self.connections[who].as_mut().and_then(Connection::next_effect) {
             match effect {
                 Effect::Send(text) => self.inbox[who].push(text.as_str().to_owned()),
+                Effect::MatchFound(record, role) => {
+                    let found = self.connections[who].as_ref().unwrap().match_found(&record, role);
+                    self.inbox[who].push(found.as_str().to_owned());
+                }
+                Effect::AskForIceServers => self.asked += 1,
                 Effect::Notify { to, notice } => {
                     let of = |c: &Option<Connection>| c.as_ref().is_some_and(|c| c.id == to);
                     if let Some(to) = self.connections.iter().position(of) {

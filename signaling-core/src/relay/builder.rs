@@ -20,6 +20,7 @@ use crate::{
     auth::Authenticator,
     bus::{BusError, MessageBus},
     config::{Config, ConfigError},
+    ice::IceServerProvider,
     id::{IdError, NodeId},
     memory::{MemoryBus, MemoryStore},
     store::{Counts, SessionStore, StoreError},
@@ -38,6 +39,7 @@ pub struct RelayBuilder {
     bus: Arc<dyn MessageBus>,
     hooks: Arc<dyn Hooks>,
     second_connection: SecondConnection,
+    ice_servers: Option<Arc<dyn IceServerProvider>>,
 }
 
 /// Why a relay did not start.
@@ -69,6 +71,7 @@ impl RelayBuilder {
             bus: Arc::new(MemoryBus::new()),
             hooks: Arc::new(NoHooks),
             second_connection: SecondConnection::default(),
+            ice_servers: None,
         }
     }
 
@@ -100,6 +103,13 @@ impl RelayBuilder {
     /// What becomes of a second connection of a user. Default: [`SecondConnection::Replace`].
     pub fn second_connection(mut self, policy: SecondConnection) -> Self {
         self.second_connection = policy;
+        self
+    }
+
+    /// Which STUN and TURN servers a client that negotiated `signaling.v1` is told of. Default: none,
+    /// and its page knows them from elsewhere.
+    pub fn ice_servers(mut self, provider: Arc<dyn IceServerProvider>) -> Self {
+        self.ice_servers = Some(provider);
         self
     }
 
@@ -146,6 +156,7 @@ impl RelayBuilder {
             authenticator: self.authenticator,
             hooks: self.hooks,
             second_connection: self.second_connection,
+            ice_servers: self.ice_servers,
             id,
         });
         spawn(&stopped, "inbox", inbox::run(node.clone(), inbox));

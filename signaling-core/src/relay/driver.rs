@@ -26,6 +26,7 @@ use crate::{
     notice::Notice,
     protocol::PartnerReason,
     store::Heartbeat,
+    time::Timestamp,
 };
 
 /// Frames read before others get their turn.
@@ -140,10 +141,12 @@ impl Driver {
         let token_life = client.identity.expires_at.map(|at| at.since(node.clock.now()));
         let config = node.config.clone();
         let now = Instant::now().into_std();
-        let connection = Connection::new(id.clone(), user, client.dialect, config, token_life, now);
+        let mut connection =
+            Connection::new(id.clone(), user, client.dialect, config, token_life, now);
+        let ice_servers = node.ice_servers.is_some() && connection.expect_ice_servers();
         let dialect = connection.dialect();
         tracing::debug!(connection = %local.id, user = %local.user, ?dialect, "connected");
-        node.assign(&local, Duty::Admit(Newcomer::new(id, client)));
+        node.assign(&local, Duty::Admit { newcomer: Newcomer::new(id, client), ice_servers });
         Ok(Self {
             alarm: Box::pin(time::sleep_until(connection.deadline().into())),
             routes: VecDeque::new(),
@@ -285,6 +288,12 @@ impl Driver {
             }
             Mail::Record { record, looked_up } => self.connection.on_record(record, looked_up),
             Mail::LeaveFailed(session) => self.connection.on_leave_failed(&session),
+            Mail::IceServers(answer) => {
+                let life = |at: Timestamp| at.since(self.node.clock.now());
+                let answer = answer.map(|told| (told.servers, told.expires_at.map(life)));
+                self.connection.on_ice_servers(answer, Instant::now().into_std());
+                self.alarm.as_mut().reset(self.connection.deadline().into());
+            }
             Mail::Undelivered { session, pair, number } => {
                 self.connection.on_undelivered(&session, pair, number);
             }
@@ -327,6 +336,11 @@ impl Driver {
         while let Some(effect) = self.connection.next_effect() {
             match effect {
                 Effect::Send(text) => to_client(self, Frame::Text(text)),
+                Effect::MatchFound(record, role) => {
+                    let found = self.connection.match_found(&record, role);
+                    to_client(self, Frame::Text(found));
+                }
+                Effect::AskForIceServers => self.node.renew_ice_servers(&self.local),
                 Effect::Ping => to_client(self, Frame::Ping(Bytes::new())),
                 Effect::Notify { to, notice } => self.notify(to, notice),
                 Effect::Heartbeat => self.node.heartbeats.add(Heartbeat {

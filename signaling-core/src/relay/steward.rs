@@ -31,8 +31,9 @@ use admission::NotAdmitted;
 /// Something to write.
 #[derive(Debug)]
 pub(super) enum Duty {
-    /// Make the connection its user's, and attach it to the user's sessions.
-    Admit(Newcomer),
+    /// Make the connection its user's, and attach it to the user's sessions. Its client is to be
+    /// told of ICE servers, or not.
+    Admit { newcomer: Newcomer, ice_servers: bool },
     /// Attach the connection to a session.
     Attach(Arc<SessionRecord>),
     /// Attach the connection anew to a session to which it is attached.
@@ -142,7 +143,7 @@ impl Node {
             Duty::EndAgain(again, _) => agenda
                 .waiting
                 .retain(|duty| !matches!(duty, Duty::EndAgain(r, _) if r.opening == again.opening)),
-            Duty::Admit(_) | Duty::Attach(_) | Duty::Renew(_) | Duty::Leave(_) => {}
+            Duty::Admit { .. } | Duty::Attach(_) | Duty::Renew(_) | Duty::Leave(_) => {}
         }
         agenda.waiting.push_back(duty);
         if !std::mem::replace(&mut agenda.at_work, true) {
@@ -161,7 +162,7 @@ impl Steward {
     async fn work(self) {
         while let Some(duty) = self.local.duties.next() {
             match duty {
-                Duty::Admit(newcomer) => self.admit(&newcomer).await,
+                Duty::Admit { newcomer, ice_servers } => self.admit(&newcomer, ice_servers).await,
                 Duty::Attach(record) => self.attach(record, None).await,
                 Duty::Renew(record) => {
                     let role = record.attached_as(&self.local.id);
@@ -179,17 +180,23 @@ impl Steward {
         self.node.locals.ended(self.local.id.number());
     }
 
-    async fn admit(&self, newcomer: &Newcomer) {
-        match self.try_admit(newcomer).await {
+    async fn admit(&self, newcomer: &Newcomer, ice_servers: bool) {
+        match self.try_admit(newcomer, ice_servers).await {
             Ok(admitted) => self.local.mailbox.push(admitted),
             Err(not) => self.not_admitted(not),
         }
     }
 
-    async fn try_admit(&self, newcomer: &Newcomer) -> Result<Mail, NotAdmitted> {
+    async fn try_admit(&self, newcomer: &Newcomer, ice_servers: bool) -> Result<Mail, NotAdmitted> {
         let (node, user) = (&self.node, &self.local.user);
         let generation = node.health.generation();
-        let connected = self.win(newcomer).await?;
+        let asked = async {
+            if ice_servers {
+                node.ask_for_ice_servers(&self.local).await;
+            }
+            Ok(())
+        };
+        let (connected, ()) = tokio::try_join!(self.win(newcomer), asked)?;
         self.local.duties.agenda().generation = generation;
         let mut records = Vec::new();
         for enrolment in &connected.enrolments {

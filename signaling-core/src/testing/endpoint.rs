@@ -32,6 +32,7 @@ mod crowd;
 mod errors;
 mod faulty;
 mod frames;
+mod ice;
 mod malformed;
 mod messages;
 mod panics;
@@ -46,6 +47,8 @@ use async_trait::async_trait;
 
 pub use case::run;
 
+#[cfg(any(feature = "jwt", feature = "jwt-aws-lc"))]
+use crate::ice::{IceServer, StaticIceServers};
 #[cfg(any(feature = "jwt", feature = "jwt-aws-lc"))]
 use crate::jwt::{Algorithm, JwtAuthenticator, JwtKey};
 use crate::{
@@ -71,6 +74,8 @@ pub const AUDIENCE: &str = "signaling.test";
 pub struct Setup {
     /// Limits and intervals; durations are whole milliseconds.
     pub config: Config,
+    /// The STUN servers that clients of `signaling.v1` are told of; empty where there are none.
+    pub stun_urls: Vec<String>,
     /// The store to use, where that may fail; another process says [`Unsupported`].
     pub store: Option<Arc<dyn SessionStore>>,
     /// What becomes of a second connection of a user. Another process says [`Unsupported`] where
@@ -100,6 +105,11 @@ impl Setup {
         }
         if let Some(store) = &self.store {
             builder = builder.store(store.clone());
+        }
+        if !self.stun_urls.is_empty() {
+            let server = IceServer::stun(self.stun_urls.iter());
+            let server = server.unwrap_or_else(|error| panic!("the case has a bad URL: {error}"));
+            builder = builder.ice_servers(Arc::new(StaticIceServers::new([server])));
         }
         let started = builder.start().await;
         started.unwrap_or_else(|error| panic!("the relay did not start: {error:?}"))

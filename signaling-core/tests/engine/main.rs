@@ -5,6 +5,7 @@ mod admission;
 mod counts;
 mod harness;
 mod host;
+mod ice;
 mod layers;
 mod life;
 mod losses;

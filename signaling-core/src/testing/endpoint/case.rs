@@ -121,6 +121,10 @@ macro_rules! __endpoint_cases {
                 text_that_is_not_utf8_closes_with_1007
                 a_breach_of_the_transports_rules_closes_with_1002
             }
+            ice {
+                who_negotiated_v1_is_told_of_ice_servers_and_nobody_else
+                without_ice_servers_a_match_is_the_same_for_all
+            }
             relaying {
                 a_signal_arrives_byte_for_byte
                 unknown_fields_are_left_out
