@@ -51,6 +51,7 @@
 //! | [`store`], [`bus`], [`memory`] | where sessions are kept and how nodes reach each other: the seams, and both in memory |
 //! | [`session`], [`notice`] | the rules of a session, and what connections tell each other |
 //! | [`frame`], [`id`], [`time`] | what a transport carries, who and what, and when |
+//! | `websocket` | what adapters to web frameworks share (feature `websocket`) |
 //! | `testing` | suites for stores, buses and adapters (feature `test-util`) |
 //!
 //! # Several nodes
@@ -64,6 +65,7 @@
 //! - `jwt` (default): `jwt::JwtAuthenticator`, on cryptography in pure Rust.
 //! - `jwt-aws-lc`: the same on aws-lc, several times faster for RSA and ECDSA. With both, this one
 //!   is used.
+//! - `websocket`: the `websocket` module. Without it this crate knows no HTTP and no WebSocket.
 //! - `test-util`: the `testing` module.
 
 pub mod auth;
@@ -84,6 +86,8 @@ pub mod store;
 #[cfg(feature = "test-util")]
 pub mod testing;
 pub mod time;
+#[cfg(feature = "websocket")]
+pub mod websocket;
 
 pub use config::Config;
 pub use relay::Relay;
