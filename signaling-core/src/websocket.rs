@@ -22,7 +22,9 @@
 //! }
 //! ```
 //!
-//! Every adapter passes the suite in `testing::endpoint`.
+//! An adapter to anything else takes [`accept`] and [`credentials`] for the request, and gives
+//! [`Relay::serve`] a stream and sink of frames. Every adapter passes the suite in
+//! `testing::endpoint`.
 //!
 //! # How a client brings its token
 //!
@@ -60,7 +62,7 @@ mod transport;
 
 use std::{collections::HashSet, sync::Arc};
 
-use http::{HeaderMap, Request, Response, StatusCode, header::ORIGIN, request::Parts};
+use http::{HeaderMap, Request, StatusCode, header::ORIGIN, request::Parts};
 use hyper::upgrade::OnUpgrade;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
@@ -69,8 +71,10 @@ use crate::{
     frame::CloseCode,
     relay::Relay,
 };
-use credentials::credentials;
 use transport::Transport;
+
+pub use credentials::credentials;
+pub use handshake::{Answer, accept};
 
 /// Where the endpoint is, unless its host says otherwise.
 pub const PATH: &str = "/ws/signaling";
@@ -152,12 +156,12 @@ impl Endpoint {
     /// The head's extensions must have hyper's [`OnUpgrade`], as those of a request that hyper
     /// received do. Must be called within the tokio runtime that is to serve the connection.
     /// Dropping the future midway refuses the connection without an answer.
-    pub async fn answer(&self, head: Parts) -> Response<&'static str> {
+    pub async fn answer(&self, head: Parts) -> Answer {
         let mut request = Request::from_parts(head, ());
         if !self.allows_origin_of(request.headers()) {
             return handshake::refusal(StatusCode::FORBIDDEN, "origin not allowed");
         }
-        let (answer, dialect) = match handshake::accept(&request) {
+        let (answer, dialect) = match accept(&request) {
             Ok(accepted) => accepted,
             Err(refusal) => return *refusal,
         };

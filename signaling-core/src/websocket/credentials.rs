@@ -5,8 +5,9 @@ use http::{HeaderMap, header::AUTHORIZATION};
 use super::handshake::subprotocols;
 use crate::auth::Credentials;
 
-/// The token of a request; see the module's page for which counts when there are several.
-pub(super) fn credentials(query: Option<&str>, headers: &HeaderMap) -> Credentials {
+/// The token of a request; see the [module's page](super) for which counts when there are several.
+#[must_use]
+pub fn credentials(query: Option<&str>, headers: &HeaderMap) -> Credentials {
     let places = [in_query, in_subprotocols, in_authorization];
     let token = places.iter().find_map(|place| place(query, headers));
     token.map_or_else(Credentials::none, Credentials::bearer)

@@ -14,11 +14,16 @@ use tokio_tungstenite::tungstenite::{
 
 use crate::{auth::AuthError, protocol::Dialect};
 
-/// A response to a request for the endpoint.
-pub(super) type Answer = Response<&'static str>;
+/// What a request for the endpoint gets; the text is empty where it is accepted.
+pub type Answer = Response<&'static str>;
 
-/// The answer that accepts `request`, and what was negotiated; or its refusal.
-pub(super) fn accept(request: &Request<()>) -> Result<(Answer, Dialect), Box<Answer>> {
+/// The answer that accepts the upgrade, and what was negotiated. It looks at nothing but the
+/// handshake: whether there is a connection to be upgraded is left to the caller.
+///
+/// # Errors
+///
+/// The answer that refuses a request which is no handshake (RFC 6455, section 4.2.1).
+pub fn accept<B>(request: &Request<B>) -> Result<(Answer, Dialect), Box<Answer>> {
     let accepted = create_response_with_body(request, || "");
     let mut answer = accepted.map_err(|error| Box::new(not_a_handshake(&error)))?;
     if subprotocols(request.headers()).all(|protocol| protocol != Dialect::V1_SUBPROTOCOL) {

@@ -65,7 +65,13 @@ impl Host {
 
     /// An endpoint on this store; none where it cannot have one.
     pub(super) async fn start_on(&self, store: Arc<dyn SessionStore>) -> Option<Stage> {
-        let setup = Setup { store: Some(store), ..Setup::default() };
+        self.start_as(|setup| setup.store = Some(store)).await
+    }
+
+    /// An endpoint that is set up in some way of its own; none where it cannot be.
+    pub(super) async fn start_as(&self, change: impl FnOnce(&mut Setup)) -> Option<Stage> {
+        let mut setup = Setup::default();
+        change(&mut setup);
         match self.set_up(setup).await {
             Ok(stage) => Some(stage),
             Err(Unsupported(reason)) => {
