@@ -83,8 +83,3 @@ pub fn endpoint(relay: Relay) -> BoxedFilter<(Response,)> {
 pub fn socket(relay: Relay) -> BoxedFilter<(Response,)> {
     Endpoint::new(relay).filter()
 }
-
-/// What the README shows compiles.
-#[cfg(doctest)]
-#[doc = include_str!("../../README.md")]
-struct Readme;
