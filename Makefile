@@ -27,7 +27,9 @@ features:
 	RUSTFLAGS="-D warnings" $(CARGO) check --package signaling-core --no-default-features --features jwt
 	RUSTFLAGS="-D warnings" $(CARGO) check --package signaling-core --no-default-features --features jwt-aws-lc
 	RUSTFLAGS="-D warnings" $(CARGO) check --package signaling-core --no-default-features --features test-util
+	RUSTFLAGS="-D warnings" $(CARGO) check --package signaling-core --no-default-features --features websocket
 	RUSTFLAGS="-D warnings" $(CARGO) check --package signaling-axum
+	RUSTFLAGS="-D warnings" $(CARGO) check --package signaling-warp
 	RUSTFLAGS="-D warnings" $(CARGO) check --package signaling-redis
 	RUSTFLAGS="-D warnings" $(CARGO) check --package signaling-redis --features tls
 	RUSTFLAGS="-D warnings" $(CARGO) check --package signaling-redis --features test-util

@@ -52,6 +52,7 @@
 //! | [`store`], [`bus`], [`memory`] | where sessions are kept and how nodes reach each other: the seams, and both in memory |
 //! | [`session`], [`notice`] | the rules of a session, and what connections tell each other |
 //! | [`frame`], [`id`], [`time`] | what a transport carries, who and what, and when |
+//! | `websocket` | what adapters to web frameworks share (feature `websocket`) |
 //! | `testing` | suites for stores, buses and adapters (feature `test-util`) |
 //!
 //! # Several nodes
@@ -66,6 +67,7 @@
 //! - `jwt-aws-lc`: the same on aws-lc, several times faster for RSA and ECDSA. With both, this one
 //!   is used.
 //! - `turn`: `ice::TurnServers`, credentials of limited time for TURN servers.
+//! - `websocket`: the `websocket` module. Without it this crate knows no HTTP and no WebSocket.
 //! - `test-util`: the `testing` module.
 
 pub mod auth;
@@ -87,6 +89,8 @@ pub mod store;
 #[cfg(feature = "test-util")]
 pub mod testing;
 pub mod time;
+#[cfg(feature = "websocket")]
+pub mod websocket;
 
 pub use config::Config;
 pub use relay::Relay;

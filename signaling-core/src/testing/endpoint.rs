@@ -8,6 +8,7 @@
 //! use signaling_core::testing::endpoint::{Endpoint, Hosted, Setup, Unsupported};
 //!
 //! async fn start(setup: Setup) -> Result<Box<dyn Endpoint>, Unsupported> {
+//!     setup.relay_only()?;
 //!     let relay = setup.relay().await;
 //!     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
 //!     let address = listener.local_addr().expect("it is bound");
@@ -17,6 +18,11 @@
 //!
 //! signaling_core::endpoint_tests!(start);
 //! ```
+//!
+//! A [`Setup`] may ask for more than a relay. What the adapter has of [`Setup::allowed_origins`] and
+//! the fields below it, `start` sets up; what it does not have, it refuses with [`Unsupported`], and
+//! the case is skipped. [`Setup::relay_only`] refuses all of it. A handler of the host's own that
+//! panics shows that nobody else notices: [`Hosted::panicking_at`].
 //!
 //! Each case becomes a test of its own, with an endpoint of its own, and ends with a check that two
 //! fresh clients can still talk and that no task of the endpoint panicked. A server that is another
@@ -32,6 +38,7 @@ mod crowd;
 mod errors;
 mod faulty;
 mod frames;
+mod handshake;
 mod ice;
 mod malformed;
 mod messages;
@@ -48,10 +55,13 @@ use async_trait::async_trait;
 pub use case::run;
 
 #[cfg(any(feature = "jwt", feature = "jwt-aws-lc"))]
+use crate::auth::{AuthError, Credentials, Identity};
+#[cfg(any(feature = "jwt", feature = "jwt-aws-lc"))]
 use crate::ice::{IceServer, StaticIceServers};
 #[cfg(any(feature = "jwt", feature = "jwt-aws-lc"))]
 use crate::jwt::{Algorithm, JwtAuthenticator, JwtKey};
 use crate::{
+    auth::Authenticator,
     config::Config,
     frame::CloseReason,
     id::{SessionId, UserId},
@@ -68,6 +78,9 @@ pub const ISSUER: &str = "https://issuer.test";
 /// The audience (`aud`) of the suite's tokens; an endpoint must refuse any other.
 pub const AUDIENCE: &str = "signaling.test";
 
+/// With what a handler of the host's panics, where a case wants one that does.
+pub const PANIC: &str = "the host's own handler panics, as a case wants it to";
+
 /// What a case wants of its endpoint.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
@@ -83,6 +96,37 @@ pub struct Setup {
     pub second_connection: SecondConnection,
     /// What the host is asked; another process says [`Unsupported`].
     pub hooks: Option<Arc<dyn Hooks>>,
+    /// Who checks tokens, where that is not the usual; another process says [`Unsupported`].
+    pub authenticator: Option<Arc<dyn Authenticator>>,
+    /// The origins whose pages alone may connect; none lets all connect. Others get HTTP status
+    /// 403.
+    pub allowed_origins: Option<Vec<String>>,
+    /// Whether a token that is not accepted gets HTTP status 401, and 503 where the authenticator
+    /// is unavailable, instead of a close code.
+    pub status_for_bad_tokens: bool,
+    /// A path segment of the host's application beneath which the endpoint is, when it is not at
+    /// the top.
+    pub prefix: Option<&'static str>,
+}
+
+impl Setup {
+    /// Refuses to be set up with anything but a relay of this configuration.
+    ///
+    /// # Errors
+    ///
+    /// Names what else is asked for.
+    pub fn relay_only(&self) -> Result<(), Unsupported> {
+        if self.allowed_origins.is_some() {
+            return Err(Unsupported("this endpoint does not look at origins"));
+        }
+        if self.status_for_bad_tokens {
+            return Err(Unsupported("this endpoint has no HTTP status for bad tokens"));
+        }
+        match self.prefix {
+            Some(_) => Err(Unsupported("this endpoint is where it is")),
+            None => Ok(()),
+        }
+    }
 }
 
 /// The endpoint cannot be set up so, and why. The case is skipped, and says so.
@@ -97,9 +141,12 @@ impl Setup {
     ///
     /// When it does not start.
     pub async fn relay(&self) -> Relay {
-        let mut builder = Relay::builder(authenticator())
-            .config(self.config.clone())
-            .second_connection(self.second_connection.clone());
+        let builder = match self.authenticator.clone() {
+            Some(authenticator) => Relay::builder(Shared(authenticator)),
+            None => Relay::builder(authenticator()),
+        };
+        let mut builder =
+            builder.config(self.config.clone()).second_connection(self.second_connection.clone());
         if let Some(hooks) = &self.hooks {
             builder = builder.hooks(hooks.clone());
         }
@@ -113,6 +160,19 @@ impl Setup {
         }
         let started = builder.start().await;
         started.unwrap_or_else(|error| panic!("the relay did not start: {error:?}"))
+    }
+}
+
+/// A case asks what it made.
+#[cfg(any(feature = "jwt", feature = "jwt-aws-lc"))]
+#[derive(Debug)]
+struct Shared(Arc<dyn Authenticator>);
+
+#[cfg(any(feature = "jwt", feature = "jwt-aws-lc"))]
+#[async_trait]
+impl Authenticator for Shared {
+    async fn authenticate(&self, credentials: &Credentials) -> Result<Identity, AuthError> {
+        self.0.authenticate(credentials).await
     }
 }
 
@@ -195,6 +255,11 @@ pub trait Endpoint: Send + Sync {
     /// Begins an orderly shutdown, and returns when it is over.
     async fn shutdown(&self);
 
+    /// The path of a handler of the host's own that panics with [`PANIC`], where there is one.
+    fn panicking_path(&self) -> Option<String> {
+        None
+    }
+
     /// What went wrong in the server without a client seeing it, such as panics in its log. Those
     /// of tasks that the case's own runtime runs are noticed without this.
     async fn faults(&self) -> Vec<String> {
@@ -207,6 +272,7 @@ pub trait Endpoint: Send + Sync {
 pub struct Hosted {
     relay: Relay,
     url: String,
+    panicking_path: Option<String>,
 }
 
 impl Hosted {
@@ -214,7 +280,14 @@ impl Hosted {
     #[must_use]
     pub fn new(relay: Relay, url: impl Into<String>) -> Self {
         let url = url.into();
-        Self { relay, url }
+        Self { relay, url, panicking_path: None }
+    }
+
+    /// The same, where the host's own handler at `path` panics with [`PANIC`].
+    #[must_use]
+    pub fn panicking_at(mut self, path: impl Into<String>) -> Self {
+        self.panicking_path = Some(path.into());
+        self
     }
 }
 
@@ -233,6 +306,10 @@ fn answered<T, E: fmt::Debug>(answer: Result<T, E>) -> T {
 impl Endpoint for Hosted {
     fn url(&self) -> String {
         self.url.clone()
+    }
+
+    fn panicking_path(&self) -> Option<String> {
+        self.panicking_path.clone()
     }
 
     async fn open(&self, session: Option<&str>, initiator: &str, responder: &str) -> Opening {

@@ -39,12 +39,15 @@ async fn start_on_redis(setup: Setup) -> Result<Box<dyn Endpoint>, Unsupported> 
     start(setup, Some(Redis::start())).await
 }
 
-async fn start(setup: Setup, redis: Option<Redis>) -> Result<Box<dyn Endpoint>, Unsupported> {
-    if setup.store.is_some() {
-        return Err(Unsupported("this server's store cannot be made to fail"));
+async fn start(mut setup: Setup, redis: Option<Redis>) -> Result<Box<dyn Endpoint>, Unsupported> {
+    if setup.store.is_some() || setup.authenticator.is_some() {
+        return Err(Unsupported("this server's parts cannot be made to fail"));
     }
+    let origins = setup.allowed_origins.take().unwrap_or_default();
+    setup.relay_only()?;
     let mut args = ["--jwt-issuer", ISSUER, "--jwt-audience", AUDIENCE].to_vec();
-    let flags: Vec<_> = flags(&setup.config).collect();
+    let origins = origins.iter().map(|origin| format!("--allowed-origin={origin}"));
+    let flags: Vec<_> = flags(&setup.config).chain(origins).collect();
     args.extend(flags.iter().map(String::as_str));
     let url = redis.as_ref().map(Redis::url).unwrap_or_default();
     let env = [

@@ -81,6 +81,7 @@ macro_rules! __endpoint_cases {
             closes {
                 the_host_disconnects_with_1000
                 a_clients_close_is_answered
+                a_clients_close_code_comes_back
                 a_close_waits_for_its_answer_and_not_for_ever
                 a_shutdown_closes_with_1001
                 a_corrupt_store_closes_with_1011
@@ -90,6 +91,15 @@ macro_rules! __endpoint_cases {
                 signals_far_beyond_the_rate_close_with_4429
                 without_the_store_a_connection_closes_with_4503
                 one_connection_too_many_closes_with_4503
+            }
+            handshake {
+                pages_of_other_origins_are_refused_before_the_upgrade
+                without_that_option_every_origin_may_connect
+                what_is_no_handshake_is_refused_as_http
+                a_subprotocol_that_is_not_known_is_not_answered
+                a_bad_token_may_get_an_http_status
+                beneath_a_prefix_it_is_the_same
+                a_panic_in_the_hosts_own_handler_changes_nothing
             }
             admission {
                 where_second_connections_are_refused_the_first_stays
@@ -105,6 +115,7 @@ macro_rules! __endpoint_cases {
                 a_bad_token_is_closed_with_4401_and_nothing_else
                 a_bad_token_is_refused_however_it_comes
                 a_bad_token_replaces_nobody
+                a_token_that_cannot_be_checked_now_is_closed_with_4503
                 an_expiring_token_ends_its_connection
             }
             malformed {
@@ -118,6 +129,7 @@ macro_rules! __endpoint_cases {
                 pings_are_answered_and_pongs_ignored
                 the_largest_frame_is_relayed
                 a_frame_too_large_closes_with_1009
+                the_close_code_reaches_a_client_that_is_still_sending
                 text_that_is_not_utf8_closes_with_1007
                 a_breach_of_the_transports_rules_closes_with_1002
             }

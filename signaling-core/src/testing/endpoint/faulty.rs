@@ -1,4 +1,4 @@
-//! A store that can be told to fail.
+//! A store that can be told to fail, and an authenticator that always does.
 
 use std::{
     sync::{
@@ -11,6 +11,7 @@ use std::{
 use async_trait::async_trait;
 
 use crate::{
+    auth::{AuthError, Authenticator, Credentials, Identity},
     id::{ConnectionId, NodeId, SessionId, UserId},
     memory::MemoryStore,
     session::SessionRecord,
@@ -20,6 +21,17 @@ use crate::{
     },
     time::Timestamp,
 };
+
+/// Whoever must be asked about tokens does not answer.
+#[derive(Debug)]
+pub(super) struct NobodyToAsk;
+
+#[async_trait]
+impl Authenticator for NobodyToAsk {
+    async fn authenticate(&self, _: &Credentials) -> Result<Identity, AuthError> {
+        Err(AuthError::Unavailable("the cause, which no client may see".into()))
+    }
+}
 
 /// How a [`FaultyStore`] answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
