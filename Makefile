@@ -1,7 +1,15 @@
 # The two commands of the README: `make run` and `make test`. The rest are their parts.
 
 CARGO  ?= cargo
-SERVER  = $(or $(CARGO_TARGET_DIR),target)/debug/signaling-server
+TARGET  = $(abspath $(or $(CARGO_TARGET_DIR),target))
+SERVER  = $(TARGET)/debug/signaling-server
+
+# A cargo subcommand: the one that is installed, else one of our own.
+export PATH := $(TARGET)/tools/bin:$(PATH)
+tool = $(if $(shell command -v $(1)),,$(TARGET)/tools/bin/$(1))
+$(TARGET)/tools/bin/%:
+	@echo "test tools: building $*, which is not installed, into $(TARGET)/tools"
+	$(CARGO) install --locked --debug --quiet --root $(TARGET)/tools $*
 
 .PHONY: run test tools lint features docs rust browser simulate
 
@@ -21,18 +29,9 @@ lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --all-features -- -D warnings
 
-# Every feature builds by itself, and with no other.
-features:
-	RUSTFLAGS="-D warnings" $(CARGO) check --package signaling-core --no-default-features
-	RUSTFLAGS="-D warnings" $(CARGO) check --package signaling-core --no-default-features --features jwt
-	RUSTFLAGS="-D warnings" $(CARGO) check --package signaling-core --no-default-features --features jwt-aws-lc
-	RUSTFLAGS="-D warnings" $(CARGO) check --package signaling-core --no-default-features --features test-util
-	RUSTFLAGS="-D warnings" $(CARGO) check --package signaling-axum
-	RUSTFLAGS="-D warnings" $(CARGO) check --package signaling-redis
-	RUSTFLAGS="-D warnings" $(CARGO) check --package signaling-redis --features tls
-	RUSTFLAGS="-D warnings" $(CARGO) check --package signaling-redis --features test-util
-	RUSTFLAGS="-D warnings" $(CARGO) check --package signaling-standalone
-	RUSTFLAGS="-D warnings" $(CARGO) check --package signaling-standalone --features redis-tls
+# Every published crate builds with every set of its features; `default` is only a name for one.
+features: $(call tool,cargo-hack)
+	$(CARGO) hack clippy --workspace --ignore-private --feature-powerset --exclude-features default -- -D warnings
 
 docs:
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --all-features
@@ -45,7 +44,7 @@ rust:
 # Real pages in a real browser, through the real server.
 browser:
 	$(CARGO) build --package signaling-standalone
-	cd examples/browser && npm ci --no-audit --no-fund && SIGNALING_SERVER="$(abspath $(SERVER))" npm test
+	cd examples/browser && npm ci --no-audit --no-fund && SIGNALING_SERVER="$(SERVER)" npm test
 
 # The long search: thousands of deployments in trouble.
 simulate:
