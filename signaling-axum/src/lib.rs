@@ -69,6 +69,8 @@
 //! # }
 //! ```
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod credentials;
 mod endpoint;
 mod transport;
@@ -99,5 +101,5 @@ where
 
 /// What the README shows compiles.
 #[cfg(doctest)]
-#[doc = include_str!("../../README.md")]
+#[doc = include_str!("../README.md")]
 struct Readme;

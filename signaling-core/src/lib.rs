@@ -66,6 +66,8 @@
 //!   is used.
 //! - `test-util`: the `testing` module.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 pub mod auth;
 pub mod bus;
 pub mod config;
@@ -87,3 +89,8 @@ pub mod time;
 
 pub use config::Config;
 pub use relay::Relay;
+
+/// What the README shows compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
