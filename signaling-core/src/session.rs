@@ -282,7 +282,7 @@ impl SessionRecord {
 
     /// Takes the `last_heartbeat`s of `there`, the record that this one replaces: stores keep them
     /// beside the revisions.
-    pub(crate) fn keep_heartbeats_of(&mut self, there: &Self) {
+    pub fn keep_heartbeats_of(&mut self, there: &Self) {
         for (new, old) in self.participants.iter_mut().zip(&there.participants) {
             new.last_heartbeat = old.last_heartbeat;
         }
