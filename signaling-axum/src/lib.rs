@@ -56,6 +56,8 @@
 //! # }
 //! ```
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod endpoint;
 
 use axum::{Router, routing::MethodRouter};
@@ -82,5 +84,5 @@ where
 
 /// What the README shows compiles.
 #[cfg(doctest)]
-#[doc = include_str!("../../README.md")]
+#[doc = include_str!("../README.md")]
 struct Readme;

@@ -70,6 +70,8 @@
 //! - `websocket`: the `websocket` module. Without it this crate knows no HTTP and no WebSocket.
 //! - `test-util`: the `testing` module.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 pub mod auth;
 pub mod bus;
 pub mod config;
@@ -94,3 +96,8 @@ pub mod websocket;
 
 pub use config::Config;
 pub use relay::Relay;
+
+/// What the README shows compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -308,7 +308,7 @@ impl SessionRecord {
 
     /// Takes from `there`, the record that this one replaces, what stores keep beside the revisions:
     /// the `last_heartbeat`s, and metadata, of which the first stays.
-    pub(crate) fn keep_beside(&mut self, there: &Self) {
+    pub fn keep_beside(&mut self, there: &Self) {
         for (new, old) in self.participants.iter_mut().zip(&there.participants) {
             new.last_heartbeat = old.last_heartbeat;
         }

@@ -78,8 +78,15 @@
 //! - The clocks of nodes should agree within seconds: they decide when a session is abandoned. Leases
 //!   go by Redis' own clock.
 //!
+//! # Features
+//!
+//! - `tls`: `rediss://` and its kin, by rustls on ring and the operating system's certificates.
+//! - `test-util`: the `testing` module, which starts real `redis-server` processes.
+//!
 //! [`node_renewal`]: signaling_core::Config::node_renewal
 //! [`sweep_interval`]: signaling_core::Config::sweep_interval
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod bus;
 pub mod error;
