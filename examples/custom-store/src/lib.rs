@@ -111,18 +111,23 @@ impl SessionStore for SqliteStore {
         &self,
         user: &UserId,
         id: &ConnectionId,
+        replace: Replace<'_>,
         _now: Timestamp,
-    ) -> Answer<Connected> {
+    ) -> Answer<Connect> {
         let put = "REPLACE INTO connection (user, id, node, previous) VALUES (?, ?, ?, ?)";
         self.call(|db| {
             let there = connection(db, user)?;
             if there.as_ref().is_none_or(|(there, ..)| there != id) {
+                if let Some((there, ..)) = there.as_ref().filter(|it| !replace.allows(&it.0)) {
+                    return Ok(Connect::Taken(there.clone()));
+                }
                 let previous = there.map(|(there, ..)| there.to_string());
                 let row = params![user.as_str(), id.to_string(), id.node().as_str(), previous];
                 db.execute(put, row)?;
             }
             let (_, epoch, previous) = connection(db, user)?.ok_or("it was just written")?;
-            Ok(Connected { epoch, previous, enrolments: enrolments(db, user)? })
+            let enrolments = enrolments(db, user)?;
+            Ok(Connect::Done(Connected { epoch, previous, enrolments }))
         })
     }
 
@@ -163,13 +168,21 @@ impl SessionStore for SqliteStore {
         self.call(|db| records(db, which, params![now.as_millis(), limit]))
     }
 
-    async fn renew_lease(&self, node: &NodeId, now: Timestamp, lease: Duration) -> Answer<Lease> {
+    async fn renew_lease(
+        &self,
+        node: &NodeId,
+        now: Timestamp,
+        lease: Duration,
+        counts: Counts,
+    ) -> Answer<Lease> {
         let lost = "SELECT node FROM lease WHERE until <= ?";
         let held = "SELECT 1 FROM lease WHERE node = ? AND until > ?";
-        let put = "REPLACE INTO lease VALUES (?, ?)";
+        let put = "REPLACE INTO lease VALUES (?, ?, ?, ?)";
+        let Counts { connections, sessions } = counts;
         self.call(|db| {
             let held = db.prepare(held)?.exists(params![node.as_str(), now.as_millis()])?;
-            db.execute(put, params![node.as_str(), now.after(lease).as_millis()])?;
+            let until = now.after(lease).as_millis();
+            db.execute(put, params![node.as_str(), until, connections, sessions])?;
             let lost = rows(db, lost, [now.as_millis()], |row| Ok(text(row)?.parse()?))?;
             // SQLite does not lose what it has written: one generation for ever.
             Ok(Lease { held, generation: 0, lost })
@@ -177,9 +190,16 @@ impl SessionStore for SqliteStore {
     }
 
     async fn presume_alive(&self, node: &NodeId, now: Timestamp, lease: Duration) -> Answer<()> {
-        let put = "INSERT OR IGNORE INTO lease VALUES (?, ?)";
+        let put = "INSERT OR IGNORE INTO lease VALUES (?, ?, 0, 0)";
         let until = now.after(lease).as_millis();
         self.call(|db| Ok(db.execute(put, params![node.as_str(), until]).map(drop)?))
+    }
+
+    async fn counts(&self, now: Timestamp) -> Answer<Counts> {
+        let alive = "SELECT connections, sessions FROM lease WHERE until > ?";
+        let counts = |row: &Row<'_>| Ok(Counts { connections: row.get(0)?, sessions: row.get(1)? });
+        let all = self.call(|db| rows(db, alive, [now.as_millis()], counts))?;
+        Ok(all.into_iter().fold(Counts::default(), |sum, node| sum + node))
     }
 
     async fn attached_to(&self, node: &NodeId, limit: usize) -> Answer<Vec<SessionRecord>> {

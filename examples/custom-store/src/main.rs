@@ -6,6 +6,7 @@ use std::{env, error::Error, sync::Arc, time::Duration};
 use custom_store::SqliteStore;
 use signaling_core::{
     Relay,
+    frame::CloseReason,
     id::UserId,
     jwt::{Algorithm, JwtAuthenticator, JwtKey},
 };
@@ -26,7 +27,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         second.node_id(),
         record.status().as_str()
     );
-    second.close_session(&session).await?;
+    second.close_session(&session, CloseReason::default()).await?;
     let _ = second.shutdown(Duration::from_secs(5)).await;
     Ok(())
 }

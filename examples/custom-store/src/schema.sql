@@ -28,5 +28,7 @@ CREATE TABLE IF NOT EXISTS connection (
 
 CREATE TABLE IF NOT EXISTS lease (
     node TEXT PRIMARY KEY,
-    until INTEGER NOT NULL
+    until INTEGER NOT NULL,
+    connections INTEGER NOT NULL, -- that the node said it has
+    sessions INTEGER NOT NULL
 ) STRICT;
