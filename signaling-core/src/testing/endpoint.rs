@@ -34,6 +34,7 @@ mod frames;
 mod malformed;
 mod messages;
 mod panics;
+mod reasons;
 mod relaying;
 mod sessions;
 mod stage;
