@@ -43,6 +43,7 @@ mod ice;
 mod malformed;
 mod messages;
 mod panics;
+mod reasons;
 mod relaying;
 mod sessions;
 mod stage;
