@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 use signaling_core::{
     Config,
+    relay::SecondConnection,
     session::Status,
     testing::endpoint::{
         AUDIENCE, Endpoint, ISSUER, Opening, ParticipantState, SECRET, SessionState, Setup,
@@ -43,7 +44,18 @@ async fn start(setup: Setup, redis: Option<Redis>) -> Result<Box<dyn Endpoint>, 
     if setup.store.is_some() {
         return Err(Unsupported("this server's store cannot be made to fail"));
     }
+    if setup.hooks.is_some() {
+        return Err(Unsupported("this server has no hooks"));
+    }
+    let policy = match setup.second_connection {
+        SecondConnection::Replace => "replace",
+        SecondConnection::Refuse => "refuse",
+        _ => return Err(Unsupported("this server asks nobody about second connections")),
+    };
     let mut args = ["--jwt-issuer", ISSUER, "--jwt-audience", AUDIENCE].to_vec();
+    if policy != "replace" {
+        args.extend(["--second-connection", policy]);
+    }
     let flags: Vec<_> = flags(&setup.config).collect();
     args.extend(flags.iter().map(String::as_str));
     let url = redis.as_ref().map(Redis::url).unwrap_or_default();
