@@ -7,6 +7,7 @@
 
 mod effect;
 mod rate;
+mod reason;
 mod seat;
 
 use std::{
@@ -20,7 +21,7 @@ use crate::{
     frame::{CloseCode, Frame, Text, TransportError},
     id::{ConnectionId, SessionId, UserId},
     notice::{Notice, Pair},
-    protocol::{ClientMessage, Dialect, ErrorCode, ServerMessage},
+    protocol::{ClientMessage, Dialect, ErrorCode, PartnerReason, ServerMessage},
     session::{Participant, Place, SessionRecord},
     time::Timestamp,
 };
@@ -126,7 +127,7 @@ pub(crate) struct Connection {
     config: Arc<Config>,
     epoch: Option<u64>,
     seats: Vec<Seat>,
-    ended: VecDeque<u64>,
+    ended: VecDeque<(u64, PartnerReason)>,
     effects: VecDeque<Effect>,
     heartbeat_due: Instant,
     sound_due: Instant,
@@ -198,9 +199,16 @@ impl Connection {
         self.seats.iter().filter(counted).count()
     }
 
-    /// A session in which the connection is seated, as it knows it.
-    pub(crate) fn record(&self, session: &SessionId, opening: u64) -> Option<&Arc<SessionRecord>> {
-        self.seat_of(session, opening).map(|seat| self.seats[seat].record())
+    /// A session in which the connection is seated and which is over for `reason`, as it knows it;
+    /// and what the partner is told if it has to be ended once more.
+    pub(crate) fn ending(
+        &self,
+        session: &SessionId,
+        opening: u64,
+        reason: PartnerReason,
+    ) -> Option<(Arc<SessionRecord>, PartnerReason)> {
+        let seat = &self.seats[self.seat_of(session, opening)?];
+        Some((seat.record().clone(), seat.reason_for_partner(reason)))
     }
 
     /// What this connection can put back into a store that has lost its records.
@@ -336,23 +344,26 @@ impl Connection {
         debug_assert!(self.effects.is_empty(), "effects of the last input were left undone");
         match notice {
             Notice::Opened(record) => {
-                if self.ended.contains(&record.opening) {
-                    self.effects.push_back(Effect::EndAgain(record));
+                if let Some(reason) = self.ended_for(record.opening) {
+                    self.effects.push_back(Effect::EndAgain(record, reason));
                 } else if self.seat(&record.id).is_none() {
                     self.effects.push_back(Effect::Attach(record));
                 }
             }
             Notice::Changed(record) => self.on_record(record, false),
-            Notice::Detached { session, opening, since } => {
+            Notice::Detached { session, opening, since, reason } => {
                 if let Some(seat) = self.seat_of(&session, opening) {
-                    self.seats[seat].partner_detached(since, &mut self.effects);
+                    self.seats[seat].partner_detached(since, reason, &mut self.effects);
                 }
             }
-            Notice::Ended { session, opening } => {
+            Notice::Ended { session, opening, reason } => {
+                let mut for_partner = reason;
                 if let Some(seat) = self.seat_of(&session, opening) {
-                    self.seats.swap_remove(seat).end(&mut self.effects);
+                    let seat = self.seats.swap_remove(seat);
+                    for_partner = seat.reason_for_partner(reason);
+                    seat.end(reason, &mut self.effects);
                 }
-                self.remember_end(opening);
+                self.remember_end(opening, for_partner);
             }
             Notice::Signal(signal) => {
                 if let Some(seat) = self.seat(&signal.session) {
@@ -367,7 +378,7 @@ impl Connection {
             Notice::Replaced => self.close(DisconnectReason::Replaced),
             // It is here, which is the answer.
             Notice::Contested { .. } => {}
-            Notice::Disconnect => self.close(DisconnectReason::ByHost),
+            Notice::Disconnect { .. } => self.close(DisconnectReason::ByHost),
         }
     }
 
@@ -390,18 +401,18 @@ impl Connection {
         let Some(role) = record.role_of(&self.user) else {
             return;
         };
-        if self.ended.contains(&record.opening) {
+        if let Some(reason) = self.ended_for(record.opening) {
             // Whoever put it back, or was late to hear, learns of the end again.
             if record.attached_as(&self.id).is_some() {
-                self.effects.push_back(Effect::EndAgain(record));
+                self.effects.push_back(Effect::EndAgain(record, reason));
             }
             return;
         }
         let mut seat = self.seat(&record.id);
         if let Some(old) = seat.filter(|i| self.seats[*i].record().opening != record.opening) {
             let old = self.seats.swap_remove(old);
-            self.remember_end(old.record().opening);
-            old.end(&mut self.effects);
+            self.remember_end(old.record().opening, PartnerReason::Ended);
+            old.end(PartnerReason::Ended, &mut self.effects);
             seat = None;
         }
         if seat.is_some_and(|seat| record.revision <= self.seats[seat].record().revision) {
@@ -415,7 +426,7 @@ impl Connection {
                 self.seats[seat].update(record, looked_up, &mut self.effects);
             }
             (Some(own), seat) if own.connection == self.id => {
-                let taken = Seat::take(record, role, &mut self.effects);
+                let taken = Seat::take(record, role, self.dialect, &mut self.effects);
                 match seat {
                     Some(seat) => self.seats[seat] = taken,
                     None => self.seats.push(taken),
@@ -457,11 +468,16 @@ impl Connection {
         self.seat(session).filter(|seat| self.seats[*seat].record().opening == opening)
     }
 
-    fn remember_end(&mut self, opening: u64) {
+    /// What to tell the partner in the session of `opening`, if it is known to have ended.
+    fn ended_for(&self, opening: u64) -> Option<PartnerReason> {
+        self.ended.iter().find(|(ended, _)| *ended == opening).map(|(_, reason)| *reason)
+    }
+
+    fn remember_end(&mut self, opening: u64, reason: PartnerReason) {
         if self.ended.len() == REMEMBERED_ENDS {
             self.ended.pop_front();
         }
-        self.ended.push_back(opening);
+        self.ended.push_back((opening, reason));
     }
 
     fn refuse(&mut self, code: ErrorCode, session: Option<&SessionId>) {
@@ -471,7 +487,7 @@ impl Connection {
     fn close(&mut self, reason: DisconnectReason) {
         if !std::mem::replace(&mut self.closed, true) {
             for seat in &self.seats {
-                seat.tell_local_partner(&self.id, &mut self.effects);
+                seat.tell_local_partner(&self.id, reason, &mut self.effects);
             }
             self.effects.push_back(Effect::Close(reason));
         }

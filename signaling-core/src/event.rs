@@ -6,20 +6,12 @@
 
 use tokio::sync::broadcast;
 
-pub use crate::connection::DisconnectReason;
-use crate::id::{ConnectionId, SessionId, UserId};
-
-/// Why a session ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum EndReason {
-    /// A participant hung up.
-    Left,
-    /// The host ended it.
-    ByHost,
-    /// A participant stayed away too long.
-    Abandoned,
-}
+pub use crate::{connection::DisconnectReason, session::EndReason};
+use crate::{
+    frame::CloseReason,
+    id::{ConnectionId, SessionId, UserId},
+    session::Metadata,
+};
 
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +32,8 @@ pub enum Event {
         connection: ConnectionId,
         /// Why.
         reason: DisconnectReason,
+        /// What the host that disconnected it said of that; empty otherwise.
+        text: CloseReason,
     },
     /// A connection whose user was authenticated was not admitted.
     ConnectionRefused {
@@ -49,6 +43,8 @@ pub enum Event {
         connection: ConnectionId,
         /// Why.
         reason: DisconnectReason,
+        /// What the host that refused it said of that; empty otherwise.
+        text: CloseReason,
     },
     /// A session was opened.
     SessionOpened {
@@ -58,6 +54,8 @@ pub enum Event {
         initiator: UserId,
         /// The other one.
         responder: UserId,
+        /// What the host gave it.
+        metadata: Option<Metadata>,
     },
     /// A participant is there: for the first time, or back.
     ParticipantConnected {
@@ -81,6 +79,8 @@ pub enum Event {
         user: UserId,
         /// Why.
         reason: DisconnectReason,
+        /// What the host that disconnected it said of that; empty otherwise.
+        text: CloseReason,
     },
     /// The session is over.
     SessionEnded {
@@ -88,6 +88,10 @@ pub enum Event {
         session: SessionId,
         /// Why.
         reason: EndReason,
+        /// What the host that ended it said of that; empty otherwise.
+        text: CloseReason,
+        /// What the host gave it when it was opened.
+        metadata: Option<Metadata>,
     },
 }
 

@@ -123,7 +123,7 @@ impl SessionStore for MemoryStore {
             if there.opening != record.opening || there.revision >= record.revision {
                 return Ok(Created::Exists(Box::new(there.clone())));
             }
-            record.keep_heartbeats_of(there);
+            record.keep_beside(there);
         }
         tables.put(record);
         Ok(Created::Done)
@@ -142,7 +142,7 @@ impl SessionStore for MemoryStore {
             return Ok(Written::Conflict(Box::new(there.clone())));
         }
         let mut record = record.clone();
-        record.keep_heartbeats_of(there);
+        record.keep_beside(there);
         tables.put(record);
         Ok(Written::Done)
     }

@@ -12,8 +12,11 @@
 //! | client | `{"type":"heartbeat","sessionId"?,"id"?}` |
 //! | server | `{"type":"heartbeat-ack","id"}` |
 //! | client | `{"type":"leave","sessionId"}` |
-//! | server | `{"type":"partner-disconnected","sessionId"}` |
+//! | server | `{"type":"partner-disconnected","sessionId","reason"}` |
 //! | server | `{"type":"error","code","message","sessionId"?}` |
+//!
+//! `reason` is for clients that negotiated the subprotocol `signaling.v1` only; it is one of
+//! [`PartnerReason`].
 
 mod parse;
 
@@ -161,6 +164,9 @@ pub enum ServerMessage<'a> {
     PartnerDisconnected {
         /// The session.
         session_id: &'a SessionId,
+        /// Why, for clients that negotiated `signaling.v1`; none for the others.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<PartnerReason>,
     },
     /// The answer to a heartbeat that has an `id`.
     HeartbeatAck {
@@ -191,6 +197,46 @@ impl<'a> ServerMessage<'a> {
     pub fn to_text(&self) -> Text {
         // Strings, numbers and booleans in a struct: there is nothing here that can fail.
         serde_json::to_string(self).unwrap_or_default().into()
+    }
+}
+
+/// Why a participant's partner is gone, as the participant is told.
+///
+/// It is the reason of what the participant is told of, the newest where several came at once: one
+/// that hears nothing of a loss before its partner is back on another connection is told why that
+/// partner's last connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum PartnerReason {
+    /// It sent `leave`, or closed its connection by a close frame.
+    Left,
+    /// Its connection broke, its node died, or its server closed it for another reason than those
+    /// below.
+    Lost,
+    /// It sent no heartbeat, or nothing at all, in time; or it stayed away for too long.
+    Timeout,
+    /// A newer connection of the same user took over.
+    Replaced,
+    /// The host ended the session or disconnected the user; also where all that is known is that the
+    /// session has ended.
+    Ended,
+}
+
+impl PartnerReason {
+    /// Every reason.
+    pub const ALL: [Self; 5] = [Self::Left, Self::Lost, Self::Timeout, Self::Replaced, Self::Ended];
+
+    /// Its name on the wire and in records.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Left => "left",
+            Self::Lost => "lost",
+            Self::Timeout => "timeout",
+            Self::Replaced => "replaced",
+            Self::Ended => "ended",
+        }
     }
 }
 
@@ -281,10 +327,20 @@ mod tests {
             found.to_text().as_str(),
             r#"{"type":"match-found","sessionId":"s:1","partnerId":"Zoë \"Z\"","isInitiator":true}"#
         );
+        let gone = |reason| ServerMessage::PartnerDisconnected { session_id: &session, reason };
         assert_eq!(
-            ServerMessage::PartnerDisconnected { session_id: &session }.to_text().as_str(),
+            gone(None).to_text().as_str(),
             r#"{"type":"partner-disconnected","sessionId":"s:1"}"#
         );
+        for (reason, name) in
+            PartnerReason::ALL.into_iter().zip(["left", "lost", "timeout", "replaced", "ended"])
+        {
+            assert_eq!(reason.as_str(), name);
+            assert_eq!(
+                gone(Some(reason)).to_text().as_str(),
+                format!(r#"{{"type":"partner-disconnected","sessionId":"s:1","reason":"{name}"}}"#)
+            );
+        }
         assert_eq!(
             ServerMessage::HeartbeatAck { id: &Number::from(7) }.to_text().as_str(),
             r#"{"type":"heartbeat-ack","id":7}"#

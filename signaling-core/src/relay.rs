@@ -11,6 +11,7 @@ mod inbox;
 mod local;
 mod mailbox;
 mod monitor;
+mod new_session;
 mod outbox;
 mod steward;
 mod writes;
@@ -34,6 +35,7 @@ use tokio_util::{
 pub use builder::{RelayBuilder, StartError};
 pub use hooks::{Arbiter, HookError, Hooks, Newcomer, SecondConnection, Stays};
 pub use host::{OpenError, Opened};
+pub use new_session::NewSession;
 
 use crate::{
     auth::{AuthError, Authenticator, Client, Credentials, Identity},

@@ -185,14 +185,14 @@ pub struct Lease {
 pub trait SessionStore: Send + Sync + fmt::Debug + 'static {
     /// Adds a record, unless there is one with its id that is not older. One of the same opening and
     /// a lower revision is older, and only a store that has lost writes holds one: it is replaced,
-    /// and its `last_heartbeat`s are kept.
+    /// and its `last_heartbeat`s and metadata are kept.
     async fn create(&self, record: &SessionRecord) -> Result<Created, StoreError>;
 
     /// The record of `session`.
     async fn load(&self, session: &SessionId) -> Result<Option<SessionRecord>, StoreError>;
 
     /// Puts `record` in the place of the one with the same opening and the revision before its
-    /// own. `last_heartbeat` stays as the store has it.
+    /// own. `last_heartbeat` and the metadata stay as the store has them.
     async fn replace(&self, record: &SessionRecord) -> Result<Written, StoreError>;
 
     /// Removes the record with the same opening and revision as `record`.

@@ -1,7 +1,9 @@
 use std::sync::Arc;
 
 use super::DisconnectReason;
-use crate::{frame::Text, id::ConnectionId, notice::Notice, session::SessionRecord};
+use crate::{
+    frame::Text, id::ConnectionId, notice::Notice, protocol::PartnerReason, session::SessionRecord,
+};
 
 /// What is to be done for a connection.
 #[derive(Debug)]
@@ -20,8 +22,8 @@ pub(crate) enum Effect {
     Renew(Arc<SessionRecord>),
     /// Have a session ended.
     Leave(Arc<SessionRecord>),
-    /// Have a session ended that has ended before, and was put back.
-    EndAgain(Arc<SessionRecord>),
+    /// Have a session ended that has ended before and was put back; the partner is told this.
+    EndAgain(Arc<SessionRecord>, PartnerReason),
     /// Have what is known of the user and its sessions looked up.
     LookUp,
     /// Close; nothing follows.

@@ -24,6 +24,7 @@ use crate::{
     frame::{CloseFrame, CloseReason, Frame, TransportError},
     id::{ConnectionId, SessionId},
     notice::Notice,
+    protocol::PartnerReason,
     store::Heartbeat,
 };
 
@@ -50,9 +51,10 @@ where
     let reason = poll_fn(|cx| driver.poll(transport.as_mut(), cx)).await;
     let last_words = std::mem::take(&mut driver.last_words);
     let said = match reason {
-        DisconnectReason::Refused => driver.local.goodbye.get().cloned().unwrap_or_default(),
-        _ => CloseReason::default(),
+        DisconnectReason::ByHost | DisconnectReason::Refused => driver.local.goodbye.get(),
+        _ => None,
     };
+    let said = said.cloned().unwrap_or_default();
     drop(driver);
     match reason {
         DisconnectReason::Lost => {}
@@ -121,7 +123,8 @@ impl Driver {
         let local = Arc::new(Local::new(id.clone(), user.clone(), &node.config, generation));
         let refused = |reason| {
             let (user, connection) = (user.clone(), id.clone());
-            node.emit(Event::ConnectionRefused { user, connection, reason });
+            let text = CloseReason::default();
+            node.emit(Event::ConnectionRefused { user, connection, reason, text });
             Err(reason)
         };
         if !node.locals.add(local.clone(), node.config.max_connections) {
@@ -265,9 +268,12 @@ impl Driver {
         match mail {
             Mail::Send(text) => self.outgoing.push_back(Frame::Text(text)),
             Mail::Notice(notice) => {
-                if let Notice::Ended { session, opening } = &notice {
+                if let Notice::Ended { session, opening, reason } = &notice {
                     self.local.duties.forget(session);
-                    self.end_again_if_restored(session, *opening);
+                    self.end_again_if_restored(session, *opening, *reason);
+                }
+                if let Notice::Disconnect { text } = &notice {
+                    let _ = self.local.goodbye.set(text.clone());
                 }
                 self.connection.on_notice(notice);
             }
@@ -296,11 +302,11 @@ impl Driver {
     }
 
     /// A session that ended while its records were put back may have been put back with them.
-    fn end_again_if_restored(&self, session: &SessionId, opening: u64) {
+    fn end_again_if_restored(&self, session: &SessionId, opening: u64, reason: PartnerReason) {
         if self.node.health.lost_records_within(self.node.config.abandon_after)
-            && let Some(record) = self.connection.record(session, opening)
+            && let Some((record, reason)) = self.connection.ending(session, opening, reason)
         {
-            self.node.assign(&self.local, Duty::EndAgain(record.clone()));
+            self.node.assign(&self.local, Duty::EndAgain(record, reason));
         }
     }
 
@@ -332,8 +338,8 @@ impl Driver {
                 Effect::Attach(record) => self.node.assign(&self.local, Duty::Attach(record)),
                 Effect::Renew(record) => self.node.assign(&self.local, Duty::Renew(record)),
                 Effect::Leave(record) => self.node.assign(&self.local, Duty::Leave(record)),
-                Effect::EndAgain(record) => {
-                    self.node.assign(&self.local, Duty::EndAgain(record));
+                Effect::EndAgain(record, reason) => {
+                    self.node.assign(&self.local, Duty::EndAgain(record, reason));
                 }
                 Effect::LookUp => {
                     let records = self.connection.records();

@@ -25,7 +25,7 @@ pub(super) struct Local {
     pub(super) duties: Duties,
     /// Sessions that are counted at this connection.
     pub(super) sessions: AtomicUsize,
-    /// Why the host refused the connection.
+    /// The host's own words for the close frame.
     pub(super) goodbye: OnceLock<CloseReason>,
 }
 

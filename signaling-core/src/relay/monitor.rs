@@ -9,6 +9,7 @@ use tokio::time::{self, Instant};
 use super::{Node, mailbox::Mail};
 use crate::{
     event::{DisconnectReason, EndReason},
+    frame::CloseReason,
     id::{ConnectionId, NodeId},
     session::{Participant, SessionRecord},
     store::{Lease, StoreError},
@@ -115,8 +116,8 @@ impl Monitor {
     ) -> Result<(), StoreError> {
         let node = &self.node;
         let detached = stream::iter(attached).map(|(record, connection)| async move {
-            let reason = DisconnectReason::NodeLost;
-            let detached = node.detach(record.clone(), &connection, reason).await;
+            let (reason, text) = (DisconnectReason::NodeLost, CloseReason::default());
+            let detached = node.detach(record.clone(), &connection, reason, text).await;
             detached.map(drop).map_err(|error| (error, (record, connection)))
         });
         let mut failure = Ok(());

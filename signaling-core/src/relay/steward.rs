@@ -16,12 +16,13 @@ use super::{
     hooks::Newcomer,
     local::Local,
     mailbox::Mail,
-    writes::{Attach, RETRY},
+    writes::{Attach, Ending, RETRY},
 };
 use crate::{
     event::{DisconnectReason, EndReason},
     id::{ConnectionId, SessionId},
     notice::Notice,
+    protocol::PartnerReason,
     session::SessionRecord,
     store::{Connect, Replace, StoreError},
 };
@@ -40,8 +41,8 @@ pub(super) enum Duty {
     Leave(Arc<SessionRecord>),
     /// See whether all is as the connection believes, which is in these sessions.
     LookUp(Vec<Arc<SessionRecord>>),
-    /// End a session that has ended before, and was put back.
-    EndAgain(Arc<SessionRecord>),
+    /// End a session that has ended before and was put back; the partner is told this.
+    EndAgain(Arc<SessionRecord>, PartnerReason),
     /// Put records back that the store has lost.
     Restore(Vec<Arc<SessionRecord>>),
     /// The connection has ended: detach it everywhere.
@@ -138,9 +139,9 @@ impl Node {
             Duty::LookUp(_) => agenda.waiting.retain(|duty| !matches!(duty, Duty::LookUp(_))),
             Duty::Restore(_) => agenda.waiting.retain(|duty| !matches!(duty, Duty::Restore(_))),
             Duty::End(_) => agenda.waiting.retain(|duty| !matches!(duty, Duty::End(_))),
-            Duty::EndAgain(again) => agenda.waiting.retain(
-                |duty| !matches!(duty, Duty::EndAgain(record) if record.opening == again.opening),
-            ),
+            Duty::EndAgain(again, _) => agenda
+                .waiting
+                .retain(|duty| !matches!(duty, Duty::EndAgain(r, _) if r.opening == again.opening)),
             Duty::Admit(_) | Duty::Attach(_) | Duty::Renew(_) | Duty::Leave(_) => {}
         }
         agenda.waiting.push_back(duty);
@@ -169,7 +170,7 @@ impl Steward {
                     self.attach(record, stale).await;
                 }
                 Duty::Leave(record) => self.leave(record).await,
-                Duty::EndAgain(record) => self.end_again(record).await,
+                Duty::EndAgain(record, reason) => self.end_again(record, reason).await,
                 Duty::LookUp(records) => self.look_up(records).await,
                 Duty::Restore(records) => self.restore(records).await,
                 Duty::End(reason) => self.end(reason).await,
@@ -258,10 +259,13 @@ impl Steward {
 
     async fn leave(&self, record: Arc<SessionRecord>) {
         let session = record.id.clone();
-        match self.node.end(record.clone(), EndReason::Left, |_| true).await {
+        let by = record.role_of(&self.local.user);
+        let ending = Ending { by, ..EndReason::Left.into() };
+        match self.node.end(record.clone(), ending, |_| true).await {
             // Also where the session was gone already, so that the connection knows.
             Ok(_) => {
-                let ended = Notice::Ended { session, opening: record.opening };
+                let (opening, reason) = (record.opening, PartnerReason::Ended);
+                let ended = Notice::Ended { session, opening, reason };
                 self.local.mailbox.push(Mail::Notice(ended));
             }
             Err(error) => {
@@ -271,9 +275,10 @@ impl Steward {
         }
     }
 
-    async fn end_again(&self, record: Arc<SessionRecord>) {
-        if let Err(error) = self.node.end(record.clone(), EndReason::Left, |_| true).await {
-            self.later("session not ended again yet", &error, Duty::EndAgain(record));
+    async fn end_again(&self, record: Arc<SessionRecord>, reason: PartnerReason) {
+        let ending = Ending { told: reason, ..EndReason::Left.into() };
+        if let Err(error) = self.node.end(record.clone(), ending, |_| true).await {
+            self.later("session not ended again yet", &error, Duty::EndAgain(record, reason));
         }
     }
 
@@ -320,8 +325,10 @@ impl Steward {
                 if self.store_was_emptied().await? {
                     return Ok(());
                 }
+                // Nobody can say any more how.
                 let (session, opening) = (record.id.clone(), record.opening);
-                mailbox.push(Mail::Notice(Notice::Ended { session, opening }));
+                let reason = PartnerReason::Ended;
+                mailbox.push(Mail::Notice(Notice::Ended { session, opening, reason }));
             }
             there.extend(now);
         }
@@ -357,7 +364,7 @@ impl Steward {
                 }
             };
             let Some(lost) = lost else { continue };
-            while let Err(error) = self.leave_behind(&lost).await {
+            while let Err(error) = self.leave_behind(&lost, reason).await {
                 self.failed("not restored yet", &error);
                 if self.given_up().await {
                     return;
@@ -387,7 +394,9 @@ impl Steward {
         let Some(record) = record else {
             return Ok(None);
         };
-        let there = self.node.detach(record.clone(), &self.local.id, reason).await?;
+        let Local { id, goodbye, .. } = &*self.local;
+        let text = goodbye.get().cloned().unwrap_or_default();
+        let there = self.node.detach(record.clone(), id, reason, text).await?;
         let incomplete = self.local.duties.agenda().generation != self.node.health.generation();
         let lost = if there { incomplete } else { self.store_was_emptied().await? };
         Ok(lost.then_some(record))

@@ -50,6 +50,7 @@ pub use case::run;
 use crate::jwt::{Algorithm, JwtAuthenticator, JwtKey};
 use crate::{
     config::Config,
+    frame::CloseReason,
     id::{SessionId, UserId},
     relay::{Hooks, OpenError, Opened, Relay, SecondConnection},
     session::{SessionRecord, Status},
@@ -247,17 +248,17 @@ impl Endpoint for Hosted {
                 Opening::Refused
             }
             Err(OpenError::Hook(error)) => panic!("the case's own hook failed: {error}"),
-            Err(OpenError::Store(error)) => answered(Err(error)),
+            Err(OpenError::Store { source, .. }) => answered(Err(source)),
             Err(OpenError::Id(error)) => panic!("no id could be made: {error}"),
         }
     }
 
     async fn close(&self, session: &str) -> bool {
-        answered(self.relay.close_session(&parsed(session)).await)
+        answered(self.relay.close_session(&parsed(session), CloseReason::default()).await)
     }
 
     async fn disconnect(&self, user: &str) -> bool {
-        answered(self.relay.disconnect(&parsed(user)).await)
+        answered(self.relay.disconnect(&parsed(user), CloseReason::default()).await)
     }
 
     async fn session(&self, session: &str) -> Option<SessionState> {

@@ -4,7 +4,8 @@
 //!
 //! What must hold is checked on what the clients saw:
 //!
-//! - `partner-disconnected` comes once for each loss, and never to who has no partner;
+//! - `partner-disconnected` comes once for each loss, and never to who has no partner; half of the
+//!   clients are told why, and that is what happened;
 //! - signals come while there is a partner, in the order sent, never twice, never astray;
 //! - every signal accepted came, or is kept, or its sender was told;
 //! - and once the trouble is over, each user has at most one connection, records hold the live
@@ -32,6 +33,7 @@ use super::{
 use crate::{
     Relay,
     bus::MessageBus,
+    frame::CloseReason,
     id::{SessionId, UserId},
     relay::SecondConnection,
     session::{SessionRecord, Status},
@@ -230,7 +232,7 @@ impl World {
                     self.sessions.insert(id);
                     return;
                 }
-                Err(crate::relay::OpenError::Store(_)) => {}
+                Err(crate::relay::OpenError::Store { .. }) => {}
                 Err(crate::relay::OpenError::TooManySessions(_)) => return,
                 Err(error) => panic!("a session was not opened: {error}"),
             }
@@ -244,7 +246,7 @@ impl World {
         };
         let node = self.random.usize(0..self.nodes.len());
         // Whether it was there, or the store was, makes no difference here.
-        let _ = self.nodes[node].relay.close_session(&session).await;
+        let _ = self.nodes[node].relay.close_session(&session, CloseReason::default()).await;
     }
 
     fn order(&mut self, order: Order) {

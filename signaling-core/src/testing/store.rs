@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::{
     id::{ConnectionId, NodeId, SessionId, UserId},
-    session::{Place, Role, SessionRecord},
+    protocol::PartnerReason,
+    session::{Metadata, Place, Role, SessionRecord},
     store::{
         Connect, Connected, Counts, Created, Enrolled, Enrolment, Heartbeat, Replace, SessionStore,
         StoreError, UserRecord, Written,
@@ -36,6 +37,8 @@ pub async fn suite<S: SessionStore>(make: impl AsyncFn() -> S) {
         a_record_is_deleted_at_its_revision_only,
         writes_done_twice_have_the_effect_of_one,
         of_racing_writes_one_wins,
+        metadata_is_kept_as_it_was_first,
+        why_somebody_is_away_is_kept_until_it_is_away_again,
         a_newer_connection_replaces_the_older,
         a_connection_replaces_only_what_it_may,
         of_racing_connections_that_replace_nothing_one_is_done,
@@ -145,7 +148,7 @@ async fn a_record_that_is_older_is_created_anew(store: Store<'_>) -> Outcome {
     let exists = |record: &SessionRecord| Created::Exists(Box::new(record.clone()));
     let second = names.attached(&first, Role::Responder, 2);
     let mut third = second
-        .detach(&names.connection(1), names.now, Duration::from_secs(5))
+        .detach(&names.connection(1), PartnerReason::Timeout, names.now, Duration::from_secs(5))
         .expect("it is attached");
     assert_eq!(store.create(&opened).await?, exists(&first));
     assert_eq!(store.create(&first).await?, exists(&first));
@@ -179,7 +182,7 @@ async fn a_record_is_replaced_by_its_next_revision_only(store: Store<'_>) -> Out
     assert_eq!(store.replace(&second).await?, Written::Done);
     assert_eq!(store.load(&names.session).await?, Some(second.clone()));
     let third = second
-        .detach(&names.connection(1), names.now, Duration::from_secs(5))
+        .detach(&names.connection(1), PartnerReason::Timeout, names.now, Duration::from_secs(5))
         .expect("it is attached");
     assert_eq!(store.replace(&third).await?, Written::Done);
     assert_eq!(store.load(&names.session).await?, Some(third));
@@ -249,6 +252,66 @@ async fn of_racing_writes_one_wins(store: Store<'_>) -> Outcome {
     }
     assert_eq!(winners.len(), 1);
     assert_eq!(store.load(&names.session).await?, winners.pop());
+    Ok(())
+}
+
+async fn metadata_is_kept_as_it_was_first(store: Store<'_>) -> Outcome {
+    let with = |record: &SessionRecord, text: &str| {
+        let metadata = Some(Metadata::new(text).expect("a short text"));
+        SessionRecord { metadata, ..record.clone() }
+    };
+    let longest = "\u{0} {\"a\":\"é\"}\r\n".repeat(240) + "x";
+    for first in ["", &longest] {
+        let names = Names::new();
+        let opened = with(&names.record(), first);
+        let metadata = || opened.metadata.clone();
+        assert_eq!(store.create(&opened).await?, Created::Done);
+        assert_eq!(store.load(&names.session).await?, Some(opened.clone()));
+        let other = with(&names.opened(2, Duration::from_secs(60)), "other");
+        assert_eq!(store.create(&other).await?, Created::Exists(Box::new(opened.clone())));
+        // A change by one that knows another, and by one that knows none.
+        let first = names.attached(&with(&opened, "other"), Role::Initiator, 1);
+        assert_eq!(store.replace(&first).await?, Written::Done);
+        let mut second = names.attached(&first, Role::Responder, 2);
+        second.metadata = None;
+        assert_eq!(store.replace(&second).await?, Written::Done);
+        let there = store.load(&names.session).await?.expect("it was created");
+        assert_eq!(there.metadata, metadata());
+        // One that is put back over an older one, by one that knows none.
+        let mut fourth =
+            names.attached(&names.attached(&there, Role::Initiator, 3), Role::Responder, 4);
+        fourth.metadata = None;
+        assert_eq!(store.create(&fourth).await?, Created::Done);
+        let there = store.load(&names.session).await?.expect("it was created");
+        assert_eq!((there.revision, there.metadata.clone()), (4, metadata()));
+        assert_eq!(store.delete(&there).await?, Written::Done);
+        // One that is put back into a store that has lost it.
+        assert_eq!(store.create(&there).await?, Created::Done);
+        assert_eq!(store.load(&names.session).await?, Some(there.clone()));
+        assert_eq!(store.delete(&there).await?, Written::Done);
+        let plain = names.opened(3, Duration::from_secs(60));
+        assert_eq!(store.create(&plain).await?, Created::Done);
+        assert_eq!(store.load(&names.session).await?, Some(plain));
+    }
+    Ok(())
+}
+
+async fn why_somebody_is_away_is_kept_until_it_is_away_again(store: Store<'_>) -> Outcome {
+    for reason in PartnerReason::ALL {
+        let names = Names::new();
+        let opened = names.create(store).await?;
+        let first = names.attached(&opened, Role::Initiator, 1);
+        assert_eq!(store.replace(&first).await?, Written::Done);
+        let left = first
+            .detach(&names.connection(1), reason, names.now, Duration::from_secs(5))
+            .expect("it is attached");
+        assert_eq!(store.replace(&left).await?, Written::Done);
+        assert_eq!(store.load(&names.session).await?, Some(left.clone()));
+        let back = names.attached(&left, Role::Initiator, 2);
+        assert_eq!(store.replace(&back).await?, Written::Done);
+        let there = store.load(&names.session).await?.expect("it was created");
+        assert_eq!(there.participants.map(|one| one.ended), [Some(reason), None]);
+    }
     Ok(())
 }
 
@@ -638,8 +701,9 @@ async fn attachments_to_a_node_are_listed(store: Store<'_>) -> Outcome {
         assert_eq!(store.attached_to(node, 10).await?, std::slice::from_ref(&record));
     }
     assert_eq!(store.attached_to(&names.node, 0).await?, []);
-    let record =
-        record.detach(&names.connection(1), names.now, Duration::from_secs(9)).expect("attached");
+    let record = record
+        .detach(&names.connection(1), PartnerReason::Timeout, names.now, Duration::from_secs(9))
+        .expect("attached");
     assert_eq!(store.replace(&record).await?, Written::Done);
     assert_eq!(store.attached_to(&names.node, 10).await?, []);
     assert_eq!(store.attached_to(&other.node, 10).await?, [record]);

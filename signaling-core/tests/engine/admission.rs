@@ -362,7 +362,9 @@ async fn the_host_is_asked_before_a_connection_is_admitted() {
         assert_eq!(known.connection, None);
         let told = loop {
             match events.next().await.unwrap().unwrap() {
-                Event::ConnectionRefused { user: who, reason, .. } if who == user("ann") => {
+                Event::ConnectionRefused { user: who, reason, text, .. } if who == user("ann") => {
+                    let said = if code == 1008 { "come back on Monday" } else { "" };
+                    assert_eq!(text.as_str(), said);
                     break reason;
                 }
                 Event::UserConnected { user: who, .. } => assert_eq!(who, user("regular")),
@@ -423,7 +425,7 @@ async fn who_is_refused_comes_into_no_session() {
     let mut losing = Trouble::NONE;
     losing.losses = 1.0;
     a.faults.set(losing);
-    assert!(b.relay.disconnect(&user("regular")).await.unwrap());
+    assert!(b.relay.disconnect(&user("regular"), CloseReason::default()).await.unwrap());
     ann.expect_close(1008).await;
     bob.expect_nothing().await;
     let record = b.relay.session(&session).await.unwrap().unwrap();

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use signaling_core::{
+    frame::CloseReason,
     id::SessionId,
     relay::OpenError,
     store::{Counts, SessionStore},
@@ -58,7 +59,7 @@ async fn each_session_counts_once_while_anybody_is_there() {
     cat.send(format!(r#"{{"type":"leave","sessionId":"{second}"}}"#)).await;
     dan.expect("partner-disconnected").await;
     cat.settled().await;
-    assert!(b.relay.close_session(&session).await.unwrap());
+    assert!(b.relay.close_session(&session, CloseReason::default()).await.unwrap());
     bob.expect("partner-disconnected").await;
     ann.expect("partner-disconnected").await;
     assert_eq!(here(), [counts(2, 1), counts(3, 0)]);
@@ -109,7 +110,7 @@ async fn a_users_sessions_are_known_on_every_node_the_oldest_first() {
         assert_eq!(of(node, "cat").await, [opened[1].clone()]);
         assert_eq!(of(node, "nobody").await, []);
     }
-    assert!(b.relay.close_session(&opened[1]).await.unwrap());
+    assert!(b.relay.close_session(&opened[1], CloseReason::default()).await.unwrap());
     assert_eq!(of(&b, "ann").await, [opened[0].clone(), opened[2].clone()]);
     // An enrolment that leads nowhere, as an opening that failed midway leaves it, is none.
     let stray = SessionId::new("stray").unwrap();

@@ -4,9 +4,11 @@
 mod admission;
 mod counts;
 mod harness;
+mod host;
 mod layers;
 mod life;
 mod losses;
 mod nodes;
+mod reasons;
 mod seams;
 mod seeds;

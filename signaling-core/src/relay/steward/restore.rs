@@ -12,6 +12,7 @@ use crate::{
     event::DisconnectReason,
     id::{ConnectionId, UserId},
     notice::Notice,
+    protocol::PartnerReason,
     session::{Participant, SessionRecord},
     store::{Connect, Created, Replace, StoreError},
 };
@@ -69,9 +70,13 @@ impl Steward {
     }
 
     /// Puts `record` back for those who come after this connection, which has ended.
-    pub(super) async fn leave_behind(&self, record: &SessionRecord) -> Result<(), StoreError> {
+    pub(super) async fn leave_behind(
+        &self,
+        record: &SessionRecord,
+        reason: DisconnectReason,
+    ) -> Result<(), StoreError> {
         let (now, patience) = (self.node.clock.now(), self.node.config.abandon_after);
-        let Some(detached) = record.detach(&self.local.id, now, patience) else {
+        let Some(detached) = record.detach(&self.local.id, reason.into(), now, patience) else {
             return Ok(());
         };
         loop {
@@ -127,7 +132,8 @@ impl Steward {
         let partner = known.participant(role.partner());
         if let Some(connection) = partner.connection()
             && !self.vouch_for(&partner.user, connection).await?
-            && let Some(detached) = known.detach(connection, now, node.config.abandon_after)
+            && let Some(detached) =
+                known.detach(connection, PartnerReason::Lost, now, node.config.abandon_after)
         {
             known = detached;
         }

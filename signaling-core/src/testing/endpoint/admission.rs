@@ -133,7 +133,7 @@ pub(super) async fn who_the_host_refuses_is_closed_with_1008_and_its_reason(host
     };
     let mut banned = stage.connect("banned").await;
     let said = "banned until Monday \u{2014} write to us";
-    banned.expect_close_saying(CloseCode::Refused, said).await;
+    banned.expect_close_for(CloseCode::Refused, said).await;
     stage.connect("unexplained").await.expect_close(CloseCode::Refused).await;
     stage.call().await.talk().await;
 }

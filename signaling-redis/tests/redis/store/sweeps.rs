@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use signaling_core::{
     id::NodeId,
+    protocol::PartnerReason,
     session::{Participant, Role, SessionRecord},
     store::{Created, Enrolled, SessionStore, StoreError},
     time::Timestamp,
@@ -86,7 +87,8 @@ async fn only_changes_that_set_a_deadline_list_one() {
     let attached = opened.attach(Role::Initiator, &connection("a", 1), 1).unwrap();
     let attached = replace(&store, attached).await;
     assert_eq!(listed(&server), 0);
-    let left = attached.detach(&connection("a", 1), now(), Duration::from_secs(5)).unwrap();
+    let (id, reason, patience) = (connection("a", 1), PartnerReason::Left, Duration::from_secs(5));
+    let left = attached.detach(&id, reason, now(), patience).unwrap();
     replace(&store, left).await;
     assert!(listed(&server) > 0);
 }
@@ -158,7 +160,9 @@ async fn all_that_a_lost_node_left_is_found_some_at_a_time_until_nothing_is() {
             let connections = record.participants.iter().filter_map(own).collect::<Vec<_>>();
             let mut record = record;
             for connection in connections {
-                let next = record.detach(&connection, now(), Duration::from_secs(9)).unwrap();
+                let next = record
+                    .detach(&connection, PartnerReason::Lost, now(), Duration::from_secs(9))
+                    .unwrap();
                 record = replace(&store, next).await;
             }
             assert!(left.remove(&record.id), "{} was found before", record.id);
