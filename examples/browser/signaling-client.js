@@ -27,7 +27,7 @@ const DEFAULTS = Object.freeze({
 });
 
 const ADVICE = {
-  1000: 'stop', 1009: 'stop', 4400: 'stop', 4409: 'stop',
+  1000: 'stop', 1008: 'stop', 1009: 'stop', 4400: 'stop', 4409: 'stop',
   1001: 'jitter',
   1006: 'reconnect', 4408: 'reconnect', 4413: 'reconnect',
   1011: 'backoff', 4429: 'backoff', 4503: 'backoff',

@@ -32,6 +32,8 @@ pub enum Event {
         connection: ConnectionId,
         /// Why.
         reason: DisconnectReason,
+        /// What the host that disconnected it said of that; empty otherwise.
+        text: CloseReason,
     },
     /// A connection whose user was authenticated was not admitted.
     ConnectionRefused {
@@ -41,6 +43,8 @@ pub enum Event {
         connection: ConnectionId,
         /// Why.
         reason: DisconnectReason,
+        /// What the host that refused it said of that; empty otherwise.
+        text: CloseReason,
     },
     /// A session was opened.
     SessionOpened {

@@ -55,6 +55,54 @@
 //! | `websocket` | what adapters to web frameworks share (feature `websocket`) |
 //! | `testing` | suites for stores, buses and adapters (feature `test-util`) |
 //!
+//! # What a host decides
+//!
+//! Each of these is a trait object or an enum; none is a type parameter of anything.
+//!
+//! | what | how |
+//! | --- | --- |
+//! | who may connect | an [`auth::Authenticator`]; or `jwt::JwtAuthenticator` |
+//! | whether it is admitted now, and whether a session opens | [`relay::Hooks`], asked before, with a reason where they refuse |
+//! | what becomes of a user's second connection | [`relay::SecondConnection`]: it replaces the first, is refused, or a [`relay::Arbiter`] chooses |
+//! | where sessions are kept, how nodes reach each other | a [`store::SessionStore`] and a [`bus::MessageBus`] |
+//! | limits and intervals | [`Config`] |
+//!
+//! And what it may know: [`Relay::events`], [`Relay::session`], [`Relay::sessions_of`],
+//! [`Relay::is_connected`], [`Relay::counts`] over all nodes and [`Relay::counts_here`].
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use signaling_core::{
+//!     Relay,
+//!     auth::Authenticator,
+//!     frame::CloseReason,
+//!     relay::{Hooks, Newcomer, SecondConnection, StartError},
+//! };
+//!
+//! /// Whoever is banned is closed with 1008, and reads why.
+//! #[derive(Debug)]
+//! struct Bans(Vec<String>);
+//!
+//! #[async_trait::async_trait]
+//! impl Hooks for Bans {
+//!     async fn before_connection(&self, newcomer: &Newcomer) -> Result<(), CloseReason> {
+//!         match self.0.iter().any(|banned| banned == newcomer.user().as_str()) {
+//!             true => Err(CloseReason::new("banned").unwrap_or_default()),
+//!             false => Ok(()),
+//!         }
+//!     }
+//! }
+//!
+//! async fn start(authenticator: impl Authenticator) -> Result<Relay, StartError> {
+//!     Relay::builder(authenticator)
+//!         .hooks(Arc::new(Bans(vec!["mallory".to_owned()])))
+//!         .second_connection(SecondConnection::Refuse)
+//!         .start()
+//!         .await
+//! }
+//! ```
+//!
 //! # Several nodes
 //!
 //! Relays that share a [`store::SessionStore`] and a [`bus::MessageBus`] are one deployment: users

@@ -64,7 +64,8 @@
 //!
 //! Beside these: a heartbeat costs one script for each session and, one time in four, an `HGET` of the
 //! user; a signal to another node one script, and to the same node nothing; a node two commands every [`node_renewal`] for its lease and one every
-//! [`sweep_interval`] to look for sessions that are over.
+//! [`sweep_interval`] to look for sessions that are over. `Relay::counts` costs one script, whatever
+//! there is to count; `Relay::sessions_of` one `HGETALL` for the user and one for each session.
 //!
 //! # What Redis must be
 //!
@@ -75,6 +76,9 @@
 //!   and write again what they hold; a call that ended in that very moment may come back once more, as
 //!   a `match-found` for both.
 //! - An ACL user needs the keys and commands in the crate's `acl.txt`.
+//! - Where second connections are refused, one is refused on every node and by every server, Cluster
+//!   included: it is a condition of the script that connects. What a failover loses may let a second
+//!   one in; the last to write again stays.
 //! - The clocks of nodes should agree within seconds: they decide when a session is abandoned. Leases
 //!   go by Redis' own clock.
 //!

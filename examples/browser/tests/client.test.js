@@ -53,7 +53,8 @@ describe('delays', () => {
 
 describe('after a close', () => {
   const table = {
-    1000: 'stop', 1001: 'jitter', 1006: 'reconnect', 1009: 'stop', 1011: 'backoff', 4400: 'stop', 4401: 'token',
+    1000: 'stop', 1001: 'jitter', 1006: 'reconnect', 1008: 'stop', 1009: 'stop', 1011: 'backoff',
+    4400: 'stop', 4401: 'token',
     4408: 'reconnect', 4409: 'stop', 4413: 'reconnect', 4429: 'backoff', 4503: 'backoff', 1012: 'backoff',
   };
   const longest = { jitter: 3_000, reconnect: 1_000, backoff: 1_000, token: 0 };

@@ -21,6 +21,7 @@ use signaling_core::{
     id::{SessionId, UserId},
     relay::{NewSession as Wanted, Opened},
     session::Metadata,
+    store::Counts,
 };
 
 use crate::{
@@ -43,7 +44,9 @@ pub(crate) fn router(relay: Relay, matchmaker: Matchmaker, key: ApiKey) -> Route
         .route("/sessions/{session}", get(show_session).delete(close_session))
         .route("/queue", post(enter_queue))
         .route("/queue/{user}", delete(leave_queue))
+        .route("/users/{user}", get(show_user))
         .route("/users/{user}/connection", delete(disconnect))
+        .route("/counts", get(count))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .layer(middleware::from_fn_with_state(Arc::new(key), authorize))
@@ -229,6 +232,22 @@ async fn leave_queue(State(api): State<Api>, Id(user): Id<UserId>) -> Result<Sta
         true => Ok(StatusCode::NO_CONTENT),
         false => Err(ApiError::not_found("this user does not wait")),
     }
+}
+
+async fn show_user(State(api): State<Api>, Id(user): Id<UserId>) -> Result<Response, ApiError> {
+    let connected = api.relay.is_connected(&user).await?;
+    let sessions = api.relay.sessions_of(&user).await?;
+    let sessions: Vec<_> = sessions.iter().map(|record| &record.id).collect();
+    let body = json!({"userId": user, "connected": connected, "sessions": sessions});
+    Ok(Json(body).into_response())
+}
+
+async fn count(State(api): State<Api>) -> Result<Response, ApiError> {
+    let shown =
+        |counts: Counts| json!({"connections": counts.connections, "sessions": counts.sessions});
+    let all = shown(api.relay.counts().await?);
+    let node = shown(api.relay.counts_here());
+    Ok(Json(json!({"all": all, "node": node})).into_response())
 }
 
 async fn disconnect(

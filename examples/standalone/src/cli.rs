@@ -9,7 +9,7 @@ use clap::{
     builder::{OsStringValueParser, TypedValueParser},
     error::{ContextKind, ContextValue, ErrorKind},
 };
-use signaling_core::jwt::Algorithm;
+use signaling_core::{jwt::Algorithm, relay::SecondConnection};
 
 use crate::{
     limits::{Limits, Period},
@@ -102,6 +102,16 @@ pub(crate) struct Cli {
     #[arg(long, env = "SIGNALING_NODE_ID", value_name = "NAME")]
     pub(crate) node_id: Option<String>,
 
+    /// What becomes of a second connection of a user: it replaces the first, or is refused while
+    /// that is there; the same on all nodes
+    #[arg(
+        long,
+        env = "SIGNALING_SECOND_CONNECTION",
+        value_name = "POLICY",
+        default_value = "replace"
+    )]
+    pub(crate) second_connection: Policy,
+
     /// Users who may wait for a partner at once
     #[arg(long, env = "SIGNALING_QUEUE_CAPACITY", value_name = "N", default_value_t = 10_000)]
     pub(crate) queue_capacity: usize,
@@ -129,6 +139,22 @@ Secrets, from the environment only, or from the files above:
 
 One of SIGNALING_JWT_SECRET, --jwt-secret-file, --jwt-public-key and --jwks is needed, and one of
 SIGNALING_API_KEY and --api-key-file; --dev makes what is missing.";
+
+/// What becomes of a second connection of a user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Policy {
+    Replace,
+    Refuse,
+}
+
+impl From<Policy> for SecondConnection {
+    fn from(policy: Policy) -> Self {
+        match policy {
+            Policy::Replace => Self::Replace,
+            Policy::Refuse => Self::Refuse,
+        }
+    }
+}
 
 /// The form of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

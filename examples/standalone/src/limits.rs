@@ -183,7 +183,9 @@ mod tests {
     fn every_limit_of_the_library_has_its_flag_and_variable() {
         let fields = format!("{:#?}", Config::default());
         let fields = fields.lines().filter_map(|line| line.split_once(": "));
-        let fields: Vec<_> = fields.map(|(name, _)| name.trim().to_owned()).collect();
+        // Of code that this server does not have.
+        let fields = fields.map(|(name, _)| name.trim()).filter(|name| *name != "hook_timeout");
+        let fields: Vec<_> = fields.map(str::to_owned).collect();
         assert!(fields.len() > 15, "{fields:?}");
         let command = OnlyLimits::command();
         for field in fields {

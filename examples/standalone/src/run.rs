@@ -61,6 +61,7 @@ async fn serve(settings: Settings) -> Result<(), RunError> {
         config,
         redis,
         node_name,
+        second_connection,
         drain_timeout,
         log_format,
         log_filter,
@@ -75,7 +76,8 @@ async fn serve(settings: Settings) -> Result<(), RunError> {
     }
     // Before anybody can know that the server runs, and tell it to end.
     let mut signals = Signals::new()?;
-    let mut builder = Relay::builder(authenticator).config(config);
+    let mut builder =
+        Relay::builder(authenticator).config(config).second_connection(second_connection);
     if let Some(name) = node_name {
         builder = builder.node_name(name);
     }

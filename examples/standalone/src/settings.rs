@@ -8,6 +8,7 @@ use signaling_core::{
     Config,
     id::NodeId,
     jwt::{Algorithm, JwtAuthenticator, JwtAuthenticatorBuilder, JwtConfigError, JwtKey},
+    relay::SecondConnection,
 };
 use tracing_subscriber::EnvFilter;
 
@@ -26,6 +27,7 @@ pub(crate) struct Settings {
     /// None: this node is alone, and keeps everything in memory.
     pub(crate) redis: Option<signaling_redis::Settings>,
     pub(crate) node_name: Option<String>,
+    pub(crate) second_connection: SecondConnection,
     pub(crate) drain_timeout: Duration,
     pub(crate) log_format: LogFormat,
     pub(crate) log_filter: EnvFilter,
@@ -137,6 +139,7 @@ impl Settings {
             config,
             redis,
             node_name: cli.node_id,
+            second_connection: cli.second_connection.into(),
             drain_timeout: cli.drain_timeout.into(),
             log_format: cli.log_format,
             log_filter,

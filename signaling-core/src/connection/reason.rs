@@ -12,6 +12,9 @@ impl From<DisconnectReason> for PartnerReason {
             DisconnectReason::Replaced => Self::Replaced,
             DisconnectReason::ByHost => Self::Ended,
             DisconnectReason::Lost
+            | DisconnectReason::AlreadyConnected
+            | DisconnectReason::Refused
+            | DisconnectReason::HookTimeout
             | DisconnectReason::TokenExpired
             | DisconnectReason::ReadsTooSlowly
             | DisconnectReason::Malformed

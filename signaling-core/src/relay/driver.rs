@@ -52,11 +52,10 @@ where
     let reason = poll_fn(|cx| driver.poll(transport.as_mut(), cx)).await;
     let last_words = std::mem::take(&mut driver.last_words);
     let said = match reason {
-        DisconnectReason::Refused | DisconnectReason::ByHost => {
-            driver.local.goodbye.get().cloned().unwrap_or_default()
-        }
-        _ => CloseReason::default(),
+        DisconnectReason::ByHost | DisconnectReason::Refused => driver.local.goodbye.get(),
+        _ => None,
     };
+    let said = said.cloned().unwrap_or_default();
     drop(driver);
     match reason {
         DisconnectReason::Lost => {}
@@ -125,7 +124,8 @@ impl Driver {
         let local = Arc::new(Local::new(id.clone(), user.clone(), &node.config, generation));
         let refused = |reason| {
             let (user, connection) = (user.clone(), id.clone());
-            node.emit(Event::ConnectionRefused { user, connection, reason });
+            let text = CloseReason::default();
+            node.emit(Event::ConnectionRefused { user, connection, reason, text });
             Err(reason)
         };
         if !node.locals.add(local.clone(), node.config.max_connections) {

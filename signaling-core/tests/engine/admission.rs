@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use futures::future;
 use signaling_core::{
     auth::{Client, Identity},
-    event::{DisconnectReason, Event},
+    event::{DisconnectReason, Event, Events},
     frame::CloseReason,
     id::{ConnectionId, NodeId, SessionId},
     protocol::Dialect,
@@ -155,6 +155,11 @@ async fn who_vanished_is_back_within_thirty_seconds() {
     assert!((24..=30).contains(&waited.as_secs()), "{waited:?}");
 }
 
+async fn next(events: &mut Events) -> Event {
+    let next = time::timeout(Duration::from_secs(60), events.next()).await;
+    next.expect("an event").unwrap().unwrap()
+}
+
 async fn recorded(deployment: &Deployment, node: &NodeId) -> ConnectionId {
     let there = ConnectionId::new(node.clone(), 999);
     let (store, now) = (&deployment.store, TokioClock::start().now());
@@ -194,7 +199,10 @@ enum Does {
     Yes,
     No,
     Panic,
+    /// No, so much later.
     Wait(Duration),
+    /// Yes, so much later.
+    Late(Duration),
 }
 
 impl Does {
@@ -203,9 +211,9 @@ impl Does {
             Self::Yes => true,
             Self::No => false,
             Self::Panic => panic!("the host's own fault"),
-            Self::Wait(span) => {
+            Self::Wait(span) | Self::Late(span) => {
                 time::sleep(span).await;
-                false
+                self == Self::Late(span)
             }
         }
     }
@@ -361,8 +369,10 @@ async fn the_host_is_asked_before_a_connection_is_admitted() {
         let known = deployment.store.user(&user("ann")).await.unwrap();
         assert_eq!(known.connection, None);
         let told = loop {
-            match events.next().await.unwrap().unwrap() {
-                Event::ConnectionRefused { user: who, reason, .. } if who == user("ann") => {
+            match next(&mut events).await {
+                Event::ConnectionRefused { user: who, reason, text, .. } if who == user("ann") => {
+                    let said = if code == 1008 { "come back on Monday" } else { "" };
+                    assert_eq!(text.as_str(), said);
                     break reason;
                 }
                 Event::UserConnected { user: who, .. } => assert_eq!(who, user("regular")),
@@ -376,7 +386,7 @@ async fn the_host_is_asked_before_a_connection_is_admitted() {
 #[tokio::test(start_paused = true)]
 async fn who_goes_while_the_host_thinks_never_was_there() {
     let deployment = Deployment::new();
-    let admits_late = Doorkeeper::of(Does::Wait(Duration::from_secs(4)));
+    let admits_late = Doorkeeper::of(Does::Late(Duration::from_secs(4)));
     let node = deployment.node_with(kept_by(admits_late)).await;
     let mut events = node.relay.events();
     let (server, client) = wire(16);
@@ -386,7 +396,7 @@ async fn who_goes_while_the_host_thinks_never_was_there() {
     });
     time::sleep(Duration::from_secs(1)).await;
     serving.abort();
-    let told = events.next().await.unwrap().unwrap();
+    let told = next(&mut events).await;
     let lost = matches!(told, Event::ConnectionRefused { reason: DisconnectReason::Lost, .. });
     assert!(lost, "{told:?}");
     drop(client);

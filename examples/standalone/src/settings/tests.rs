@@ -82,6 +82,7 @@ fn what_is_wrong_is_named() {
         (&["--event-capacity", "18446744073709551615"], "--event-capacity"),
         (&["--redis-url", "http://host"], "--redis-url"),
         (&["--redis-prefix", "app:"], "--redis-prefix"),
+        (&["--second-connection", "ask"], "--second-connection"),
         (&["--node-id", ""], "--node-id"),
         (&["--node-id", "one node"], "--node-id"),
         (&["--node-id", &"n".repeat(NodeId::MAX_NAME_BYTES + 1)], "--node-id"),
@@ -140,6 +141,19 @@ fn debug_shows_no_secret() {
     let args = ["--dev", "--redis-url", "redis://ann:hunter2@host"];
     let shown = format!("{:?} {:?}", read(&args, &env).unwrap(), Cli::parse_from(args));
     assert!(!shown.contains(SECRET) && !shown.contains("hunter2"), "{shown}");
+}
+
+#[test]
+fn a_second_connection_replaces_the_first_unless_it_is_refused() {
+    for (args, refuses) in [
+        (&[][..], false),
+        (&["--second-connection", "replace"], false),
+        (&["--second-connection", "refuse"], true),
+    ] {
+        let policy = with_keys(args).unwrap().second_connection;
+        assert_eq!(matches!(policy, SecondConnection::Refuse), refuses, "{args:?}");
+        assert_eq!(matches!(policy, SecondConnection::Replace), !refuses, "{args:?}");
+    }
 }
 
 #[test]

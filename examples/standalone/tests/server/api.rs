@@ -38,6 +38,32 @@ async fn the_api_key_is_needed() {
 }
 
 #[tokio::test]
+async fn users_and_counts_are_shown() {
+    let server = Server::start(&["--node-renewal", "100ms", "--sweep-interval", "50ms"]).await;
+    let user = async |name: &str| server.api("GET", &format!("/api/users/{name}"), None).await;
+    let shown = |connected: bool, sessions: &[&str]| json!({"userId": "ann", "connected": connected, "sessions": sessions});
+    assert_eq!(user("ann").await.json(), shown(false, &[]));
+    assert_eq!(user("a%00b").await.error(), error(404, "not-found"));
+    server.api("POST", "/api/sessions", pair("ann", "bob", Some("s"))).await;
+    assert_eq!(user("ann").await.json(), shown(false, &["s"]));
+    let mut ann = server.connect("ann").await;
+    ann.next().await;
+    assert_eq!(user("ann").await.json(), shown(true, &["s"]));
+    // This node says so from time to time, and what it has itself at once.
+    let one = json!({"connections": 1, "sessions": 1});
+    let counts = loop {
+        let counts = server.api("GET", "/api/counts", None).await;
+        assert_eq!(counts.status, 200);
+        assert_eq!(counts.json()["node"], one);
+        if counts.json()["all"] != json!({"connections": 0, "sessions": 0}) {
+            break counts.json();
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    assert_eq!(counts, json!({"all": one, "node": one}));
+}
+
+#[tokio::test]
 async fn a_session_is_opened_shown_and_closed() {
     let server = Server::start(&[]).await;
     let opened = server.api("POST", "/api/sessions", pair("ann", "bob", None)).await;

@@ -93,7 +93,7 @@ impl Steward {
             }
             NotAdmitted::Refused(reason) => {
                 tracing::debug!(connection = %id, reason = reason.as_str(), "refused by the host");
-                // Only this steward sets it, once.
+                // The first words count.
                 let _ = goodbye.set(reason);
                 DisconnectReason::Refused
             }
@@ -132,15 +132,16 @@ impl Steward {
 
     /// Tells the host that the connection is over, once.
     pub(super) fn tell_end(&self, reason: DisconnectReason) {
-        let Local { id, user, duties, .. } = &*self.local;
+        let Local { id, user, duties, goodbye, .. } = &*self.local;
         let (user, connection) = (user.clone(), id.clone());
+        let text = goodbye.get().cloned().unwrap_or_default();
         match std::mem::take(&mut duties.agenda().admission) {
             Admission::Untold => {}
             Admission::Pending => {
-                self.node.emit(Event::ConnectionRefused { user, connection, reason });
+                self.node.emit(Event::ConnectionRefused { user, connection, reason, text });
             }
             Admission::Done => {
-                self.node.emit(Event::UserDisconnected { user, connection, reason });
+                self.node.emit(Event::UserDisconnected { user, connection, reason, text });
             }
         }
     }
