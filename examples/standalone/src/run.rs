@@ -60,6 +60,7 @@ async fn serve(settings: Settings) -> Result<(), RunError> {
         authenticator,
         config,
         redis,
+        ice_servers,
         node_name,
         drain_timeout,
         log_format,
@@ -78,6 +79,9 @@ async fn serve(settings: Settings) -> Result<(), RunError> {
     let mut builder = Relay::builder(authenticator).config(config);
     if let Some(name) = node_name {
         builder = builder.node_name(name);
+    }
+    if let Some(provider) = ice_servers {
+        builder = builder.ice_servers(provider);
     }
     let redis = match redis {
         Some(settings) => Some(Redis::connect(settings).await?),

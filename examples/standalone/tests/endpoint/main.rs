@@ -46,6 +46,10 @@ async fn start(setup: Setup, redis: Option<Redis>) -> Result<Box<dyn Endpoint>, 
     let mut args = ["--jwt-issuer", ISSUER, "--jwt-audience", AUDIENCE].to_vec();
     let flags: Vec<_> = flags(&setup.config).collect();
     args.extend(flags.iter().map(String::as_str));
+    let stun_urls = setup.stun_urls.join(",");
+    if !stun_urls.is_empty() {
+        args.extend(["--stun-url", &stun_urls]);
+    }
     let url = redis.as_ref().map(Redis::url).unwrap_or_default();
     let env = [
         ("SIGNALING_JWT_SECRET", SECRET),
