@@ -1,19 +1,22 @@
 /** Options of {@link SignalingClient}. Every time is in milliseconds. */
 export interface SignalingClientOptions {
-  /** The endpoint, e.g. `wss://example.com/ws/signaling`. Relative and `http(s)` addresses work too. */
+  /**
+   * The endpoint, e.g. `wss://example.com/ws/signaling`. Relative and `http(s)` addresses work too. The server must
+   * select the subprotocol `signaling.v1`, as this project's servers do: a browser breaks a connection otherwise.
+   */
   url: string | URL;
   /**
    * The JWT, or a function that returns it. The function is asked before every connection; `refused` says that
    * the server has just closed with 4401, so a cached token must be replaced. With a string, 4401 stops the client.
    */
   token: string | ((context: { refused: boolean }) => string | Promise<string>);
-  /** Shorthand for `rtcConfiguration.iceServers`. */
+  /** Shorthand for `rtcConfiguration.iceServers`. Where the signaling server names ICE servers, these are not used. */
   iceServers?: RTCIceServer[];
   /** Configuration of every peer connection. */
   rtcConfiguration?: RTCConfiguration;
   /**
    * How the token travels: `query` as `?token=`, `subprotocol` as `Sec-WebSocket-Protocol: signaling.v1, bearer.<jwt>`,
-   * which keeps it out of access logs but needs a server that selects `signaling.v1`. Default `query`.
+   * which keeps it out of access logs. Default `query`.
    */
   auth?: 'query' | 'subprotocol';
   /** Between two heartbeats. Default 10,000; the server gives up after 30,000 without one. */

@@ -259,7 +259,7 @@ describe('a connection', () => {
     client.connect();
     await settle();
     assert.equal(FakeWebSocket.last.url.href, 'wss://host.example/ws?room=1&token=a.b.c');
-    assert.deepEqual(FakeWebSocket.last.protocols, []);
+    assert.deepEqual(FakeWebSocket.last.protocols, ['signaling.v1']);
   });
 
   it('carries the token as a subprotocol if asked to', async () => {
