@@ -10,7 +10,7 @@ export interface SignalingClientOptions {
    * the server has just closed with 4401, so a cached token must be replaced. With a string, 4401 stops the client.
    */
   token: string | ((context: { refused: boolean }) => string | Promise<string>);
-  /** Shorthand for `rtcConfiguration.iceServers`. */
+  /** Shorthand for `rtcConfiguration.iceServers`. Where the signaling server names ICE servers, these are not used. */
   iceServers?: RTCIceServer[];
   /** Configuration of every peer connection. */
   rtcConfiguration?: RTCConfiguration;

@@ -253,13 +253,28 @@ class Peer {
     this.#options = options;
     this.#hooks = hooks;
     this.#mayOffer = session.isInitiator;
-    const pc = new RTCPeerConnection(options.rtcConfiguration);
+    const pc = new RTCPeerConnection(this.#configuration());
     pc.onnegotiationneeded = () => this.#offer();
     pc.onicecandidate = ({ candidate }) => this.#signal({ type: 'ice-candidate', candidate });
     pc.onconnectionstatechange = () => this.#connectionChanged();
     pc.ontrack = ({ track, streams, receiver, transceiver }) =>
       hooks.emit('track', { session, track, streams, receiver, transceiver });
     this.connection = pc;
+  }
+
+  /** The server's STUN and TURN servers, where it names any, come in the place of the application's. */
+  #configuration() {
+    const { iceServers } = this.#session;
+    return { ...this.#options.rtcConfiguration, ...(iceServers && { iceServers }) };
+  }
+
+  /** The session has other ICE servers now: they are used from the next ICE restart on (W3C WebRTC 1.0, 4.4.1.6). */
+  configure() {
+    try {
+      this.connection.setConfiguration(this.#configuration());
+    } catch (cause) {
+      this.#failed('ICE servers', cause);
+    }
   }
 
   /** Sends this stream's tracks and no others, by replacing tracks where that avoids a negotiation. */
@@ -406,6 +421,7 @@ class Peer {
 class Session {
   partnerId;
   isInitiator;
+  iceServers;
   state = 'offline';
   peer = null;
   #options;
@@ -423,12 +439,18 @@ class Session {
   }
 
   /** A match, first or repeated: whatever was negotiated before is void. */
-  begin({ partnerId, isInitiator }, stream) {
+  begin({ partnerId, isInitiator, iceServers }, stream) {
     this.end();
-    Object.assign(this, { partnerId, isInitiator, state: 'active' });
+    Object.assign(this, { partnerId, isInitiator, iceServers, state: 'active' });
     this.peer = new Peer(this, this.#options, this.#hooks);
     this.#hooks.emit('peerconnection', { session: this, peerConnection: this.peerConnection });
     this.peer?.useStream(stream);
+  }
+
+  /** The server names other ICE servers: those of before are about to expire, or there were none. */
+  useIceServers(iceServers) {
+    this.iceServers = iceServers;
+    this.peer?.configure();
   }
 
   /** Partner or server are away (`partner-away`, `offline`): only the next match goes on from here. */
@@ -529,6 +551,7 @@ export class SignalingClient extends EventTarget {
     else if (message.type === 'error') this.#refused(message, session);
     else if (message.type === 'heartbeat-ack') this.#acknowledged = message.id;
     else if (message.type === 'partner-disconnected') this.#partnerAway(session, message.reason);
+    else if (message.type === 'ice-servers') session?.useIceServers(message.iceServers);
     else if (['offer', 'answer', 'ice-candidate'].includes(message.type)) session?.peer?.receive(message);
   }
 
@@ -540,14 +563,14 @@ export class SignalingClient extends EventTarget {
     this.#link.beat();
   }
 
-  #matched({ sessionId, partnerId, isInitiator }) {
+  #matched({ sessionId, partnerId, isInitiator, iceServers }) {
     // What the server said before it read our `leave` is void; afterwards the same id is a new session.
     if (this.#leaving.get(sessionId)?.beat > this.#acknowledged) return;
     this.#left(sessionId);
     const again = this.#sessions.has(sessionId);
     const session = this.#sessions.get(sessionId) ?? new Session(sessionId, this.#options, this.#sessionHooks);
     this.#sessions.set(sessionId, session);
-    session.begin({ partnerId, isInitiator }, this.#stream);
+    session.begin({ partnerId, isInitiator, iceServers }, this.#stream);
     this.#emit('match', { session, again });
   }
 

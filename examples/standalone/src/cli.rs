@@ -82,6 +82,36 @@ pub(crate) struct Cli {
     #[arg(long, env = "SIGNALING_DRAIN_TIMEOUT", value_name = "TIME", default_value = "10s")]
     pub(crate) drain_timeout: Period,
 
+    #[arg(
+        long = "stun-url",
+        help = "STUN server that clients of signaling.v1 are told of, such as stun:stun.example; \
+                repeat it, or separate several by commas [default: none]",
+        env = "SIGNALING_STUN_URL",
+        value_name = "URL",
+        value_delimiter = ','
+    )]
+    pub(crate) stun_urls: Vec<String>,
+
+    #[arg(
+        long = "turn-url",
+        help = "TURN server that clients of signaling.v1 are told of, such as \
+                turns:turn.example?transport=tcp; repeat it, or separate several by commas. They \
+                get credentials by the secret that it shares: coturn's use-auth-secret [default: \
+                none]",
+        env = "SIGNALING_TURN_URL",
+        value_name = "URL",
+        value_delimiter = ','
+    )]
+    pub(crate) turn_urls: Vec<String>,
+
+    /// Secret that the TURN servers share: coturn's static-auth-secret
+    #[arg(long, env = "SIGNALING_TURN_SECRET_FILE", hide_env_values = true, value_name = "FILE")]
+    pub(crate) turn_secret_file: Option<PathBuf>,
+
+    /// How long credentials for TURN hold; clients get new ones in time
+    #[arg(long, env = "SIGNALING_TURN_TTL", value_name = "TIME", default_value = "12h")]
+    pub(crate) turn_ttl: Period,
+
     /// Redis that all nodes share, such as redis://user:password@host:6379, or redis-cluster:// or
     /// redis-sentinel://; with a password, better in the variable than on the command line
     /// [default: none, and this node is alone]
@@ -134,11 +164,13 @@ pub(crate) struct Cli {
 
 const SECRETS: &str = "\
 Secrets, from the environment only, or from the files above:
-  SIGNALING_JWT_SECRET  Secret that tokens are signed with, at least 32 bytes
-  SIGNALING_API_KEY     Key of the HTTP API
+  SIGNALING_JWT_SECRET   Secret that tokens are signed with, at least 32 bytes
+  SIGNALING_API_KEY      Key of the HTTP API
+  SIGNALING_TURN_SECRET  Secret that the TURN servers share
 
 One of SIGNALING_JWT_SECRET, --jwt-secret-file, --jwt-public-key and --jwks is needed, and one of
-SIGNALING_API_KEY and --api-key-file; --dev makes what is missing.";
+SIGNALING_API_KEY and --api-key-file; --dev makes what is missing. With
+--turn-url, one of SIGNALING_TURN_SECRET and --turn-secret-file is needed.";
 
 /// What becomes of a second connection of a user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -64,6 +64,8 @@ limits! {
     heartbeat_batch: Period "TIME" "SIGNALING_HEARTBEAT_BATCH";
     /// Wait this long for a client's close frame
     close_wait: Period "TIME" "SIGNALING_CLOSE_WAIT";
+    /// Wait this long for the STUN and TURN servers of a client
+    ice_server_timeout: Period "TIME" "SIGNALING_ICE_SERVER_TIMEOUT";
     /// Connections accepted; 0 for no limit
     max_connections: Cap "N" "SIGNALING_MAX_CONNECTIONS";
     /// How long this node counts as alive for the others after its last word

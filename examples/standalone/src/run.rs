@@ -60,6 +60,7 @@ async fn serve(settings: Settings) -> Result<(), RunError> {
         authenticator,
         config,
         redis,
+        ice_servers,
         node_name,
         second_connection,
         drain_timeout,
@@ -80,6 +81,9 @@ async fn serve(settings: Settings) -> Result<(), RunError> {
         Relay::builder(authenticator).config(config).second_connection(second_connection);
     if let Some(name) = node_name {
         builder = builder.node_name(name);
+    }
+    if let Some(provider) = ice_servers {
+        builder = builder.ice_servers(provider);
     }
     let redis = match redis {
         Some(settings) => Some(Redis::connect(settings).await?),

@@ -61,6 +61,10 @@ async fn start(mut setup: Setup, redis: Option<Redis>) -> Result<Box<dyn Endpoin
     let origins = origins.iter().map(|origin| format!("--allowed-origin={origin}"));
     let flags: Vec<_> = flags(&setup.config).chain(origins).collect();
     args.extend(flags.iter().map(String::as_str));
+    let stun_urls = setup.stun_urls.join(",");
+    if !stun_urls.is_empty() {
+        args.extend(["--stun-url", &stun_urls]);
+    }
     let url = redis.as_ref().map(Redis::url).unwrap_or_default();
     let env = [
         ("SIGNALING_JWT_SECRET", SECRET),
