@@ -45,16 +45,17 @@ where
 {
     let (_running, wait) = (node.tasks.token(), node.config.close_wait);
     let mut transport = pin!(transport);
-    let mut driver = match Driver::admit(node, client) {
-        Ok(driver) => driver,
-        Err(reason) => {
-            close(transport, Vec::new(), reason.close_code(), wait).await;
-            return reason;
+    let (reason, last_words) = {
+        // Borrowed, since a value that moves between waits has room for each of its places.
+        let mut admitted = Driver::admit(node, client);
+        match &mut admitted {
+            Ok(driver) => {
+                let reason = poll_fn(|cx| driver.poll(transport.as_mut(), cx)).await;
+                (reason, std::mem::take(&mut driver.last_words))
+            }
+            Err(reason) => (*reason, Vec::new()),
         }
     };
-    let reason = poll_fn(|cx| driver.poll(transport.as_mut(), cx)).await;
-    let last_words = std::mem::take(&mut driver.last_words);
-    drop(driver);
     match reason {
         DisconnectReason::Lost => {}
         // The peer's close frame is answered by the transport.
