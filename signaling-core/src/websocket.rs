@@ -177,7 +177,7 @@ impl Endpoint {
             Err(AuthError::Unavailable(_)) => Err(CloseCode::Unavailable),
             Err(_) => Err(CloseCode::Unauthorized),
         };
-        tokio::spawn(serve(self.relay.clone(), on_upgrade, self.sockets(), admitted));
+        tokio::spawn(self.clone().serve(on_upgrade, admitted));
         answer
     }
 
@@ -198,29 +198,23 @@ impl Endpoint {
             .read_buffer_size(self.read_buffer)
             .write_buffer_size(self.write_buffer)
     }
-}
 
-/// One connection, to its end. The relay bounds every wait but the upgrade itself, which ends with
-/// the connection of the request.
-async fn serve(
-    relay: Relay,
-    on_upgrade: OnUpgrade,
-    config: WebSocketConfig,
-    admitted: Result<Client, CloseCode>,
-) {
-    let upgraded = match on_upgrade.await {
-        Ok(upgraded) => upgraded,
-        Err(error) => {
-            let error = &error as &dyn std::error::Error;
-            tracing::debug!(error, "upgrade failed");
-            return;
+    /// One connection, to its end. The relay bounds every wait but the upgrade itself, which ends
+    /// with the connection of the request.
+    async fn serve(self, on_upgrade: OnUpgrade, admitted: Result<Client, CloseCode>) {
+        let upgraded = match on_upgrade.await {
+            Ok(upgraded) => upgraded,
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::debug!(error, "upgrade failed");
+                return;
+            }
+        };
+        // Lent to the relay: it would take room for each place that it moves through.
+        let mut transport = Transport::new(upgraded, self.sockets()).await;
+        match admitted {
+            Ok(client) => drop(self.relay.serve(&mut transport, client).await),
+            Err(code) => self.relay.refuse(&mut transport, code).await,
         }
-    };
-    let transport = Transport::new(upgraded, config).await;
-    match admitted {
-        Ok(client) => {
-            relay.serve(transport, client).await;
-        }
-        Err(code) => relay.refuse(transport, code).await,
     }
 }

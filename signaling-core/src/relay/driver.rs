@@ -41,30 +41,22 @@ where
 {
     let (_running, wait) = (node.tasks.token(), node.config.close_wait);
     let mut transport = pin!(transport);
-    let mut driver = match Driver::admit(node, client) {
-        Ok(driver) => driver,
-        Err(reason) => {
-            let frame = reason.close_code().map(CloseFrame::from);
-            close(transport, Vec::new(), frame, wait).await;
-            return reason;
+    let (reason, frame, last_words) = {
+        // Borrowed, since a value that moves between waits has room for each of its places.
+        let mut admitted = Driver::admit(node, client);
+        match &mut admitted {
+            Ok(driver) => {
+                let reason = poll_fn(|cx| driver.poll(transport.as_mut(), cx)).await;
+                (reason, driver.close_frame(reason), std::mem::take(&mut driver.last_words))
+            }
+            Err(reason) => (*reason, reason.close_code().map(CloseFrame::from), Vec::new()),
         }
     };
-    let reason = poll_fn(|cx| driver.poll(transport.as_mut(), cx)).await;
-    let last_words = std::mem::take(&mut driver.last_words);
-    let said = match reason {
-        DisconnectReason::ByHost | DisconnectReason::Refused => driver.local.goodbye.get(),
-        _ => None,
-    };
-    let said = said.cloned().unwrap_or_default();
-    drop(driver);
     match reason {
         DisconnectReason::Lost => {}
         // The peer's close frame is answered by the transport.
         DisconnectReason::Left => close(transport, Vec::new(), None, wait).await,
-        _ => {
-            let frame = reason.close_code().map(|code| CloseFrame::new(code, &said));
-            close(transport, last_words, frame, wait).await;
-        }
+        _ => close(transport, last_words, frame, wait).await,
     }
     reason
 }
@@ -158,6 +150,17 @@ impl Driver {
             local,
             node,
         })
+    }
+
+    /// What closes the connection, in the host's words where it said some; none where there is nobody
+    /// to tell.
+    fn close_frame(&self, reason: DisconnectReason) -> Option<CloseFrame> {
+        let said = match reason {
+            DisconnectReason::ByHost | DisconnectReason::Refused => self.local.goodbye.get(),
+            _ => None,
+        };
+        let code = reason.close_code()?;
+        Some(said.map_or_else(|| code.into(), |said| CloseFrame::new(code, said)))
     }
 
     fn poll<T, E>(
