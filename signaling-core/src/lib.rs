@@ -48,6 +48,7 @@
 //! | [`config`] | every limit and interval, with its default and the reason for it |
 //! | [`event`] | what a host may observe |
 //! | [`auth`], `jwt` | who may connect: the seam, and JSON Web Tokens |
+//! | [`ice`] | which STUN and TURN servers clients are told of: the seam, and credentials for coturn |
 //! | [`store`], [`bus`], [`memory`] | where sessions are kept and how nodes reach each other: the seams, and both in memory |
 //! | [`session`], [`notice`] | the rules of a session, and what connections tell each other |
 //! | [`frame`], [`id`], [`time`] | what a transport carries, who and what, and when |
@@ -64,6 +65,7 @@
 //! - `jwt` (default): `jwt::JwtAuthenticator`, on cryptography in pure Rust.
 //! - `jwt-aws-lc`: the same on aws-lc, several times faster for RSA and ECDSA. With both, this one
 //!   is used.
+//! - `turn`: `ice::TurnServers`, credentials of limited time for TURN servers.
 //! - `test-util`: the `testing` module.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -74,6 +76,7 @@ pub mod config;
 mod connection;
 pub mod event;
 pub mod frame;
+pub mod ice;
 pub mod id;
 #[cfg(any(feature = "jwt", feature = "jwt-aws-lc"))]
 pub mod jwt;

@@ -42,10 +42,11 @@
 //! | `session:connections:{node}` | hash | a node's connections and their users |
 //! | `session:inbox:{node}` | stream | what other nodes have for a node |
 //! | `session:{nodes}:leases` | sorted set | which nodes are alive until when, by the server's clock |
+//! | `session:{nodes}:counts` | hash | how many connections and sessions each node has, as it said with its lease |
 //! | `session:{nodes}:marker` | string | another one when the database was emptied |
 //!
-//! In the two keys with braces these are part of the name, so that Redis Cluster keeps what one script
-//! touches together; elsewhere they stand for an id.
+//! The braces around `nodes` and around `session:active:id` are part of the name, so that Redis Cluster
+//! keeps what one script touches together; elsewhere they stand for an id.
 //!
 //! # What a call costs
 //!
@@ -61,8 +62,8 @@
 //! | 1 `delete_session` | one leaves |
 //! | 2 `HDEL` of users | neither is enrolled any more |
 //!
-//! Beside these: a heartbeat costs one script and one `HGET`; a signal to another node one script, and
-//! to the same node nothing; a node two commands every [`node_renewal`] for its lease and one every
+//! Beside these: a heartbeat costs one script for each session and, one time in four, an `HGET` of the
+//! user; a signal to another node one script, and to the same node nothing; a node two commands every [`node_renewal`] for its lease and one every
 //! [`sweep_interval`] to look for sessions that are over.
 //!
 //! # What Redis must be

@@ -17,6 +17,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::json;
 use signaling_core::{
     Relay,
+    frame::CloseReason,
     id::{SessionId, UserId},
     relay::Opened,
 };
@@ -156,7 +157,7 @@ async fn close_session(
     State(api): State<Api>,
     Id(session): Id<SessionId>,
 ) -> Result<StatusCode, ApiError> {
-    match api.relay.close_session(&session).await? {
+    match api.relay.close_session(&session, CloseReason::default()).await? {
         true => Ok(StatusCode::NO_CONTENT),
         false => Err(no_such_session()),
     }
@@ -206,7 +207,7 @@ async fn leave_queue(State(api): State<Api>, Id(user): Id<UserId>) -> Result<Sta
 }
 
 async fn disconnect(State(api): State<Api>, Id(user): Id<UserId>) -> Result<StatusCode, ApiError> {
-    match api.relay.disconnect(&user).await? {
+    match api.relay.disconnect(&user, CloseReason::default()).await? {
         true => Ok(StatusCode::NO_CONTENT),
         false => Err(ApiError::not_found("this user has no connection")),
     }

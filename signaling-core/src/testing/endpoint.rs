@@ -24,6 +24,7 @@
 //! signed by HS256 with [`SECRET`], of [`ISSUER`] and for [`AUDIENCE`].
 
 mod absence;
+mod admission;
 mod alive;
 mod case;
 mod closes;
@@ -31,6 +32,7 @@ mod crowd;
 mod errors;
 mod faulty;
 mod frames;
+mod ice;
 mod malformed;
 mod messages;
 mod panics;
@@ -46,11 +48,14 @@ use async_trait::async_trait;
 pub use case::run;
 
 #[cfg(any(feature = "jwt", feature = "jwt-aws-lc"))]
+use crate::ice::{IceServer, StaticIceServers};
+#[cfg(any(feature = "jwt", feature = "jwt-aws-lc"))]
 use crate::jwt::{Algorithm, JwtAuthenticator, JwtKey};
 use crate::{
     config::Config,
+    frame::CloseReason,
     id::{SessionId, UserId},
-    relay::{OpenError, Opened, Relay},
+    relay::{Hooks, OpenError, Opened, Relay, SecondConnection},
     session::{SessionRecord, Status},
     store::SessionStore,
     time::Timestamp,
@@ -69,8 +74,15 @@ pub const AUDIENCE: &str = "signaling.test";
 pub struct Setup {
     /// Limits and intervals; durations are whole milliseconds.
     pub config: Config,
+    /// The STUN servers that clients of `signaling.v1` are told of; empty where there are none.
+    pub stun_urls: Vec<String>,
     /// The store to use, where that may fail; another process says [`Unsupported`].
     pub store: Option<Arc<dyn SessionStore>>,
+    /// What becomes of a second connection of a user. Another process says [`Unsupported`] where
+    /// that takes code of the case's.
+    pub second_connection: SecondConnection,
+    /// What the host is asked; another process says [`Unsupported`].
+    pub hooks: Option<Arc<dyn Hooks>>,
 }
 
 /// The endpoint cannot be set up so, and why. The case is skipped, and says so.
@@ -85,9 +97,19 @@ impl Setup {
     ///
     /// When it does not start.
     pub async fn relay(&self) -> Relay {
-        let mut builder = Relay::builder(authenticator()).config(self.config.clone());
+        let mut builder = Relay::builder(authenticator())
+            .config(self.config.clone())
+            .second_connection(self.second_connection.clone());
+        if let Some(hooks) = &self.hooks {
+            builder = builder.hooks(hooks.clone());
+        }
         if let Some(store) = &self.store {
             builder = builder.store(store.clone());
+        }
+        if !self.stun_urls.is_empty() {
+            let server = IceServer::stun(self.stun_urls.iter());
+            let server = server.unwrap_or_else(|error| panic!("the case has a bad URL: {error}"));
+            builder = builder.ice_servers(Arc::new(StaticIceServers::new([server])));
         }
         let started = builder.start().await;
         started.unwrap_or_else(|error| panic!("the relay did not start: {error:?}"))
@@ -114,7 +136,8 @@ pub enum Opening {
     Existing(String),
     /// The id is taken by other users, or by the same in other roles.
     Conflict,
-    /// These two cannot be matched: they are one, or one of them is in too many sessions.
+    /// These two cannot be matched: they are one, one of them is in too many sessions, or a hook
+    /// refused it.
     Refused,
 }
 
@@ -231,18 +254,21 @@ impl Endpoint for Hosted {
         match opened {
             Ok(opening) => opening,
             Err(OpenError::Conflict) => Opening::Conflict,
-            Err(OpenError::SameUser(_) | OpenError::TooManySessions(_)) => Opening::Refused,
-            Err(OpenError::Store(error)) => answered(Err(error)),
+            Err(OpenError::SameUser(_) | OpenError::TooManySessions(_) | OpenError::Refused(_)) => {
+                Opening::Refused
+            }
+            Err(OpenError::Hook(error)) => panic!("the case's own hook failed: {error}"),
+            Err(OpenError::Store { source, .. }) => answered(Err(source)),
             Err(OpenError::Id(error)) => panic!("no id could be made: {error}"),
         }
     }
 
     async fn close(&self, session: &str) -> bool {
-        answered(self.relay.close_session(&parsed(session)).await)
+        answered(self.relay.close_session(&parsed(session), CloseReason::default()).await)
     }
 
     async fn disconnect(&self, user: &str) -> bool {
-        answered(self.relay.disconnect(&parsed(user)).await)
+        answered(self.relay.disconnect(&parsed(user), CloseReason::default()).await)
     }
 
     async fn session(&self, session: &str) -> Option<SessionState> {

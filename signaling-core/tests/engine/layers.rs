@@ -6,7 +6,7 @@ const LAYERS: [&[&str]; 7] = [
     &["id", "time", "frame"],
     &["session", "notice", "protocol", "config"],
     &["connection"],
-    &["store", "bus", "auth"],
+    &["store", "bus", "auth", "ice"],
     &["memory", "jwt", "event"],
     &["relay"],
     &["testing"],

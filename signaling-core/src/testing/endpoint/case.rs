@@ -91,6 +91,14 @@ macro_rules! __endpoint_cases {
                 without_the_store_a_connection_closes_with_4503
                 one_connection_too_many_closes_with_4503
             }
+            admission {
+                where_second_connections_are_refused_the_first_stays
+                of_connections_at_the_same_time_one_is_admitted
+                the_host_decides_which_connection_stays
+                who_the_host_refuses_is_closed_with_1008_and_its_reason
+                a_hook_that_does_not_answer_closes_with_4503
+                a_session_that_the_host_refuses_is_not_opened
+            }
             tokens {
                 a_token_comes_by_query_header_or_subprotocol
                 only_the_protocol_itself_is_echoed_as_subprotocol
@@ -112,6 +120,10 @@ macro_rules! __endpoint_cases {
                 a_frame_too_large_closes_with_1009
                 text_that_is_not_utf8_closes_with_1007
                 a_breach_of_the_transports_rules_closes_with_1002
+            }
+            ice {
+                who_negotiated_v1_is_told_of_ice_servers_and_nobody_else
+                without_ice_servers_a_match_is_the_same_for_all
             }
             relaying {
                 a_signal_arrives_byte_for_byte

@@ -15,8 +15,8 @@ use crate::{
     memory::MemoryStore,
     session::SessionRecord,
     store::{
-        Connected, Created, Enrolled, Heartbeat, Lease, SessionStore, StoreError, UserRecord,
-        Written,
+        Connect, Counts, Created, Enrolled, Heartbeat, Lease, Replace, SessionStore, StoreError,
+        UserRecord, Written,
     },
     time::Timestamp,
 };
@@ -98,10 +98,11 @@ impl SessionStore for FaultyStore {
         &self,
         user: &UserId,
         connection: &ConnectionId,
+        replace: Replace<'_>,
         now: Timestamp,
-    ) -> Result<Connected, StoreError> {
+    ) -> Result<Connect, StoreError> {
         self.check()?;
-        self.inner.connect(user, connection, now).await
+        self.inner.connect(user, connection, replace, now).await
     }
 
     async fn disconnect(
@@ -140,9 +141,15 @@ impl SessionStore for FaultyStore {
         node: &NodeId,
         now: Timestamp,
         lease: Duration,
+        counts: Counts,
     ) -> Result<Lease, StoreError> {
         self.check()?;
-        self.inner.renew_lease(node, now, lease).await
+        self.inner.renew_lease(node, now, lease, counts).await
+    }
+
+    async fn counts(&self, now: Timestamp) -> Result<Counts, StoreError> {
+        self.check()?;
+        self.inner.counts(now).await
     }
 
     async fn presume_alive(
