@@ -9,21 +9,21 @@
 //! changes between a look and the write that depends on it, also where several processes share the
 //! file. `tests/suite.rs` shows that it does all that a store must.
 
-use std::{path::Path, time::Duration};
+mod database;
+
+use std::{ops::Add, path::Path, time::Duration};
 
 use async_trait::async_trait;
-use rusqlite::{Connection, Params, Row, Transaction as Db, TransactionBehavior, params};
+use rusqlite::{Params, Row, params};
 use signaling_core::{id::*, session::SessionRecord, store::*, time::Timestamp};
-use tokio::{sync::Mutex, task};
 
-/// Whatever went wrong: SQLite's errors, JSON's, an id's.
-type Failure = Box<dyn std::error::Error + Send + Sync>;
-type Read<T> = Result<T, Failure>;
+use database::{Database, Db, Read, rows, text};
+
 type Answer<T> = Result<T, StoreError>;
 
 /// Sessions, users and nodes in one file. It needs tokio's multi-threaded runtime.
 #[derive(Debug)]
-pub struct SqliteStore(Mutex<Connection>);
+pub struct SqliteStore(Database);
 
 impl SqliteStore {
     /// The store in the file at `path`, which is made where there is none.
@@ -32,31 +32,14 @@ impl SqliteStore {
     ///
     /// When it cannot be opened, or is something else.
     pub fn open(path: &Path) -> rusqlite::Result<Self> {
-        let file = Connection::open(path)?;
-        // How long a call waits for another process: a store answers within seconds, or fails.
-        file.busy_timeout(Duration::from_secs(2))?;
-        file.pragma_update(None, "journal_mode", "WAL")?;
-        file.execute_batch(include_str!("schema.sql"))?;
-        Ok(Self(Mutex::new(file)))
-    }
-
-    /// One transaction. SQLite blocks, so the thread's other tasks move to another one meanwhile.
-    fn call<T>(&self, work: impl FnOnce(&Db<'_>) -> Read<T>) -> Answer<T> {
-        let call = || {
-            let mut file = self.0.blocking_lock();
-            let db = file.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let result = work(&db)?;
-            db.commit()?;
-            Ok(result)
-        };
-        task::block_in_place(call).map_err(StoreError::Unavailable)
+        Database::open(path).map(Self)
     }
 }
 
 #[async_trait]
 impl SessionStore for SqliteStore {
     async fn create(&self, record: &SessionRecord) -> Answer<Created> {
-        self.call(|db| match load(db, &record.id)? {
+        self.0.call(|db| match load(db, &record.id)? {
             Some(there) if there.opening != record.opening || there.revision >= record.revision => {
                 Ok(Created::Exists(Box::new(there)))
             }
@@ -65,11 +48,11 @@ impl SessionStore for SqliteStore {
     }
 
     async fn load(&self, session: &SessionId) -> Answer<Option<SessionRecord>> {
-        self.call(|db| load(db, session))
+        self.0.call(|db| load(db, session))
     }
 
     async fn replace(&self, record: &SessionRecord) -> Answer<Written> {
-        self.call(|db| match expected(db, record, 1)? {
+        self.0.call(|db| match expected(db, record, 1)? {
             Ok(there) => put(db, record, Some(&there)).map(|()| Written::Done),
             Err(other) => Ok(other),
         })
@@ -77,7 +60,7 @@ impl SessionStore for SqliteStore {
 
     async fn delete(&self, record: &SessionRecord) -> Answer<Written> {
         let delete = "DELETE FROM session WHERE id = ?";
-        self.call(|db| match expected(db, record, 0)? {
+        self.0.call(|db| match expected(db, record, 0)? {
             Ok(there) => Ok(db.execute(delete, [there.id.as_str()]).map(|_| Written::Done)?),
             Err(other) => Ok(other),
         })
@@ -90,7 +73,7 @@ impl SessionStore for SqliteStore {
         now: Timestamp,
         limit: usize,
     ) -> Answer<Enrolled> {
-        self.call(|db| {
+        self.0.call(|db| {
             let there = enrolments(db, user)?;
             let known = there.iter().any(|enrolment| enrolment.session == *session);
             if !known && there.len() >= limit {
@@ -104,7 +87,7 @@ impl SessionStore for SqliteStore {
 
     async fn withdraw(&self, user: &UserId, session: &SessionId) -> Answer<()> {
         let delete = "DELETE FROM enrolment WHERE user = ? AND session = ?";
-        self.call(|db| Ok(db.execute(delete, [user.as_str(), session.as_str()]).map(drop)?))
+        self.0.call(|db| Ok(db.execute(delete, [user.as_str(), session.as_str()]).map(drop)?))
     }
 
     async fn connect(
@@ -115,7 +98,7 @@ impl SessionStore for SqliteStore {
         _now: Timestamp,
     ) -> Answer<Connect> {
         let put = "REPLACE INTO connection (user, id, node, previous) VALUES (?, ?, ?, ?)";
-        self.call(|db| {
+        self.0.call(|db| {
             let there = connection(db, user)?;
             if there.as_ref().is_none_or(|(there, ..)| there != id) {
                 if let Some((there, ..)) = there.as_ref().filter(|it| !replace.allows(&it.0)) {
@@ -133,18 +116,18 @@ impl SessionStore for SqliteStore {
 
     async fn disconnect(&self, user: &UserId, id: &ConnectionId) -> Answer<bool> {
         let delete = "DELETE FROM connection WHERE user = ? AND id = ?";
-        self.call(|db| Ok(db.execute(delete, [user.as_str(), &id.to_string()])? > 0))
+        self.0.call(|db| Ok(db.execute(delete, [user.as_str(), &id.to_string()])? > 0))
     }
 
     async fn user(&self, user: &UserId) -> Answer<UserRecord> {
-        self.call(|db| {
+        self.0.call(|db| {
             let connection = connection(db, user)?.map(|(id, ..)| id);
             Ok(UserRecord { connection, enrolments: enrolments(db, user)? })
         })
     }
 
     async fn record_heartbeats(&self, heartbeats: &[Heartbeat]) -> Answer<Vec<ConnectionId>> {
-        self.call(|db| {
+        self.0.call(|db| {
             let mut doubtful = Vec::new();
             for Heartbeat { user, connection: id, at, places } in heartbeats {
                 let mut as_believed = connection(db, user)?.is_some_and(|(there, ..)| there == *id);
@@ -165,7 +148,7 @@ impl SessionStore for SqliteStore {
 
     async fn overdue(&self, now: Timestamp, limit: usize) -> Answer<Vec<SessionRecord>> {
         let which = "WHERE deadline <= ? ORDER BY deadline LIMIT ?";
-        self.call(|db| records(db, which, params![now.as_millis(), limit]))
+        self.0.call(|db| records(db, which, params![now.as_millis(), limit]))
     }
 
     async fn renew_lease(
@@ -173,42 +156,43 @@ impl SessionStore for SqliteStore {
         node: &NodeId,
         now: Timestamp,
         lease: Duration,
-        counts: Counts,
+        has: Counts,
     ) -> Answer<Lease> {
         let lost = "SELECT node FROM lease WHERE until <= ?";
         let held = "SELECT 1 FROM lease WHERE node = ? AND until > ?";
         let put = "REPLACE INTO lease VALUES (?, ?, ?, ?)";
-        let Counts { connections, sessions } = counts;
-        self.call(|db| {
+        self.0.call(|db| {
             let held = db.prepare(held)?.exists(params![node.as_str(), now.as_millis()])?;
             let until = now.after(lease).as_millis();
-            db.execute(put, params![node.as_str(), until, connections, sessions])?;
+            db.execute(put, params![node.as_str(), until, has.connections, has.sessions])?;
             let lost = rows(db, lost, [now.as_millis()], |row| Ok(text(row)?.parse()?))?;
             // SQLite does not lose what it has written: one generation for ever.
             Ok(Lease { held, generation: 0, lost })
         })
     }
 
+    async fn counts(&self, now: Timestamp) -> Answer<Counts> {
+        let alive = "SELECT connections, sessions FROM lease WHERE until > ?";
+        let read = |row: &Row<'_>| Ok(Counts { connections: row.get(0)?, sessions: row.get(1)? });
+        self.0.call(|db| {
+            let alive = rows(db, alive, [now.as_millis()], read)?;
+            Ok(alive.into_iter().fold(Counts::default(), Add::add))
+        })
+    }
+
     async fn presume_alive(&self, node: &NodeId, now: Timestamp, lease: Duration) -> Answer<()> {
         let put = "INSERT OR IGNORE INTO lease VALUES (?, ?, 0, 0)";
         let until = now.after(lease).as_millis();
-        self.call(|db| Ok(db.execute(put, params![node.as_str(), until]).map(drop)?))
-    }
-
-    async fn counts(&self, now: Timestamp) -> Answer<Counts> {
-        let alive = "SELECT connections, sessions FROM lease WHERE until > ?";
-        let counts = |row: &Row<'_>| Ok(Counts { connections: row.get(0)?, sessions: row.get(1)? });
-        let all = self.call(|db| rows(db, alive, [now.as_millis()], counts))?;
-        Ok(all.into_iter().fold(Counts::default(), |sum, node| sum + node))
+        self.0.call(|db| Ok(db.execute(put, params![node.as_str(), until]).map(drop)?))
     }
 
     async fn attached_to(&self, node: &NodeId, limit: usize) -> Answer<Vec<SessionRecord>> {
         let which = "WHERE node1 = ?1 OR node2 = ?1 LIMIT ?2";
-        self.call(|db| records(db, which, params![node.as_str(), limit]))
+        self.0.call(|db| records(db, which, params![node.as_str(), limit]))
     }
 
     async fn forget_node(&self, node: &NodeId) -> Answer<()> {
-        self.call(|db| {
+        self.0.call(|db| {
             db.execute("DELETE FROM lease WHERE node = ?", [node.as_str()])?;
             db.execute("DELETE FROM connection WHERE node = ?", [node.as_str()])?;
             Ok(())
@@ -226,7 +210,7 @@ fn expected(db: &Db<'_>, new: &SessionRecord, before: u64) -> Read<Result<Sessio
     })
 }
 
-/// Writes `record` in the place of `there`, whose heartbeats it keeps.
+/// Writes `record` in the place of `there`, of which it keeps what is not of a revision.
 fn put(db: &Db<'_>, record: &SessionRecord, there: Option<&SessionRecord>) -> Read<()> {
     let mut record = record.clone();
     there.inspect(|there| record.keep_beside(there));
@@ -263,17 +247,4 @@ fn connection(db: &Db<'_>, user: &UserId) -> Read<Option<Known>> {
         Ok((text(row)?.parse()?, row.get(1)?, previous))
     });
     Ok(known?.pop())
-}
-
-fn rows<T>(
-    db: &Db<'_>,
-    select: &str,
-    params: impl Params,
-    read: impl FnMut(&Row<'_>) -> Read<T>,
-) -> Read<Vec<T>> {
-    db.prepare(select)?.query_and_then(params, read)?.collect()
-}
-
-fn text<'a>(row: &'a Row<'_>) -> Read<&'a str> {
-    Ok(row.get_ref(0)?.as_str()?)
 }

@@ -1,7 +1,7 @@
 //! Opens a session, ends the relay, and finds the session again in another: `cargo run -p
 //! custom-store`. See `lib.rs` for the store.
 
-use std::{env, error::Error, sync::Arc, time::Duration};
+use std::{error::Error, path::Path, sync::Arc, time::Duration};
 
 use custom_store::SqliteStore;
 use signaling_core::{
@@ -13,14 +13,16 @@ use signaling_core::{
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("sessions.sqlite");
     let (ann, bob) = (UserId::new("ann")?, UserId::new("bob")?);
-    let first = relay().await?;
+    let first = relay(&file).await?;
     let session = first.open_session(&ann, &bob).await?;
     println!("session {session} is open on {}", first.node_id());
     let _ = first.shutdown(Duration::from_secs(5)).await;
     drop(first);
 
-    let second = relay().await?;
+    let second = relay(&file).await?;
     let record = second.session(&session).await?.ok_or("the store has lost it")?;
     println!(
         "{} has it from the file, {}: {record:#?}",
@@ -32,8 +34,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-async fn relay() -> Result<Relay, Box<dyn Error>> {
-    let store = SqliteStore::open(&env::temp_dir().join("signaling-custom-store.sqlite"))?;
+async fn relay(file: &Path) -> Result<Relay, Box<dyn Error>> {
+    let store = SqliteStore::open(file)?;
     let key = JwtKey::secret(Algorithm::HS256, "a secret of at least thirty-two bytes");
     let builder = Relay::builder(JwtAuthenticator::builder().key(key).build()?);
     Ok(builder.store(Arc::new(store)).start().await?)

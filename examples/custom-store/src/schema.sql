@@ -29,6 +29,6 @@ CREATE TABLE IF NOT EXISTS connection (
 CREATE TABLE IF NOT EXISTS lease (
     node TEXT PRIMARY KEY,
     until INTEGER NOT NULL,
-    connections INTEGER NOT NULL, -- that the node said it has
+    connections INTEGER NOT NULL, -- how much the node has
     sessions INTEGER NOT NULL
 ) STRICT;

@@ -5,16 +5,29 @@ use serde_json::Number;
 use signaling_core::{
     frame::Text,
     id::{SessionId, UserId},
-    protocol::{ClientMessage, ErrorCode, ServerMessage, Signal},
+    protocol::{ClientMessage, ErrorCode, IceServer, PartnerReason, ServerMessage, Signal},
 };
 
 /// What the server says of itself.
 pub(crate) fn server() -> Vec<String> {
     let (session, partner) = (SessionId::new("call-7").unwrap(), UserId::new("bob").unwrap());
-    let (session_id, partner_id) = (&session, &partner);
+    let stun = IceServer::stun(["stun:stun.example"]).unwrap();
+    let turn = ["turn:turn.example?transport=udp"];
+    let turn = IceServer::turn(turn, "1700043200:ann", "3gmDr4FZ0iSW").unwrap();
+    let (session_id, partner_id, is_initiator) = (&session, &partner, true);
+    let both = Some([stun.clone(), turn]);
+    let found = |ice_servers| ServerMessage::MatchFound {
+        session_id,
+        partner_id,
+        is_initiator,
+        ice_servers,
+    };
     [
-        ServerMessage::MatchFound { session_id, partner_id, is_initiator: true },
-        ServerMessage::PartnerDisconnected { session_id },
+        found(None),
+        found(both.as_ref().map(<[_; 2]>::as_slice)),
+        ServerMessage::IceServers { session_id, ice_servers: &[stun] },
+        ServerMessage::PartnerDisconnected { session_id, reason: None },
+        ServerMessage::PartnerDisconnected { session_id, reason: Some(PartnerReason::Lost) },
         ServerMessage::HeartbeatAck { id: &Number::from(7) },
         ServerMessage::error(ErrorCode::PartnerAbsent, Some(&session)),
         ServerMessage::error(ErrorCode::Malformed, None),
@@ -68,5 +81,8 @@ pub(crate) fn is_relayed(kind: &str) -> bool {
 
 /// The closed sets of the protocol, by their names in the schema.
 pub(crate) fn enums() -> Vec<(&'static str, Vec<&'static str>)> {
-    vec![("errorCode", ErrorCode::ALL.map(ErrorCode::as_str).to_vec())]
+    vec![
+        ("errorCode", ErrorCode::ALL.map(ErrorCode::as_str).to_vec()),
+        ("partnerReason", PartnerReason::ALL.map(PartnerReason::as_str).to_vec()),
+    ]
 }

@@ -13,7 +13,7 @@ use schema::Schema;
 use serde_json::{Map, Value, json};
 use signaling_core::{
     frame::CloseCode,
-    protocol::{ClientMessage, ErrorCode},
+    protocol::{ClientMessage, ErrorCode, PartnerReason},
 };
 
 const README: &str = include_str!("../../../README.md");
@@ -100,6 +100,11 @@ fn the_schema_takes_from_the_server_what_the_types_write_and_nothing_else() {
             assert!(!schema.accepts("fromServer", &wrong), "{wrong}");
         }
     }
+    let found = golden.iter().find(|message| message.get("iceServers").is_some()).unwrap();
+    for odd in [json!([{}]), json!([{"urls":[]}]), json!([{"urls":["stun:a"],"username":"ann"}])] {
+        let wrong = with(found, "iceServers", &odd);
+        assert!(!schema.accepts("fromServer", &wrong), "{wrong}");
+    }
     for signal in values(golden::client()).iter().filter(|m| golden::is_relayed(kind(m))) {
         assert!(schema.accepts("fromServer", signal), "{signal}");
     }
@@ -135,8 +140,10 @@ fn the_tables_of_codes_are_complete() {
     let short = first_cells(README, "| close code |");
     let short: Vec<_> = short.iter().flat_map(|cell| cell.split(", ")).collect();
     let mut codes: Vec<_> = closes.iter().map(|[code, _]| code).collect();
-    codes.sort();
+    codes.dedup();
     assert_eq!(short, codes, "README.md");
+    let reasons = PartnerReason::ALL.map(|reason| format!("`{}`", reason.as_str()));
+    assert_eq!(first_cells(PROTOCOL, "| reason ("), reasons);
     for code in ErrorCode::ALL {
         assert!(README.contains(&format!("`{}`", code.as_str())), "README.md: {code:?}");
     }

@@ -93,6 +93,14 @@ impl Schema {
                 let mut names = value.as_array().unwrap().iter();
                 names.all(|name| object.contains_key(name.as_str().unwrap()))
             }),
+            "dependentRequired" => object.is_none_or(|object| {
+                let mut named = value.as_object().unwrap().iter();
+                named.all(|(name, others)| {
+                    let mut others = others.as_array().unwrap().iter();
+                    !object.contains_key(name)
+                        || others.all(|other| object.contains_key(other.as_str().unwrap()))
+                })
+            }),
             "properties" => object.is_none_or(|object| {
                 let mut properties = value.as_object().unwrap().iter();
                 properties.all(|(name, it)| object.get(name).is_none_or(|at| self.holds(it, at)))
