@@ -24,9 +24,6 @@ impl From<DisconnectReason> for PartnerReason {
             | DisconnectReason::ProtocolError
             | DisconnectReason::ShuttingDown
             | DisconnectReason::NodeFull
-            | DisconnectReason::AlreadyConnected
-            | DisconnectReason::Refused
-            | DisconnectReason::HookTimeout
             | DisconnectReason::StoreUnavailable
             | DisconnectReason::Internal
             | DisconnectReason::NodeLost => Self::Lost,
