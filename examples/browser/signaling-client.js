@@ -143,7 +143,7 @@ class Link {
       const jwt = typeof token === 'function' ? await token({ refused }) : token;
       if (turn !== this.#turn) return;
       if (auth === 'query') target.searchParams.set('token', jwt);
-      socket = new WebSocket(target, auth === 'query' ? [] : ['signaling.v1', `bearer.${jwt}`]);
+      socket = new WebSocket(target, ['signaling.v1', ...(auth === 'query' ? [] : [`bearer.${jwt}`])]);
     } catch (cause) {
       if (turn !== this.#turn) return;
       this.#hooks.error({ code: 'connect-failed', message: 'there is no token or no socket', cause });
@@ -528,14 +528,14 @@ export class SignalingClient extends EventTarget {
     if (message.type === 'match-found') this.#matched(message);
     else if (message.type === 'error') this.#refused(message, session);
     else if (message.type === 'heartbeat-ack') this.#acknowledged = message.id;
-    else if (message.type === 'partner-disconnected') this.#partnerAway(session);
+    else if (message.type === 'partner-disconnected') this.#partnerAway(session, message.reason);
     else if (['offer', 'answer', 'ice-candidate'].includes(message.type)) session?.peer?.receive(message);
   }
 
-  #partnerAway(session) {
+  #partnerAway(session, reason) {
     if (!session) return;
     session.pause('partner-away');
-    this.#emit('partner-disconnected', { session });
+    this.#emit('partner-disconnected', { session, reason });
     // A heartbeat that names an ended session is answered `unknown-session`: gone for good, or only away?
     this.#link.beat();
   }

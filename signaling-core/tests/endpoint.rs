@@ -5,8 +5,9 @@ use bytes::Bytes;
 use futures::{SinkExt, StreamExt, future};
 use signaling_core::{
     Relay,
-    auth::Credentials,
+    auth::{Client, Credentials},
     frame::{CloseCode, CloseFrame, Frame, Text, TransportError as Failure},
+    protocol::Dialect,
     testing::endpoint::{Endpoint, Hosted, Setup, Unsupported},
 };
 use tokio::net::{TcpListener, TcpStream};
@@ -39,11 +40,12 @@ async fn connection(relay: Relay, stream: TcpStream) {
     stream.set_nodelay(true).unwrap();
     let limit = Some(relay.config().max_frame_bytes);
     let config = WebSocketConfig::default().max_message_size(limit).max_frame_size(limit);
-    let mut credentials = Credentials::none();
+    let (mut credentials, mut dialect) = (Credentials::none(), Dialect::Base);
     let callback = |request: &Request, mut response: Response| {
         credentials = token(request).map_or_else(Credentials::none, Credentials::bearer);
-        if protocols(request).any(|one| one == "signaling.v1") {
-            let chosen = "signaling.v1".parse().unwrap();
+        if protocols(request).any(|one| one == Dialect::V1_SUBPROTOCOL) {
+            dialect = Dialect::V1;
+            let chosen = Dialect::V1_SUBPROTOCOL.parse().unwrap();
             let headers = response.headers_mut();
             headers.insert("sec-websocket-protocol", chosen);
         }
@@ -56,7 +58,10 @@ async fn connection(relay: Relay, stream: TcpStream) {
         .with(|frame| future::ready(Ok(outgoing(frame))))
         .sink_map_err(failure);
     match relay.authenticate(&credentials).await {
-        Ok(identity) => drop(relay.serve(transport, identity).await),
+        Ok(identity) => {
+            let client = Client::new(identity).speaking(dialect);
+            relay.serve(transport, client).await;
+        }
         Err(_) => relay.refuse(transport, CloseCode::Unauthorized).await,
     }
 }

@@ -260,7 +260,7 @@ describe('a connection', () => {
     client.connect();
     await settle();
     assert.equal(FakeWebSocket.last.url.href, 'wss://host.example/ws?room=1&token=a.b.c');
-    assert.deepEqual(FakeWebSocket.last.protocols, []);
+    assert.deepEqual(FakeWebSocket.last.protocols, ['signaling.v1']);
   });
 
   it('carries the token as a subprotocol if asked to', async () => {
@@ -532,6 +532,15 @@ describe('a partner that is gone', () => {
     assert.equal(pc.closed, false, 'media may still flow');
     assert.equal(socket.sent.at(-1).type, 'heartbeat');
     assert.equal(socket.sent.at(-1).sessionId, 's1');
+  });
+
+  it('is told with its reason', async () => {
+    const { socket, of } = await makeMatchedClient({ isInitiator: true });
+    for (const reason of ['left', 'lost', 'timeout', 'replaced', 'ended']) {
+      socket.say({ type: 'partner-disconnected', sessionId: 's1', reason });
+      assert.equal(of('partner-disconnected').at(-1).reason, reason);
+      socket.say({ type: 'match-found', sessionId: 's1', partnerId: 'bob', isInitiator: true });
+    }
   });
 
   it('has left for good when the server no longer knows the session', async () => {

@@ -35,6 +35,7 @@ mod frames;
 mod malformed;
 mod messages;
 mod panics;
+mod reasons;
 mod relaying;
 mod sessions;
 mod stage;

@@ -45,6 +45,13 @@ macro_rules! __endpoint_cases {
                 a_responder_may_come_back_as_well
                 a_participant_that_stays_away_ends_the_session_and_one_that_returns_does_not
             }
+            reasons {
+                a_partner_that_closes_or_hangs_up_has_left
+                a_partner_whose_connection_breaks_is_lost
+                a_partner_that_is_not_heard_of_timed_out
+                a_partner_on_a_newer_connection_was_replaced
+                a_partner_or_a_session_that_the_host_ends_has_ended
+            }
             messages {
                 a_call_is_set_up_with_the_messages_of_the_protocol
                 every_form_of_description_and_candidate_is_relayed
