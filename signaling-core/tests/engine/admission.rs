@@ -97,7 +97,7 @@ async fn of_newcomers_at_the_same_time_one_is_admitted() {
     for n in 0..40 {
         let name = format!("ann-{n}");
         let newcomers = nodes.iter().chain(&nodes).map(|node| Guest::connect_quiet(node, &name));
-        let outcomes = newcomers.collect::<Vec<_>>().into_iter().map(async |mut guest| {
+        let outcomes = newcomers.collect::<Vec<_>>().into_iter().map(|mut guest| async move {
             guest.send(r#"{"type":"heartbeat","id":0}"#).await;
             match guest.next().await {
                 Received::Text(_) => Some(guest),

@@ -48,7 +48,7 @@ pub(super) async fn of_connections_at_the_same_time_one_is_admitted(host: &Host)
         return;
     };
     let clients = future::join_all((0..8).map(|_| stage.connect("ann"))).await;
-    let admitted = clients.into_iter().map(async |mut client| {
+    let admitted = clients.into_iter().map(|mut client| async move {
         client.send_if_possible(r#"{"type":"heartbeat","id":1}"#).await;
         match client.next_incoming().await {
             Incoming::Text(_) => Some(client),
