@@ -9,7 +9,6 @@ use std::{
 };
 
 use async_trait::async_trait;
-use futures::future;
 use signaling_core::{
     auth::{Client, Identity},
     event::{DisconnectReason, Event, Events},
