@@ -18,6 +18,25 @@ use crate::{id::UserId, time::Timestamp};
 /// user; the credential is base64(HMAC-SHA1(secret, username)). TURN over UDP and TCP carries the
 /// username in the clear, and with it the user's id.
 ///
+/// ```
+/// use std::sync::Arc;
+///
+/// use signaling_core::{
+///     Relay,
+///     auth::Authenticator,
+///     ice::{IceServer, TurnServers},
+/// };
+///
+/// # async fn example(
+/// #     authenticator: impl Authenticator,
+/// #     secret: &str,
+/// # ) -> Result<Relay, Box<dyn std::error::Error>> {
+/// let turn = TurnServers::new(["turn:turn.example", "turns:turn.example"], secret)?
+///     .and(IceServer::stun(["stun:turn.example"])?);
+/// let relay = Relay::builder(authenticator).ice_servers(Arc::new(turn)).start().await?;
+/// # Ok(relay) }
+/// ```
+///
 /// A user id made of `A-Z a-z 0-9 . _ - @ + = / |` stands there as it is. Any other is written in
 /// base64url behind a `~`: coturn refuses usernames with a space, a quote or a backslash, and what
 /// a second colon means, each server decides for itself.
