@@ -42,7 +42,8 @@ use crate::{id::UserId, time::Timestamp};
 /// a second colon means, each server decides for itself.
 #[derive(Clone)]
 pub struct TurnServers {
-    urls: Arc<[String]>,
+    /// With credentials of nobody.
+    servers: IceServer,
     secret: Arc<[u8]>,
     life: Duration,
     others: Vec<IceServer>,
@@ -80,17 +81,12 @@ impl TurnServers {
     where
         I: IntoIterator<Item: Into<String>>,
     {
-        let checked = IceServer::turn(urls, "somebody", "something")?;
+        let servers = IceServer::turn(urls, "nobody", "nothing")?;
         let secret = secret.as_ref();
         if secret.is_empty() {
             return Err(TurnError::Secret);
         }
-        Ok(Self {
-            urls: checked.urls().into(),
-            secret: secret.into(),
-            life: Self::DEFAULT_LIFE,
-            others: Vec::new(),
-        })
+        Ok(Self { servers, secret: secret.into(), life: Self::DEFAULT_LIFE, others: Vec::new() })
     }
 
     /// How long credentials live, in whole seconds. Default: [`Self::DEFAULT_LIFE`].
@@ -122,7 +118,7 @@ impl TurnServers {
         };
         mac.update(username.as_bytes());
         let credential = STANDARD.encode(mac.finalize().into_bytes());
-        IceServer::turn(self.urls.iter(), username, credential)
+        self.servers.with_credentials(username, credential)
     }
 }
 
@@ -143,7 +139,7 @@ impl fmt::Display for Name<'_> {
 impl fmt::Debug for TurnServers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TurnServers")
-            .field("urls", &self.urls)
+            .field("urls", &self.servers.urls())
             .field("life", &self.life)
             .field("others", &self.others)
             .finish_non_exhaustive()
