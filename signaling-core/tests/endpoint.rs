@@ -40,8 +40,7 @@ async fn connection(relay: Relay, stream: TcpStream) {
     stream.set_nodelay(true).unwrap();
     let limit = Some(relay.config().max_frame_bytes);
     let config = WebSocketConfig::default().max_message_size(limit).max_frame_size(limit);
-    let mut credentials = Credentials::none();
-    let mut dialect = Dialect::Base;
+    let (mut credentials, mut dialect) = (Credentials::none(), Dialect::Base);
     let callback = |request: &Request, mut response: Response| {
         credentials = token(request).map_or_else(Credentials::none, Credentials::bearer);
         if protocols(request).any(|one| one == Dialect::V1_SUBPROTOCOL) {
@@ -60,7 +59,8 @@ async fn connection(relay: Relay, stream: TcpStream) {
         .sink_map_err(failure);
     match relay.authenticate(&credentials).await {
         Ok(identity) => {
-            relay.serve(transport, Client::new(identity).speaking(dialect)).await;
+            let client = Client::new(identity).speaking(dialect);
+            relay.serve(transport, client).await;
         }
         Err(_) => relay.refuse(transport, CloseCode::Unauthorized).await,
     }
