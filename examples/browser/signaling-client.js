@@ -548,10 +548,10 @@ export class SignalingClient extends EventTarget {
   #receive(message) {
     const session = this.#sessions.get(message.sessionId);
     if (message.type === 'match-found') this.#matched(message);
+    else if (message.type === 'ice-servers') session?.useIceServers(message.iceServers);
     else if (message.type === 'error') this.#refused(message, session);
     else if (message.type === 'heartbeat-ack') this.#acknowledged = message.id;
     else if (message.type === 'partner-disconnected') this.#partnerAway(session, message.reason);
-    else if (message.type === 'ice-servers') session?.useIceServers(message.iceServers);
     else if (['offer', 'answer', 'ice-candidate'].includes(message.type)) session?.peer?.receive(message);
   }
 

@@ -185,6 +185,7 @@ mod tests {
             config.validate().unwrap_err().setting
         };
         assert_eq!(named(|c| c.heartbeat_timeout = Duration::ZERO), "heartbeat_timeout");
+        assert_eq!(named(|c| c.ice_server_timeout = Duration::ZERO), "ice_server_timeout");
         assert_eq!(named(|c| c.max_queued_messages = 0), "max_queued_messages");
         assert_eq!(named(|c| c.event_capacity = usize::MAX), "event_capacity");
         assert_eq!(named(|c| c.ping_interval = c.silence_timeout), "ping_interval");

@@ -97,7 +97,8 @@ impl ProviderError {
 /// time, each for itself. An answer that takes longer than
 /// [`Config::ice_server_timeout`](crate::Config::ice_server_timeout) is no longer waited for:
 /// dropping the future midway must be safe. After that or an error it is asked again 1 s later, and
-/// with twice the pause after each failure in a row, up to 60 s.
+/// with twice the pause after each failure in a row, up to 60 s. What has expired already counts as
+/// an error, and nobody is matched with what expires within a minute.
 #[async_trait]
 pub trait IceServerProvider: Send + Sync + fmt::Debug + 'static {
     /// The servers for `user`, at the relay's time `now`.

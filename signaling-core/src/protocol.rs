@@ -6,6 +6,7 @@
 //! | from | message |
 //! | --- | --- |
 //! | server | `{"type":"match-found","sessionId","partnerId","isInitiator"}`; with [`Dialect::V1`] `"iceServers"?` as well |
+//! | server | `{"type":"ice-servers","sessionId","iceServers"}`, with [`Dialect::V1`] only |
 //! | both | `{"type":"offer","sessionId","sdp"}` |
 //! | both | `{"type":"answer","sessionId","sdp"}` |
 //! | both | `{"type":"ice-candidate","sessionId","candidate"}` |
@@ -13,7 +14,6 @@
 //! | server | `{"type":"heartbeat-ack","id"}` |
 //! | client | `{"type":"leave","sessionId"}` |
 //! | server | `{"type":"partner-disconnected","sessionId","reason"}` |
-//! | server | `{"type":"ice-servers","sessionId","iceServers"}`, with [`Dialect::V1`] only |
 //! | server | `{"type":"error","code","message","sessionId"?}` |
 //!
 //! `reason` is for clients that negotiated the subprotocol `signaling.v1` only; it is one of

@@ -18,12 +18,32 @@ use crate::{id::UserId, time::Timestamp};
 /// user; the credential is base64(HMAC-SHA1(secret, username)). TURN over UDP and TCP carries the
 /// username in the clear, and with it the user's id.
 ///
+/// ```
+/// use std::sync::Arc;
+///
+/// use signaling_core::{
+///     Relay,
+///     auth::Authenticator,
+///     ice::{IceServer, TurnServers},
+/// };
+///
+/// # async fn example(
+/// #     authenticator: impl Authenticator,
+/// #     secret: &str,
+/// # ) -> Result<Relay, Box<dyn std::error::Error>> {
+/// let turn = TurnServers::new(["turn:turn.example", "turns:turn.example"], secret)?
+///     .and(IceServer::stun(["stun:turn.example"])?);
+/// let relay = Relay::builder(authenticator).ice_servers(Arc::new(turn)).start().await?;
+/// # Ok(relay) }
+/// ```
+///
 /// A user id made of `A-Z a-z 0-9 . _ - @ + = / |` stands there as it is. Any other is written in
 /// base64url behind a `~`: coturn refuses usernames with a space, a quote or a backslash, and what
 /// a second colon means, each server decides for itself.
 #[derive(Clone)]
 pub struct TurnServers {
-    urls: Arc<[String]>,
+    /// With credentials of nobody.
+    servers: IceServer,
     secret: Arc<[u8]>,
     life: Duration,
     others: Vec<IceServer>,
@@ -61,17 +81,12 @@ impl TurnServers {
     where
         I: IntoIterator<Item: Into<String>>,
     {
-        let checked = IceServer::turn(urls, "somebody", "something")?;
+        let servers = IceServer::turn(urls, "nobody", "nothing")?;
         let secret = secret.as_ref();
         if secret.is_empty() {
             return Err(TurnError::Secret);
         }
-        Ok(Self {
-            urls: checked.urls().into(),
-            secret: secret.into(),
-            life: Self::DEFAULT_LIFE,
-            others: Vec::new(),
-        })
+        Ok(Self { servers, secret: secret.into(), life: Self::DEFAULT_LIFE, others: Vec::new() })
     }
 
     /// How long credentials live, in whole seconds. Default: [`Self::DEFAULT_LIFE`].
@@ -103,7 +118,7 @@ impl TurnServers {
         };
         mac.update(username.as_bytes());
         let credential = STANDARD.encode(mac.finalize().into_bytes());
-        IceServer::turn(self.urls.iter(), username, credential)
+        self.servers.with_credentials(username, credential)
     }
 }
 
@@ -124,7 +139,7 @@ impl fmt::Display for Name<'_> {
 impl fmt::Debug for TurnServers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TurnServers")
-            .field("urls", &self.urls)
+            .field("urls", &self.servers.urls())
             .field("life", &self.life)
             .field("others", &self.others)
             .finish_non_exhaustive()

@@ -1,6 +1,6 @@
 //! The STUN and TURN servers that a client is told of.
 
-use std::{fmt, net::Ipv6Addr};
+use std::{fmt, net::Ipv6Addr, sync::Arc};
 
 use serde::Serialize;
 
@@ -10,7 +10,7 @@ use serde::Serialize;
 /// without credentials. `Debug` does not show the credential.
 #[derive(Clone, PartialEq, Eq, Serialize)]
 pub struct IceServer {
-    urls: Vec<String>,
+    urls: Arc<[String]>,
     #[serde(skip_serializing_if = "Option::is_none")]
     username: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -74,6 +74,20 @@ impl IceServer {
         I: IntoIterator<Item: Into<String>>,
     {
         let (urls, _) = checked(urls)?;
+        Self { urls, username: None, credential: None }.with_credentials(username, credential)
+    }
+
+    /// The same servers for somebody else. Their URLs are shared.
+    ///
+    /// # Errors
+    ///
+    /// When the username is empty or longer than [`Self::MAX_USERNAME_BYTES`], or the credential is
+    /// empty.
+    pub fn with_credentials(
+        &self,
+        username: impl Into<String>,
+        credential: impl Into<String>,
+    ) -> Result<Self, IceServerError> {
         let (username, credential) = (username.into(), credential.into());
         if username.is_empty() || username.len() > Self::MAX_USERNAME_BYTES {
             return Err(IceServerError::Username);
@@ -81,6 +95,7 @@ impl IceServer {
         if credential.is_empty() {
             return Err(IceServerError::Credential);
         }
+        let urls = self.urls.clone();
         Ok(Self { urls, username: Some(username), credential: Some(credential) })
     }
 
@@ -115,16 +130,16 @@ impl fmt::Debug for IceServer {
 }
 
 /// The URLs, and whether a TURN server is among them.
-fn checked<I>(urls: I) -> Result<(Vec<String>, bool), IceServerError>
+fn checked<I>(urls: I) -> Result<(Arc<[String]>, bool), IceServerError>
 where
     I: IntoIterator<Item: Into<String>>,
 {
-    let urls: Vec<String> = urls.into_iter().map(Into::into).collect();
+    let urls: Arc<[String]> = urls.into_iter().map(Into::into).collect();
     if urls.is_empty() {
         return Err(IceServerError::NoUrl);
     }
     let mut turn = false;
-    for url in &urls {
+    for url in &*urls {
         turn |= is_turn(url).map_err(IceServerError::Url)?;
     }
     Ok((urls, turn))

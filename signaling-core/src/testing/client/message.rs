@@ -125,4 +125,22 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn a_message_has_exactly_its_fields() {
+        let found = r#"{"type":"match-found","sessionId":"s","partnerId":"p","isInitiator":true}"#;
+        assert!(check(found, Dialect::Base).is_ok() && check(found, Dialect::V1).is_ok());
+        for wrong in [
+            r#"{"type":"match-found","sessionId":"s","partnerId":"p"}"#,
+            r#"{"type":"match-found","sessionId":"s","partnerId":"p","isInitiator":1}"#,
+            r#"{"type":"partner-disconnected","sessionId":"s","reason":"left"}"#,
+            r#"{"type":"partner-disconnected","sessionId":"s","sessionId":"s"}"#,
+            r#"{"type":"error","code":"malformed"}"#,
+            r#"{"type":"error","code":"malformed","message":"m","sessionId":null}"#,
+            r#"{"type":"offer","sessionId":"s"}"#,
+            r#"{"type":"hello"}"#,
+        ] {
+            assert!(check(wrong, Dialect::Base).is_err(), "{wrong}");
+        }
+    }
 }
