@@ -2,17 +2,19 @@
 //! ones, and its processor time for each signal between 64 pairs that say one at a time.
 //!
 //! ```text
-//! cargo bench --package signaling-axum --bench memory [-- READ WRITE]
+//! cargo bench --package signaling-axum --bench memory [-- READ WRITE SIGNAL]
 //! ```
 //!
-//! READ and WRITE are buffer sizes in bytes, where they are not to be the defaults. Linux only. The
-//! server is a process of its own: this program again, started with the name of the adapter.
+//! READ and WRITE are buffer sizes and SIGNAL the size of a description, in bytes, where they are not
+//! to be the defaults and that of a candidate. Linux only. The server is a process of its own: this
+//! program again, started with the name of the adapter.
 
 use std::{env, error::Error, fs, future::Future, process::Stdio};
 
 use async_trait::async_trait;
 use axum::serve::ListenerExt;
 use futures::{SinkExt, StreamExt, future};
+use signaling_axum::Endpoint;
 use signaling_core::{
     Config, Relay,
     auth::{AuthError, Authenticator, Credentials, Identity},
@@ -41,17 +43,18 @@ const HEARTBEAT: &str = r#"{"type":"heartbeat","id":1}"#;
 #[tokio::main]
 async fn main() -> Result<()> {
     let args: Vec<_> = env::args().skip(1).filter(|arg| arg != "--bench").collect();
-    let buffers: Vec<usize> = args.iter().filter_map(|arg| arg.parse().ok()).collect();
-    let buffers = match buffers[..] {
-        [read, write] => (read, write),
-        _ => (signaling_axum::Endpoint::DEFAULT_BUFFER_BYTES, 0),
-    };
+    let sizes: Vec<usize> = args.iter().filter_map(|arg| arg.parse().ok()).collect();
+    let [read, write, signal] = sizes[..].try_into().unwrap_or([
+        Endpoint::DEFAULT_READ_BUFFER_BYTES,
+        Endpoint::DEFAULT_WRITE_BUFFER_BYTES,
+        300,
+    ]);
     match args.first().map(String::as_str) {
-        Some("axum") => serve(axum(buffers)).await,
-        Some("warp") => serve(warp(buffers)).await,
+        Some("axum") => serve(axum(read, write)).await,
+        Some("warp") => serve(warp(read, write)).await,
         _ => {
             for adapter in ["axum", "warp"] {
-                measure(adapter, buffers).await?;
+                measure(adapter, [read, write, signal]).await?;
             }
             Ok(())
         }
@@ -80,9 +83,9 @@ async fn relay() -> Result<Relay> {
     Ok(Relay::builder(Names).config(config).start().await?)
 }
 
-async fn axum((read, write): (usize, usize)) -> Result<(Relay, String, impl Future<Output = ()>)> {
+async fn axum(read: usize, write: usize) -> Result<(Relay, String, impl Future<Output = ()>)> {
     let relay = relay().await?;
-    let endpoint = signaling_axum::Endpoint::new(relay.clone()).buffer_sizes(read, write);
+    let endpoint = Endpoint::new(relay.clone()).buffer_sizes(read, write);
     let listener = listener()?;
     let address = listener.local_addr()?.to_string();
     let listener = listener.tap_io(|_| ());
@@ -90,7 +93,7 @@ async fn axum((read, write): (usize, usize)) -> Result<(Relay, String, impl Futu
     Ok((relay, address, server))
 }
 
-async fn warp((read, write): (usize, usize)) -> Result<(Relay, String, impl Future<Output = ()>)> {
+async fn warp(read: usize, write: usize) -> Result<(Relay, String, impl Future<Output = ()>)> {
     let relay = relay().await?;
     let endpoint = signaling_warp::Endpoint::new(relay.clone()).buffer_sizes(read, write);
     let listener = listener()?;
@@ -105,8 +108,8 @@ fn listener() -> Result<tokio::net::TcpListener> {
     Ok(socket.listen(1024)?)
 }
 
-async fn measure(adapter: &str, (read, write): (usize, usize)) -> Result<()> {
-    let mut server = Server::start(adapter, read, write).await?;
+async fn measure(adapter: &str, sizes: [usize; 3]) -> Result<()> {
+    let mut server = Server::start(adapter, sizes).await?;
     let mut clients = Vec::new();
     for n in 0..WARM_UP {
         clients.push(connect(&server.address, n).await?);
@@ -125,12 +128,14 @@ async fn measure(adapter: &str, (read, write): (usize, usize)) -> Result<()> {
         pairs.push((first, second));
     }
     let before = server.processor_seconds()?;
-    future::try_join_all(pairs.into_iter().map(|(first, second)| talk(first, second))).await?;
+    future::try_join_all(pairs.into_iter().map(|(first, second)| talk(first, second, sizes[2])))
+        .await?;
     let signals = 2 * PAIRS * ROUND_TRIPS;
     let cost = (server.processor_seconds()? - before) / signals as f64 * 1e6;
     println!(
-        "{adapter}, buffers of {read} and {write} bytes: {each:.2} KiB for each idle connection, \
-         {cost:.1} µs for each signal"
+        "{adapter}, buffers of {} and {} bytes: {each:.2} KiB for each idle connection, {cost:.1} µs \
+         for each signal of {} bytes",
+        sizes[0], sizes[1], sizes[2]
     );
     server.child.kill().await?;
     Ok(())
@@ -157,13 +162,13 @@ async fn text(client: &mut Client) -> Result<String> {
     }
 }
 
-/// Each says a candidate when it has heard the other's.
-async fn talk(mut first: Client, mut second: Client) -> Result<()> {
+/// Each says something when it has heard the other.
+async fn talk(mut first: Client, mut second: Client, bytes: usize) -> Result<()> {
     let found: serde_json::Value = serde_json::from_str(&text(&mut first).await?)?;
     text(&mut second).await?;
     let session = &found["sessionId"];
-    let candidate = "candidate:1 1 udp 2122260223 192.0.2.1 54400 typ host ".repeat(4);
-    let offer = format!(r#"{{"type":"offer","sessionId":{session},"sdp":"{candidate}"}}"#);
+    let sdp = "x".repeat(bytes);
+    let offer = format!(r#"{{"type":"offer","sessionId":{session},"sdp":"{sdp}"}}"#);
     let answer = offer.replace("offer", "answer");
     for _ in 0..ROUND_TRIPS {
         first.send(Message::text(offer.as_str())).await?;
@@ -182,9 +187,10 @@ struct Server {
 }
 
 impl Server {
-    async fn start(adapter: &str, read: usize, write: usize) -> Result<Self> {
+    async fn start(adapter: &str, sizes: [usize; 3]) -> Result<Self> {
         let mut child = Command::new(env::current_exe()?)
-            .args([adapter, &read.to_string(), &write.to_string()])
+            .arg(adapter)
+            .args(sizes.map(|size| size.to_string()))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)

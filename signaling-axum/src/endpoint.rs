@@ -23,8 +23,10 @@ use crate::{OnInvalidToken, PATH};
 pub struct Endpoint(websocket::Endpoint);
 
 impl Endpoint {
-    /// What a socket's read and write buffers start with unless set, in bytes.
-    pub const DEFAULT_BUFFER_BYTES: usize = websocket::Endpoint::DEFAULT_BUFFER_BYTES;
+    /// What a socket's read buffer starts with unless set, in bytes.
+    pub const DEFAULT_READ_BUFFER_BYTES: usize = websocket::Endpoint::DEFAULT_READ_BUFFER_BYTES;
+    /// How much is gathered before it is written unless set, in bytes.
+    pub const DEFAULT_WRITE_BUFFER_BYTES: usize = websocket::Endpoint::DEFAULT_WRITE_BUFFER_BYTES;
 
     /// The endpoint of `relay`, with the defaults.
     pub fn new(relay: Relay) -> Self {
@@ -46,8 +48,8 @@ impl Endpoint {
         Self(self.0.on_invalid_token(on_invalid_token))
     }
 
-    /// What a socket's buffers start with, in bytes; see [`websocket::Endpoint::buffer_sizes`].
-    /// Default: [`Self::DEFAULT_BUFFER_BYTES`] each.
+    /// The sizes of a socket's buffers, in bytes; see [`websocket::Endpoint::buffer_sizes`].
+    /// Default: [`Self::DEFAULT_READ_BUFFER_BYTES`] and [`Self::DEFAULT_WRITE_BUFFER_BYTES`].
     pub fn buffer_sizes(self, read: usize, write: usize) -> Self {
         Self(self.0.buffer_sizes(read, write))
     }

@@ -103,9 +103,12 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// What a socket's read and write buffers start with unless set, in bytes: 4 KiB each, of
-    /// which nearly every message but a session description needs a fraction.
-    pub const DEFAULT_BUFFER_BYTES: usize = 4 * 1024;
+    /// What a socket's read buffer starts with unless set, in bytes: 2 KiB. Nearly every message
+    /// but a session description fits, and it is a third of what an idle connection takes.
+    pub const DEFAULT_READ_BUFFER_BYTES: usize = 2 * 1024;
+    /// How much is gathered before it is written unless set, in bytes: 4 KiB, a burst of
+    /// candidates. A connection to which less is written takes less.
+    pub const DEFAULT_WRITE_BUFFER_BYTES: usize = 4 * 1024;
 
     /// The endpoint of `relay`, with the defaults.
     pub fn new(relay: Relay) -> Self {
@@ -113,8 +116,8 @@ impl Endpoint {
             relay,
             allowed_origins: None,
             on_invalid_token: OnInvalidToken::default(),
-            read_buffer: Self::DEFAULT_BUFFER_BYTES,
-            write_buffer: Self::DEFAULT_BUFFER_BYTES,
+            read_buffer: Self::DEFAULT_READ_BUFFER_BYTES,
+            write_buffer: Self::DEFAULT_WRITE_BUFFER_BYTES,
         }
     }
 
@@ -140,10 +143,12 @@ impl Endpoint {
         self
     }
 
-    /// What a socket's buffers start with, in bytes. Default: [`Self::DEFAULT_BUFFER_BYTES`] each.
+    /// The sizes of a socket's buffers, in bytes. Default: [`Self::DEFAULT_READ_BUFFER_BYTES`] and
+    /// [`Self::DEFAULT_WRITE_BUFFER_BYTES`].
     ///
-    /// They grow with larger messages and never shrink: smaller ones save memory, larger ones
-    /// save system calls.
+    /// `read` is had from the start, and the most that is read at a time; up to `write` is gathered
+    /// before it is written. Smaller ones save memory, larger ones system calls. Both grow to the
+    /// largest message that passed, and do not shrink.
     pub fn buffer_sizes(mut self, read: usize, write: usize) -> Self {
         self.read_buffer = read;
         self.write_buffer = write;
