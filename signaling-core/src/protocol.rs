@@ -235,7 +235,7 @@ pub enum PartnerReason {
     /// A newer connection of the same user took over.
     Replaced,
     /// The host ended the session or disconnected the user; also where all that is known is that the
-    /// session has ended.
+    /// session has ended, and for a user that left it itself, on a connection before this one.
     Ended,
 }
 

@@ -51,7 +51,8 @@ pub(super) struct Ending {
     pub(super) reason: EndReason,
     /// What a participant is told who was not told of an absence.
     pub(super) told: PartnerReason,
-    /// The participant who left. Its user may be on a newer connection, whose partner has not.
+    /// The participant who left. A newer connection of the same user is told of the end, and not that
+    /// its partner left.
     pub(super) by: Option<Role>,
     /// What the host says of it.
     pub(super) text: CloseReason,
@@ -136,9 +137,10 @@ impl Node {
         }
     }
 
-    /// Detaches `connection`, which ended for `reason` and the host's `text`, from a session, beginning
-    /// with `record` as the guess of what the store holds, and tells the partner. Nothing happens where it is not attached any more. Where
-    /// there is no record, which it says by false, the partner may be about to restore it.
+    /// Detaches `connection`, which ended for `reason`, of which the host says `text`, from a session,
+    /// beginning with `record` as the guess of what the store holds, and tells the partner. Nothing
+    /// happens where it is not attached any more. Where there is no record, which it says by false,
+    /// the partner may be about to restore it.
     pub(super) async fn detach(
         self: &Arc<Self>,
         record: Arc<SessionRecord>,
@@ -250,8 +252,7 @@ impl Node {
         }
     }
 
-    /// Tells the participants that their session is over; all others where `here` says that it was
-    /// this node that ended it.
+    /// Tells the participants that their session is over; and the host, where it ended `here`.
     async fn ended(self: &Arc<Self>, record: &SessionRecord, ending: &Ending, here: bool) {
         let (session, opening) = (&record.id, record.opening);
         for role in Role::BOTH {
