@@ -3,9 +3,7 @@
 
 use std::{error::Error, sync::Arc};
 
-use tokio::time;
-
-use super::{Node, local::Local, mailbox::Mail};
+use super::{Node, hooks, local::Local, mailbox::Mail};
 
 impl Node {
     /// Has the connection told of the servers, or that there are none now, within
@@ -14,20 +12,17 @@ impl Node {
         let Some(provider) = &self.ice_servers else {
             return;
         };
-        let answer = provider.ice_servers(&local.user, self.clock.now());
-        let answer = match time::timeout(self.config.ice_server_timeout, answer).await {
-            Ok(Ok(servers)) => Some(servers),
-            Ok(Err(error)) => {
-                let error = &error as &dyn Error;
-                tracing::warn!(connection = %local.id, error, "no ICE servers yet");
-                None
-            }
-            Err(_) => {
-                tracing::warn!(connection = %local.id, "no ICE servers yet: they took too long");
-                None
-            }
+        let asked = async { provider.ice_servers(&local.user, self.clock.now()).await };
+        let answer = hooks::ask(self.config.ice_server_timeout, asked).await;
+        let failed = match &answer {
+            Ok(Ok(_)) => None,
+            Ok(Err(error)) => Some(error as &dyn Error),
+            Err(error) => Some(error as &dyn Error),
         };
-        local.mailbox.push(Mail::IceServers(answer));
+        if let Some(error) = failed {
+            tracing::warn!(connection = %local.id, error, "no ICE servers yet");
+        }
+        local.mailbox.push(Mail::IceServers(answer.ok().and_then(Result::ok)));
     }
 
     /// The same while everything goes on. It ends with its timeout, or with the node.

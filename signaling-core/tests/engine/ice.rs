@@ -25,6 +25,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 #[derive(Debug)]
 enum Answer {
     Fail,
+    Panic,
     Hang,
     After(Duration),
     For(Duration),
@@ -71,6 +72,7 @@ impl IceServerProvider for Scripted {
             Some(Answer::For(life)) => Ok(servers.expiring(now.after(life))),
             Some(Answer::Static) => Ok(servers),
             Some(Answer::Fail) => Err(ProviderError::unavailable("not today")),
+            Some(Answer::Panic) => panic!("this is in the test"),
             Some(Answer::Hang) => std::future::pending().await,
             Some(Answer::After(delay)) => {
                 time::sleep(delay).await;
@@ -170,7 +172,13 @@ async fn a_provider_that_is_late_holds_a_match_up_for_two_seconds_and_no_longer(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_provider_that_fails_holds_nothing_up() {
+async fn a_provider_that_fails_or_panics_holds_nothing_up() {
+    for answer in [Answer::Fail, Answer::Panic] {
+        fails(answer).await;
+    }
+}
+
+async fn fails(answer: Answer) {
     let provider = Scripted::new([Answer::Fail, Answer::Fail, Answer::Fail]);
     let relay = relay(&provider).await;
     let session = open(&relay).await;
