@@ -61,8 +61,8 @@
 //! | 1 `delete_session` | one leaves |
 //! | 2 `HDEL` of users | neither is enrolled any more |
 //!
-//! Beside these: a heartbeat costs one script and one `HGET`; a signal to another node one script, and
-//! to the same node nothing; a node two commands every [`node_renewal`] for its lease and one every
+//! Beside these: a heartbeat costs one script for each session and, one time in four, an `HGET` of the
+//! user; a signal to another node one script, and to the same node nothing; a node two commands every [`node_renewal`] for its lease and one every
 //! [`sweep_interval`] to look for sessions that are over.
 //!
 //! # What Redis must be

@@ -1,5 +1,5 @@
 //! Heartbeats, in batches: one short script for each session, however many of its participants are
-//! in the batch, and one look at each user.
+//! in the batch, and a look at some of the users.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,6 +21,9 @@ use crate::record;
 /// One heartbeat in so many lets what it touches live on. With a heartbeat every 10 s that is every
 /// three minutes, and the chance that an hour passes without is one in ten thousand million.
 const KEEP_ONE_IN: u32 = 16;
+/// One heartbeat in so many looks whether the connection is still its user's. What a newer one took
+/// over is found by every heartbeat: the sessions.
+const LOOK_ONE_IN: u32 = 4;
 
 /// What a batch has for one session.
 type Beats<'a> = Vec<(&'a Heartbeat, &'a Place)>;
@@ -50,18 +53,20 @@ impl RedisStore {
     async fn beat_of_user(&self, heartbeat: &Heartbeat) -> Result<Vec<ConnectionId>, StoreError> {
         let Heartbeat { user, connection, .. } = heartbeat;
         let key = &self.shared.keys.user(user);
-        let known = if fastrand::u32(..KEEP_ONE_IN) == 0 {
+        let known = if one_in(KEEP_ONE_IN) {
             self.hold(connection, user).await?;
             let (link, script) = (&self.shared.link, &self.shared.scripts.keep_user);
             let args = vec![connection.to_string().into(), self.retention()];
             let kept = link.run(script, vec![key.clone()], args).await.map_err(failed)?;
             kept.as_u64() == Some(1)
-        } else {
+        } else if heartbeat.places.is_empty() || one_in(LOOK_ONE_IN) {
             let get = |client: WithOptions<Client>| async move {
                 client.hget::<Option<String>, _, _>(key, "connection").await
             };
             let there = self.shared.link.call(get).await.map_err(failed)?;
             there.is_some_and(|there| there == connection.to_string())
+        } else {
+            true
         };
         Ok((!known).then(|| connection.clone()).into_iter().collect())
     }
@@ -73,7 +78,7 @@ impl RedisStore {
         beats: Beats<'_>,
     ) -> Result<Vec<ConnectionId>, StoreError> {
         let (link, script) = (&self.shared.link, &self.shared.scripts.record_heartbeats);
-        let keep = fastrand::u32(..KEEP_ONE_IN) == 0;
+        let keep = one_in(KEEP_ONE_IN);
         let mut args = vec![if keep { self.retention() } else { Value::from_static_str("") }];
         for (Heartbeat { connection, at, .. }, place) in &beats {
             args.extend([
@@ -89,4 +94,8 @@ impl RedisStore {
         let doubtful = beats.iter().zip(as_believed).filter(|(_, right)| *right == 0);
         Ok(doubtful.map(|((heartbeat, _), _)| heartbeat.connection.clone()).collect())
     }
+}
+
+fn one_in(so_many: u32) -> bool {
+    fastrand::u32(..so_many) == 0
 }
