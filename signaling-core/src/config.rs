@@ -54,8 +54,8 @@ pub struct Config {
     /// on a bad network.
     pub close_wait: Duration,
     /// How long the host's own code may take to say whether a connection is admitted or a session
-    /// opened, for each question. Default 5 s: an HTTP request that is made twice; with what else an
-    /// admission takes it must stay under [`Self::silence_timeout`].
+    /// opened, for each question. Default 5 s: an HTTP request that is made twice. A connection whose
+    /// questions outlast [`Self::silence_timeout`] is closed by that.
     pub hook_timeout: Duration,
     /// Connections that this node accepts; more are closed at once with 4503. Default none: the
     /// open-file limit of the process is the host's to know.
