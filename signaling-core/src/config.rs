@@ -54,8 +54,8 @@ pub struct Config {
     /// on a bad network.
     pub close_wait: Duration,
     /// How long the host's own code may take to say whether a connection is admitted or a session
-    /// opened, for each question. Default 5 s: an HTTP request that is made twice; with what else an
-    /// admission takes it must stay under [`Self::silence_timeout`].
+    /// opened, for each question. Default 5 s: an HTTP request that is made twice. A connection whose
+    /// questions outlast [`Self::silence_timeout`] is closed by that.
     pub hook_timeout: Duration,
     /// How long an [`IceServerProvider`](crate::ice::IceServerProvider) may take for an answer.
     /// Default 2 s: for so long a new client may wait for its `match-found`; one that negotiated

@@ -215,8 +215,8 @@ pub trait SessionStore: Send + Sync + fmt::Debug + 'static {
     /// done. Once more with the connection that is there already changes nothing, whatever it may
     /// replace, and gives the same epoch and the same `previous`.
     ///
-    /// Which connection a [`Connect::Taken`] names, [`forget_node`](Self::forget_node) of its node
-    /// forgets.
+    /// The connection that a [`Connect::Taken`] names is one of its node's, also where that was not
+    /// known any more, so that [`forget_node`](Self::forget_node) forgets it.
     async fn connect(
         &self,
         user: &UserId,

@@ -76,9 +76,9 @@
 //!   and write again what they hold; a call that ended in that very moment may come back once more, as
 //!   a `match-found` for both.
 //! - An ACL user needs the keys and commands in the crate's `acl.txt`.
-//! - Where second connections are refused, one is refused on every node and by every server, Cluster
-//!   included: it is a condition of the script that connects. What a failover loses may let a second
-//!   one in; the last to write again stays.
+//! - Where second connections are refused, that is a condition of the script that connects, and holds on
+//!   Cluster as well. A failover that loses writes may let a second one in; the last to write again
+//!   stays.
 //! - The clocks of nodes should agree within seconds: they decide when a session is abandoned. Leases
 //!   go by Redis' own clock.
 //!

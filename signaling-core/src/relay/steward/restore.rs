@@ -56,7 +56,7 @@ impl Steward {
         loop {
             let generation = node.health.generation();
             if self.local.mailbox.closing().is_none() {
-                // With none that may stay this is never refused.
+                // Any may be replaced, so it is done.
                 let _ = self.connect(Replace::Any).await?;
             }
             for record in records {
