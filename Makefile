@@ -32,9 +32,9 @@ lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --all-features -- -D warnings
 
-# Every published crate builds with every set of its features; `default` is only a name for one.
+# Every published crate builds with any two of its features (`default` is only a name for one), and in `lint` with all.
 features: $(call tool,cargo-hack)
-	$(CARGO) hack clippy --workspace --ignore-private --feature-powerset --exclude-features default -- -D warnings
+	$(CARGO) hack clippy --workspace --ignore-private --feature-powerset --depth 2 --exclude-features default -- -D warnings
 
 # What goes to the registry is whole: readme, licences, versions of what it depends on.
 packages:
@@ -60,3 +60,11 @@ simulate:
 # Before a release, beside `make test`: what takes longer, or asks others.
 release: minimal-versions deny
 	$(CARGO) package $(PUBLISHED:%=--package %)
+
+# The oldest versions of dependencies that the published crates allow will do.
+minimal-versions:
+	scripts/check-minimal-versions
+
+# Licences, sources, duplicates; where its database can be reached, `make deny CHECKS=advisories` too.
+deny: $(call tool,cargo-deny)
+	$(CARGO) deny --all-features check $(or $(CHECKS),bans licenses sources)

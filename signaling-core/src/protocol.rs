@@ -22,8 +22,10 @@
 mod ice_server;
 mod parse;
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize, Serializer};
-use serde_json::{Number, value::RawValue};
+use serde_json::Number;
 
 use crate::{
     frame::Text,
@@ -59,13 +61,30 @@ pub enum ClientMessage<'a> {
         /// The session that the client believes to be in.
         session: Option<SessionId>,
         /// Asks for a `heartbeat-ack` with the same number.
-        id: Option<Number>,
+        id: Option<HeartbeatId>,
     },
     /// The client hangs up.
     Leave {
         /// What it leaves.
         session: SessionId,
     },
+}
+
+/// What a client calls a heartbeat: any number of JSON. It gets the same one back.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct HeartbeatId(Number);
+
+impl From<u64> for HeartbeatId {
+    fn from(number: u64) -> Self {
+        Self(number.into())
+    }
+}
+
+impl fmt::Display for HeartbeatId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
 }
 
 /// The three kinds of signal, RFC 8829 (JSEP), sections 3.2 and 3.5.
@@ -106,8 +125,8 @@ pub struct Signal<'a> {
     pub kind: SignalKind,
     /// In which session.
     pub session: SessionId,
-    /// The `sdp` or the `candidate`, as the sender wrote it.
-    pub payload: &'a RawValue,
+    /// The `sdp` or the `candidate`: JSON, as the sender wrote it.
+    pub payload: &'a str,
     /// Whether the message holds the protocol's fields and no others.
     pub(crate) exact: bool,
 }
@@ -121,7 +140,7 @@ impl Signal<'_> {
             return frame.clone();
         }
         let (kind, field) = (self.kind.as_str(), self.kind.payload_field());
-        let (session, payload) = (&self.session, self.payload.get());
+        let (session, payload) = (&self.session, self.payload);
         // A session id has no character that JSON escapes.
         format!(r#"{{"type":"{kind}","sessionId":"{session}","{field}":{payload}}}"#).into()
     }
@@ -187,7 +206,7 @@ pub enum ServerMessage<'a> {
     /// The answer to a heartbeat that has an `id`.
     HeartbeatAck {
         /// That id.
-        id: &'a Number,
+        id: &'a HeartbeatId,
     },
     /// A message was refused; the connection goes on.
     Error {
@@ -359,7 +378,7 @@ mod tests {
             );
         }
         assert_eq!(
-            ServerMessage::HeartbeatAck { id: &Number::from(7) }.to_text().as_str(),
+            ServerMessage::HeartbeatAck { id: &HeartbeatId::from(7) }.to_text().as_str(),
             r#"{"type":"heartbeat-ack","id":7}"#
         );
         assert_eq!(

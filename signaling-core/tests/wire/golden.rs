@@ -1,11 +1,12 @@
 //! One message of each kind and shape, from the types. A new message, field or enum is one line
 //! here, and then the documents that lack it fail.
 
-use serde_json::Number;
 use signaling_core::{
     frame::Text,
     id::{SessionId, UserId},
-    protocol::{ClientMessage, ErrorCode, IceServer, PartnerReason, ServerMessage, Signal},
+    protocol::{
+        ClientMessage, ErrorCode, HeartbeatId, IceServer, PartnerReason, ServerMessage, Signal,
+    },
 };
 
 /// What the server says of itself.
@@ -28,7 +29,7 @@ pub(crate) fn server() -> Vec<String> {
         ServerMessage::IceServers { session_id, ice_servers: &[stun] },
         ServerMessage::PartnerDisconnected { session_id, reason: None },
         ServerMessage::PartnerDisconnected { session_id, reason: Some(PartnerReason::Lost) },
-        ServerMessage::HeartbeatAck { id: &Number::from(7) },
+        ServerMessage::HeartbeatAck { id: &HeartbeatId::from(7) },
         ServerMessage::error(ErrorCode::PartnerAbsent, Some(&session)),
         ServerMessage::error(ErrorCode::Malformed, None),
     ]
