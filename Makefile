@@ -65,6 +65,6 @@ release: minimal-versions deny
 minimal-versions:
 	scripts/check-minimal-versions
 
-# Licences, sources, duplicates; where its database can be reached, `make deny CHECKS=advisories` too.
+# Licences, sources and bans of dependencies; where its database can be reached, `make deny CHECKS=advisories` too.
 deny: $(call tool,cargo-deny)
 	$(CARGO) deny --all-features check $(or $(CHECKS),bans licenses sources)
