@@ -1,8 +1,8 @@
 //! WebRTC signaling as one route of an axum application.
 //!
 //! [`router`] adds `GET /ws/signaling` to an application; [`endpoint`] is the same for any path.
-//! Both take a [`Relay`], which does all the work, and both fit any state type, beneath nested
-//! routers and middleware. [`Endpoint`] has the options.
+//! Both take a [`Relay`](signaling_core::Relay), which does all the work, or an [`Endpoint`] of it
+//! with options, and both fit any state type, beneath nested routers and middleware.
 //!
 //! ```no_run
 //! use axum::{Router, routing::get, serve::ListenerExt};
@@ -41,7 +41,7 @@
 //!   busy one may keep.
 //! - **Shutting down**: axum's graceful shutdown does not know of connections that were upgraded, and
 //!   returns while they run. Shut down the relay first, and then the server: clients get close code
-//!   1001 and look for another node, and [`Relay::is_ready`] says no to the load balancer meanwhile.
+//!   1001 and look for another node, and [`Relay::is_ready`](signaling_core::Relay::is_ready) says no to the load balancer meanwhile.
 //!
 //! ```no_run
 //! # use std::time::Duration;
@@ -58,28 +58,42 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-mod endpoint;
+use axum::{
+    Router,
+    body::Body,
+    extract::Request,
+    routing::{MethodRouter, any},
+};
 
-use axum::{Router, routing::MethodRouter};
-use signaling_core::Relay;
+pub use signaling_core::websocket::{Endpoint, OnInvalidToken, PATH};
 
-pub use endpoint::Endpoint;
-pub use signaling_core::websocket::{OnInvalidToken, PATH};
-
-/// A router with the signaling endpoint at [`PATH`], to merge or nest into an application's.
-pub fn router<S>(relay: Relay) -> Router<S>
+/// A router with the signaling endpoint at [`PATH`], to merge or nest into an application's: of a
+/// [`Relay`](signaling_core::Relay), or an [`Endpoint`] with options.
+pub fn router<S>(endpoint: impl Into<Endpoint>) -> Router<S>
 where
     S: Clone + Send + Sync + 'static,
 {
-    Endpoint::new(relay).into_router()
+    Router::new().route(PATH, self::endpoint(endpoint))
 }
 
-/// The signaling endpoint, for a path of the application's choice.
-pub fn endpoint<S>(relay: Relay) -> MethodRouter<S>
+/// The same for a path of the application's choice.
+///
+/// ```no_run
+/// # async fn example(relay: signaling_core::Relay) -> axum::Router {
+/// let endpoint = signaling_axum::Endpoint::new(relay).allowed_origins(["https://app.example"]);
+/// axum::Router::new().route("/lessons/signaling", signaling_axum::endpoint(endpoint))
+/// # }
+/// ```
+pub fn endpoint<S>(endpoint: impl Into<Endpoint>) -> MethodRouter<S>
 where
     S: Clone + Send + Sync + 'static,
 {
-    Endpoint::new(relay).into_method_router()
+    let endpoint = endpoint.into();
+    // Any method: the endpoint refuses the others itself.
+    any(move |request: Request| async move {
+        let (head, _) = request.into_parts();
+        endpoint.answer(head).await.map(Body::from)
+    })
 }
 
 /// What the README shows compiles.

@@ -93,7 +93,7 @@ async fn it_fits_an_application_with_state_middleware_and_nested_routers() {
         .layer(middleware::from_fn(mark));
     let app = Router::new()
         .nest("/v1", inner)
-        .route("/own", Endpoint::new(relay).into())
+        .route("/own", signaling_axum::endpoint(Endpoint::new(relay)))
         .with_state(App { name: "host" });
     let address = serve(app).await;
 

@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use axum::{Router, routing::get, serve::ListenerExt};
-use signaling_axum::OnInvalidToken;
 use signaling_core::testing::endpoint::{Endpoint, Hosted, PANIC, Setup, Unsupported};
 use tokio::net::TcpListener;
 
@@ -11,14 +10,7 @@ struct App;
 
 async fn start(setup: Setup) -> Result<Box<dyn Endpoint>, Unsupported> {
     let relay = setup.relay().await;
-    let mut endpoint = signaling_axum::Endpoint::new(relay.clone());
-    if let Some(origins) = setup.allowed_origins {
-        endpoint = endpoint.allowed_origins(origins);
-    }
-    if setup.status_for_bad_tokens {
-        endpoint = endpoint.on_invalid_token(OnInvalidToken::HttpStatus);
-    }
-    let mut signaling = endpoint.into_router();
+    let mut signaling = signaling_axum::router(setup.endpoint(&relay));
     let mut path = "/ws/signaling".to_owned();
     if let Some(prefix) = setup.prefix {
         signaling = Router::new().nest(&format!("/{prefix}"), signaling);

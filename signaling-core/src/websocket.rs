@@ -102,6 +102,12 @@ pub struct Endpoint {
     write_buffer: usize,
 }
 
+impl From<Relay> for Endpoint {
+    fn from(relay: Relay) -> Self {
+        Self::new(relay)
+    }
+}
+
 impl Endpoint {
     /// What a socket's read buffer starts with unless set, in bytes: 2 KiB. Nearly every message
     /// but a session description fits, and it is a third of what an idle connection takes.

@@ -1,7 +1,8 @@
 //! WebRTC signaling as one filter of a warp application.
 //!
-//! [`endpoint`] is `GET /ws/signaling`; [`socket`] is the same for any path. Both take a [`Relay`],
-//! which does all the work, and combine with other filters as usual. [`Endpoint`] has the options.
+//! [`endpoint`] is `GET /ws/signaling`; [`socket`] is the same for any path. Both take a
+//! [`Relay`](signaling_core::Relay), which does all the work, or an [`Endpoint`] of it with options,
+//! and combine with other filters as usual.
 //!
 //! ```no_run
 //! use signaling_core::{Relay, jwt::{Algorithm, JwtAuthenticator, JwtKey}};
@@ -46,7 +47,7 @@
 //!   it would take 130 KiB. [`Endpoint::buffer_sizes`] says what a busy one may keep.
 //! - **Shutting down**: warp's graceful shutdown does not know of connections that were upgraded, and
 //!   returns while they run. Shut down the relay first, and then the server: clients get close code
-//!   1001 and look for another node, and [`Relay::is_ready`] says no to the load balancer meanwhile.
+//!   1001 and look for another node, and [`Relay::is_ready`](signaling_core::Relay::is_ready) says no to the load balancer meanwhile.
 //!
 //! ```no_run
 //! # use std::time::Duration;
@@ -64,22 +65,79 @@
 //! # }
 //! ```
 
-mod endpoint;
+use std::convert::Infallible;
 
-use signaling_core::Relay;
-use warp::{filters::BoxedFilter, reply::Response};
+use hyper::upgrade::OnUpgrade;
+use warp::{
+    Filter, Reply,
+    filters::BoxedFilter,
+    http::{self, HeaderMap, Method, Request, StatusCode, request::Parts},
+    path::FullPath,
+    reply::Response,
+};
 
-pub use endpoint::Endpoint;
-pub use signaling_core::websocket::{OnInvalidToken, PATH};
+pub use signaling_core::websocket::{Endpoint, OnInvalidToken, PATH};
 
-/// The signaling endpoint at [`PATH`].
-#[must_use]
-pub fn endpoint(relay: Relay) -> BoxedFilter<(Response,)> {
-    Endpoint::new(relay).route()
+/// The signaling endpoint at [`PATH`]: of a [`Relay`](signaling_core::Relay), or an [`Endpoint`]
+/// with options.
+pub fn endpoint(endpoint: impl Into<Endpoint>) -> BoxedFilter<(Response,)> {
+    warp::path!("ws" / "signaling").and(socket(endpoint)).boxed()
 }
 
-/// The signaling endpoint, for a path of the application's choice.
-#[must_use]
-pub fn socket(relay: Relay) -> BoxedFilter<(Response,)> {
-    Endpoint::new(relay).filter()
+/// The same for a path of the application's choice: a request whose path has more than what the
+/// filters before it took is rejected as not found.
+///
+/// ```no_run
+/// # use warp::Filter;
+/// # fn example(relay: signaling_core::Relay) {
+/// let endpoint = signaling_warp::Endpoint::new(relay).allowed_origins(["https://app.example"]);
+/// let route = warp::path!("lessons" / "signaling").and(signaling_warp::socket(endpoint));
+/// # }
+/// ```
+pub fn socket(endpoint: impl Into<Endpoint>) -> BoxedFilter<(Response,)> {
+    let endpoint = endpoint.into();
+    warp::path::end()
+        .and(warp::method())
+        .and(warp::path::full())
+        .and(query())
+        .and(warp::header::headers_cloned())
+        .and(warp::ext::optional())
+        .then(move |method, path, query, headers, on_upgrade| {
+            let head = head(method, &path, query, headers, on_upgrade);
+            let endpoint = endpoint.clone();
+            async move {
+                match head {
+                    Ok(head) => endpoint.answer(head).await.into_response(),
+                    Err(_) => StatusCode::BAD_REQUEST.into_response(),
+                }
+            }
+        })
+        .boxed()
+}
+
+/// The query as it came; none where there is none, which warp would reject.
+fn query() -> impl Filter<Extract = (Option<String>,), Error = Infallible> + Copy {
+    warp::query::raw().map(Some).or_else(async |_| Ok((None,)))
+}
+
+/// The head of a request as hyper had it. What is missing is the version: hyper has an upgrade for
+/// requests of HTTP/1.1 only.
+fn head(
+    method: Method,
+    path: &FullPath,
+    query: Option<String>,
+    headers: HeaderMap,
+    on_upgrade: Option<OnUpgrade>,
+) -> http::Result<Parts> {
+    let mut target = path.as_str().to_owned();
+    if let Some(query) = query {
+        target.push('?');
+        target.push_str(&query);
+    }
+    let (mut head, ()) = Request::builder().method(method).uri(target).body(())?.into_parts();
+    head.headers = headers;
+    if let Some(on_upgrade) = on_upgrade {
+        head.extensions.insert(on_upgrade);
+    }
+    Ok(head)
 }

@@ -82,7 +82,7 @@ async fn it_combines_with_filters_before_behind_and_around_it() {
     let room = warp::path!("rooms" / "rtc").and(signaling_warp::socket(relay.clone()));
     let nested = warp::path("v1").and(signaling_warp::endpoint(relay.clone()));
     let marked = warp::path("own")
-        .and(Endpoint::new(relay).filter())
+        .and(signaling_warp::socket(Endpoint::new(relay)))
         .map(|response| warp::reply::with_header(response, "x-marked", "yes"));
     let late = warp::path!("rooms" / "list").map(|| "rooms");
     let routes = home.or(room).or(nested).or(marked).or(late).recover(own_answer);
@@ -103,13 +103,13 @@ async fn what_it_refuses_is_no_rejection() {
         .on_invalid_token(OnInvalidToken::HttpStatus)
         .allowed_origins(["https://app.example"]);
     let behind = warp::any().map(|| "the filter behind it").boxed();
-    let address = serve(endpoint.route().or(behind.clone()).recover(own_answer)).await;
+    let address = serve(signaling_warp::endpoint(endpoint).or(behind.clone()).recover(own_answer)).await;
     assert_eq!(upgrade(address, "/ws/signaling").await.status(), 401);
     assert_eq!(upgrade(address, "/ws/signaling?token=").await.status(), 401);
     assert_eq!(upgrade(address, "/elsewhere").await.status(), 200);
 
     let plain = warp::test::request().path("/ws/signaling?token=ann");
-    let routes = Endpoint::new(relay().await).route().or(behind).recover(own_answer);
+    let routes = signaling_warp::endpoint(relay().await).or(behind).recover(own_answer);
     assert_eq!(plain.reply(&routes).await.status(), 400);
     let post = warp::test::request().method("POST").path("/ws/signaling");
     assert_eq!(post.reply(&routes).await.status(), 405);

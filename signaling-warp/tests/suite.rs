@@ -2,20 +2,12 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use signaling_core::testing::endpoint::{Endpoint, Hosted, PANIC, Setup, Unsupported};
-use signaling_warp::OnInvalidToken;
 use tokio::net::TcpSocket;
 use warp::Filter;
 
 async fn start(setup: Setup) -> Result<Box<dyn Endpoint>, Unsupported> {
     let relay = setup.relay().await;
-    let mut endpoint = signaling_warp::Endpoint::new(relay.clone());
-    if let Some(origins) = setup.allowed_origins {
-        endpoint = endpoint.allowed_origins(origins);
-    }
-    if setup.status_for_bad_tokens {
-        endpoint = endpoint.on_invalid_token(OnInvalidToken::HttpStatus);
-    }
-    let mut signaling = endpoint.route();
+    let mut signaling = signaling_warp::endpoint(setup.endpoint(&relay));
     let mut path = "/ws/signaling".to_owned();
     if let Some(prefix) = setup.prefix {
         signaling = warp::path(prefix).and(signaling).boxed();

@@ -57,7 +57,7 @@ pub(crate) fn router(relay: &Relay, redis: Option<&Redis>, settings: &AppSetting
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(middleware::from_fn(limit_time))
         .layer(middleware::map_response(harden))
-        .merge(endpoint.into_router())
+        .merge(signaling_axum::router(endpoint))
 }
 
 /// Matches those who wait in the queue `name`.
