@@ -1,16 +1,27 @@
 # The two commands of the README: `make run` and `make test`. The rest are their parts.
 
 CARGO  ?= cargo
-SERVER  = $(or $(CARGO_TARGET_DIR),target)/debug/signaling-server
+TARGET  = $(abspath $(or $(CARGO_TARGET_DIR),target))
+SERVER  = $(TARGET)/debug/signaling-server
 
-.PHONY: run test tools lint features docs rust browser simulate
+# What goes to the registry: the crates that are not below examples, docs or benches.
+PUBLISHED = $(wildcard signaling-*)
+
+# A cargo subcommand: the one that is installed, else one of our own.
+export PATH := $(TARGET)/tools/bin:$(PATH)
+tool = $(if $(shell command -v $(1)),,$(TARGET)/tools/bin/$(1))
+$(TARGET)/tools/bin/%:
+	@echo "test tools: building $*, which is not installed, into $(TARGET)/tools"
+	$(CARGO) install --locked --debug --quiet --root $(TARGET)/tools $*
+
+.PHONY: run test tools lint features packages docs rust browser simulate release minimal-versions deny
 
 # The server in development mode, with the demonstration page. It prints the address to open.
 run:
 	$(CARGO) run --package signaling-standalone -- --dev
 
 # Everything that must hold before a change lands.
-test: tools lint features docs rust browser
+test: tools lint features packages docs rust browser
 	@echo "all tests passed"
 
 # What the tests need and this machine lacks; says what it installs.
@@ -21,18 +32,13 @@ lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --all-features -- -D warnings
 
-# Every feature builds by itself, and with no other.
-features:
-	RUSTFLAGS="-D warnings" $(CARGO) check --package signaling-core --no-default-features
-	RUSTFLAGS="-D warnings" $(CARGO) check --package signaling-core --no-default-features --features jwt
-	RUSTFLAGS="-D warnings" $(CARGO) check --package signaling-core --no-default-features --features jwt-aws-lc
-	RUSTFLAGS="-D warnings" $(CARGO) check --package signaling-core --no-default-features --features test-util
-	RUSTFLAGS="-D warnings" $(CARGO) check --package signaling-axum
-	RUSTFLAGS="-D warnings" $(CARGO) check --package signaling-redis
-	RUSTFLAGS="-D warnings" $(CARGO) check --package signaling-redis --features tls
-	RUSTFLAGS="-D warnings" $(CARGO) check --package signaling-redis --features test-util
-	RUSTFLAGS="-D warnings" $(CARGO) check --package signaling-standalone
-	RUSTFLAGS="-D warnings" $(CARGO) check --package signaling-standalone --features redis-tls
+# Every published crate builds with any two of its features (`default` is only a name for one), and in `lint` with all.
+features: $(call tool,cargo-hack)
+	$(CARGO) hack clippy --workspace --ignore-private --feature-powerset --depth 2 --exclude-features default -- -D warnings
+
+# What goes to the registry is whole: readme, licences, versions of what it depends on.
+packages:
+	$(CARGO) package --quiet --allow-dirty --no-verify $(PUBLISHED:%=--package %)
 
 docs:
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --all-features
@@ -45,8 +51,20 @@ rust:
 # Real pages in a real browser, through the real server.
 browser:
 	$(CARGO) build --package signaling-standalone
-	cd examples/browser && npm ci --no-audit --no-fund && SIGNALING_SERVER="$(abspath $(SERVER))" npm test
+	cd examples/browser && npm ci --no-audit --no-fund && SIGNALING_SERVER="$(SERVER)" npm test
 
 # The long search: thousands of deployments in trouble.
 simulate:
 	SIMULATION_SEEDS=$(or $(SEEDS),5000) $(CARGO) test --release --package signaling-core --test engine seeds -- --nocapture
+
+# Before a release, beside `make test`: what takes longer, or asks others.
+release: minimal-versions deny
+	$(CARGO) package $(PUBLISHED:%=--package %)
+
+# The oldest versions of dependencies that the published crates allow will do.
+minimal-versions:
+	scripts/check-minimal-versions
+
+# Licences, sources and bans of dependencies; where its database can be reached, `make deny CHECKS=advisories` too.
+deny: $(call tool,cargo-deny)
+	$(CARGO) deny --all-features check $(or $(CHECKS),bans licenses sources)

@@ -1,19 +1,22 @@
 /** Options of {@link SignalingClient}. Every time is in milliseconds. */
 export interface SignalingClientOptions {
-  /** The endpoint, e.g. `wss://example.com/ws/signaling`. Relative and `http(s)` addresses work too. */
+  /**
+   * The endpoint, e.g. `wss://example.com/ws/signaling`. Relative and `http(s)` addresses work too. The server must
+   * select the subprotocol `signaling.v1`, as this project's servers do: a browser breaks a connection otherwise.
+   */
   url: string | URL;
   /**
    * The JWT, or a function that returns it. The function is asked before every connection; `refused` says that
    * the server has just closed with 4401, so a cached token must be replaced. With a string, 4401 stops the client.
    */
   token: string | ((context: { refused: boolean }) => string | Promise<string>);
-  /** Shorthand for `rtcConfiguration.iceServers`. */
+  /** Shorthand for `rtcConfiguration.iceServers`. Where the signaling server names ICE servers, these are not used. */
   iceServers?: RTCIceServer[];
   /** Configuration of every peer connection. */
   rtcConfiguration?: RTCConfiguration;
   /**
    * How the token travels: `query` as `?token=`, `subprotocol` as `Sec-WebSocket-Protocol: signaling.v1, bearer.<jwt>`,
-   * which keeps it out of access logs but needs a server that selects `signaling.v1`. Default `query`.
+   * which keeps it out of access logs. Default `query`.
    */
   auth?: 'query' | 'subprotocol';
   /** Between two heartbeats. Default 10,000; the server gives up after 30,000 without one. */
@@ -75,6 +78,16 @@ export type ErrorCode =
   | 'connect-failed'
   | 'negotiation-failed';
 
+/**
+ * Why the partner is gone.
+ * - `left`: it hung up, or closed its page or client
+ * - `lost`: its connection broke, or its server went away
+ * - `timeout`: nothing came from it any more, or it stayed away
+ * - `replaced`: it is there on a newer connection; a `match` follows
+ * - `ended`: the server's host ended the session or disconnected the partner
+ */
+export type PartnerReason = 'left' | 'lost' | 'timeout' | 'replaced' | 'ended';
+
 /** Event names and the `detail` of each `CustomEvent`. */
 export interface SignalingClientEvents {
   /** `code` and `reason` say why a connection ended; `retryIn` (ms) when the next attempt starts. */
@@ -93,8 +106,8 @@ export interface SignalingClientEvents {
   };
   /** As in `RTCPeerConnection.connectionState`. After `failed` an ICE restart follows by itself. */
   connectionstate: { session: Session; connectionState: RTCPeerConnectionState };
-  /** The partner left or lost its connection. `match` or `ended` follows. */
-  'partner-disconnected': { session: Session };
+  /** The partner left or lost its connection. `match` or `ended` follows, whatever the reason. */
+  'partner-disconnected': { session: Session; reason: PartnerReason };
   /**
    * The session is over. `left`: by us. `gone`: by the partner or the server. `abandoned`: the partner stayed away.
    * `closed`: this client stopped.

@@ -27,7 +27,7 @@ const DEFAULTS = Object.freeze({
 });
 
 const ADVICE = {
-  1000: 'stop', 1009: 'stop', 4400: 'stop', 4409: 'stop',
+  1000: 'stop', 1008: 'stop', 1009: 'stop', 4400: 'stop', 4409: 'stop',
   1001: 'jitter',
   1006: 'reconnect', 4408: 'reconnect', 4413: 'reconnect',
   1011: 'backoff', 4429: 'backoff', 4503: 'backoff',
@@ -143,7 +143,7 @@ class Link {
       const jwt = typeof token === 'function' ? await token({ refused }) : token;
       if (turn !== this.#turn) return;
       if (auth === 'query') target.searchParams.set('token', jwt);
-      socket = new WebSocket(target, auth === 'query' ? [] : ['signaling.v1', `bearer.${jwt}`]);
+      socket = new WebSocket(target, ['signaling.v1', ...(auth === 'query' ? [] : [`bearer.${jwt}`])]);
     } catch (cause) {
       if (turn !== this.#turn) return;
       this.#hooks.error({ code: 'connect-failed', message: 'there is no token or no socket', cause });
@@ -253,13 +253,28 @@ class Peer {
     this.#options = options;
     this.#hooks = hooks;
     this.#mayOffer = session.isInitiator;
-    const pc = new RTCPeerConnection(options.rtcConfiguration);
+    const pc = new RTCPeerConnection(this.#configuration());
     pc.onnegotiationneeded = () => this.#offer();
     pc.onicecandidate = ({ candidate }) => this.#signal({ type: 'ice-candidate', candidate });
     pc.onconnectionstatechange = () => this.#connectionChanged();
     pc.ontrack = ({ track, streams, receiver, transceiver }) =>
       hooks.emit('track', { session, track, streams, receiver, transceiver });
     this.connection = pc;
+  }
+
+  /** The server's STUN and TURN servers, where it names any, come in the place of the application's. */
+  #configuration() {
+    const { iceServers } = this.#session;
+    return { ...this.#options.rtcConfiguration, ...(iceServers && { iceServers }) };
+  }
+
+  /** The session has other ICE servers now: they are used from the next ICE restart on (W3C WebRTC 1.0, 4.4.1.6). */
+  configure() {
+    try {
+      this.connection.setConfiguration(this.#configuration());
+    } catch (cause) {
+      this.#failed('ICE servers', cause);
+    }
   }
 
   /** Sends this stream's tracks and no others, by replacing tracks where that avoids a negotiation. */
@@ -406,6 +421,7 @@ class Peer {
 class Session {
   partnerId;
   isInitiator;
+  iceServers;
   state = 'offline';
   peer = null;
   #options;
@@ -423,12 +439,18 @@ class Session {
   }
 
   /** A match, first or repeated: whatever was negotiated before is void. */
-  begin({ partnerId, isInitiator }, stream) {
+  begin({ partnerId, isInitiator, iceServers }, stream) {
     this.end();
-    Object.assign(this, { partnerId, isInitiator, state: 'active' });
+    Object.assign(this, { partnerId, isInitiator, iceServers, state: 'active' });
     this.peer = new Peer(this, this.#options, this.#hooks);
     this.#hooks.emit('peerconnection', { session: this, peerConnection: this.peerConnection });
     this.peer?.useStream(stream);
+  }
+
+  /** The server names other ICE servers: those of before are about to expire, or there were none. */
+  useIceServers(iceServers) {
+    this.iceServers = iceServers;
+    this.peer?.configure();
   }
 
   /** Partner or server are away (`partner-away`, `offline`): only the next match goes on from here. */
@@ -526,28 +548,29 @@ export class SignalingClient extends EventTarget {
   #receive(message) {
     const session = this.#sessions.get(message.sessionId);
     if (message.type === 'match-found') this.#matched(message);
+    else if (message.type === 'ice-servers') session?.useIceServers(message.iceServers);
     else if (message.type === 'error') this.#refused(message, session);
     else if (message.type === 'heartbeat-ack') this.#acknowledged = message.id;
-    else if (message.type === 'partner-disconnected') this.#partnerAway(session);
+    else if (message.type === 'partner-disconnected') this.#partnerAway(session, message.reason);
     else if (['offer', 'answer', 'ice-candidate'].includes(message.type)) session?.peer?.receive(message);
   }
 
-  #partnerAway(session) {
+  #partnerAway(session, reason) {
     if (!session) return;
     session.pause('partner-away');
-    this.#emit('partner-disconnected', { session });
+    this.#emit('partner-disconnected', { session, reason });
     // A heartbeat that names an ended session is answered `unknown-session`: gone for good, or only away?
     this.#link.beat();
   }
 
-  #matched({ sessionId, partnerId, isInitiator }) {
+  #matched({ sessionId, partnerId, isInitiator, iceServers }) {
     // What the server said before it read our `leave` is void; afterwards the same id is a new session.
     if (this.#leaving.get(sessionId)?.beat > this.#acknowledged) return;
     this.#left(sessionId);
     const again = this.#sessions.has(sessionId);
     const session = this.#sessions.get(sessionId) ?? new Session(sessionId, this.#options, this.#sessionHooks);
     this.#sessions.set(sessionId, session);
-    session.begin({ partnerId, isInitiator }, this.#stream);
+    session.begin({ partnerId, isInitiator, iceServers }, this.#stream);
     this.#emit('match', { session, again });
   }
 

@@ -25,33 +25,20 @@
 //! Keep a clone of the relay: `relay.open_session(&first, &second)` is how two users who were
 //! matched learn of each other.
 //!
-//! # How a client brings its token
-//!
-//! | where | for |
-//! | --- | --- |
-//! | `?token=<jwt>`, percent-encoded | browsers |
-//! | `Sec-WebSocket-Protocol: signaling.v1, bearer.<jwt>` | browsers, where addresses are logged |
-//! | `Authorization: Bearer <jwt>` | everyone else |
-//!
-//! The first of these that is there counts, in this order, and the others are not looked at: a
-//! header may have been added on the way by a proxy for purposes of its own, the other two are
-//! meant for this endpoint. An empty one is not there. Of the subprotocols `signaling.v1` alone is
-//! ever answered, when it was offered.
-//!
-//! A token that is not accepted gets close code 4401 right after the upgrade, since a browser cannot
-//! see the status of a refused one; see [`OnInvalidToken`] for plain HTTP. Tokens appear in no log
-//! and no error of this crate; a proxy that logs whole addresses logs those in the query.
+//! A client brings its token as `?token=<jwt>`, as `Sec-WebSocket-Protocol: signaling.v1,
+//! bearer.<jwt>`, or as `Authorization: Bearer <jwt>`; one that is not accepted gets close code 4401
+//! right after the upgrade. [`signaling_core::websocket`] has the details and the reasons.
 //!
 //! # In production
 //!
 //! - **Set `TCP_NODELAY`** on accepted sockets, as above with
 //!   [`tap_io`](axum::serve::ListenerExt::tap_io). Without it each small exchange may wait 40 ms for
 //!   a delayed acknowledgement.
-//! - **Memory**: an idle connection takes about 8 KiB, the relay's share included, at 4 KiB each for
-//!   reading and writing ([`Endpoint::buffer_sizes`]); with the WebSocket library's own defaults it
-//!   would take 130 KiB.
-//! - **Origins**: any web page may open a WebSocket to any server. Its token protects the endpoint;
-//!   where tokens can be had by cookie, name your own pages with [`Endpoint::allowed_origins`].
+//! - **Origins**: where tokens can be had by cookie, name your own pages with
+//!   [`Endpoint::allowed_origins`].
+//! - **Memory**: an idle connection takes about 6 KiB, the relay's share included; with the
+//!   WebSocket library's own defaults it would take 130 KiB. [`Endpoint::buffer_sizes`] says what a
+//!   busy one may keep.
 //! - **Shutting down**: axum's graceful shutdown does not know of connections that were upgraded, and
 //!   returns while they run. Shut down the relay first, and then the server: clients get close code
 //!   1001 and look for another node, and [`Relay::is_ready`] says no to the load balancer meanwhile.
@@ -69,17 +56,15 @@
 //! # }
 //! ```
 
-mod credentials;
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod endpoint;
-mod transport;
 
 use axum::{Router, routing::MethodRouter};
 use signaling_core::Relay;
 
-pub use endpoint::{Endpoint, OnInvalidToken};
-
-/// Where [`router`] puts the endpoint.
-pub const PATH: &str = "/ws/signaling";
+pub use endpoint::Endpoint;
+pub use signaling_core::websocket::{OnInvalidToken, PATH};
 
 /// A router with the signaling endpoint at [`PATH`], to merge or nest into an application's.
 pub fn router<S>(relay: Relay) -> Router<S>
@@ -99,5 +84,5 @@ where
 
 /// What the README shows compiles.
 #[cfg(doctest)]
-#[doc = include_str!("../../README.md")]
+#[doc = include_str!("../README.md")]
 struct Readme;

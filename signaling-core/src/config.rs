@@ -53,6 +53,14 @@ pub struct Config {
     /// How long a closing connection waits for the peer's close frame. Default 2 s: a round trip
     /// on a bad network.
     pub close_wait: Duration,
+    /// How long the host's own code may take to say whether a connection is admitted or a session
+    /// opened, for each question. Default 5 s: an HTTP request that is made twice. A connection whose
+    /// questions outlast [`Self::silence_timeout`] is closed by that.
+    pub hook_timeout: Duration,
+    /// How long an [`IceServerProvider`](crate::ice::IceServerProvider) may take for an answer.
+    /// Default 2 s: for so long a new client may wait for its `match-found`; one that negotiated
+    /// nothing never does.
+    pub ice_server_timeout: Duration,
     /// Connections that this node accepts; more are closed at once with 4503. Default none: the
     /// open-file limit of the process is the host's to know.
     pub max_connections: Option<usize>,
@@ -90,6 +98,8 @@ impl Default for Config {
             max_sessions_per_user: 8,
             heartbeat_batch: Duration::from_millis(500),
             close_wait: Duration::from_secs(2),
+            hook_timeout: Duration::from_secs(5),
+            ice_server_timeout: Duration::from_secs(2),
             max_connections: None,
             node_lease: Duration::from_secs(15),
             node_renewal: Duration::from_secs(5),
@@ -131,6 +141,8 @@ impl Config {
             ("max_queued_bytes", self.max_queued_bytes > 0),
             ("max_sessions_per_user", self.max_sessions_per_user > 0),
             ("heartbeat_batch", !self.heartbeat_batch.is_zero()),
+            ("hook_timeout", !self.hook_timeout.is_zero()),
+            ("ice_server_timeout", !self.ice_server_timeout.is_zero()),
             ("node_renewal", !self.node_renewal.is_zero()),
             ("sweep_interval", !self.sweep_interval.is_zero()),
             ("max_node_queue", self.max_node_queue > 0),
@@ -173,6 +185,7 @@ mod tests {
             config.validate().unwrap_err().setting
         };
         assert_eq!(named(|c| c.heartbeat_timeout = Duration::ZERO), "heartbeat_timeout");
+        assert_eq!(named(|c| c.ice_server_timeout = Duration::ZERO), "ice_server_timeout");
         assert_eq!(named(|c| c.max_queued_messages = 0), "max_queued_messages");
         assert_eq!(named(|c| c.event_capacity = usize::MAX), "event_capacity");
         assert_eq!(named(|c| c.ping_interval = c.silence_timeout), "ping_interval");

@@ -6,7 +6,9 @@
 //! [`Connection::deadline`] says when [`Connection::on_deadline`] is due.
 
 mod effect;
+mod ice;
 mod rate;
+mod reason;
 mod seat;
 
 use std::{
@@ -20,12 +22,13 @@ use crate::{
     frame::{CloseCode, Frame, Text, TransportError},
     id::{ConnectionId, SessionId, UserId},
     notice::{Notice, Pair},
-    protocol::{ClientMessage, Dialect, ErrorCode, ServerMessage},
-    session::{Place, SessionRecord},
+    protocol::{ClientMessage, Dialect, ErrorCode, IceServer, PartnerReason, ServerMessage},
+    session::{Participant, Place, Role, SessionRecord},
     time::Timestamp,
 };
 
 pub(crate) use effect::Effect;
+use ice::Ice;
 use rate::{RateLimit, Verdict};
 use seat::Seat;
 
@@ -43,6 +46,10 @@ pub enum DisconnectReason {
     Silent,
     /// A newer connection of the same user is there.
     Replaced,
+    /// Another connection of the same user was there, and stays.
+    AlreadyConnected,
+    /// The host did not let it in.
+    Refused,
     /// The host wanted it gone.
     ByHost,
     /// The token expired.
@@ -65,6 +72,8 @@ pub enum DisconnectReason {
     NodeFull,
     /// The store was not there to admit it.
     StoreUnavailable,
+    /// The host did not say in time whether it may be admitted.
+    HookTimeout,
     /// A fault of this server.
     Internal,
     /// Its node died, or could not be told from a dead one.
@@ -80,6 +89,8 @@ impl DisconnectReason {
             Self::Left | Self::ByHost => Some(CloseCode::Normal),
             Self::HeartbeatTimeout | Self::Silent => Some(CloseCode::HeartbeatTimeout),
             Self::Replaced => Some(CloseCode::Replaced),
+            Self::AlreadyConnected => Some(CloseCode::AlreadyConnected),
+            Self::Refused => Some(CloseCode::Refused),
             Self::TokenExpired => Some(CloseCode::Unauthorized),
             Self::ReadsTooSlowly => Some(CloseCode::TooSlow),
             Self::Malformed => Some(CloseCode::Malformed),
@@ -88,7 +99,9 @@ impl DisconnectReason {
             Self::InvalidText => Some(CloseCode::InvalidText),
             Self::ProtocolError => Some(CloseCode::ProtocolError),
             Self::ShuttingDown => Some(CloseCode::GoingAway),
-            Self::NodeFull | Self::StoreUnavailable => Some(CloseCode::Unavailable),
+            Self::NodeFull | Self::StoreUnavailable | Self::HookTimeout => {
+                Some(CloseCode::Unavailable)
+            }
             Self::Internal => Some(CloseCode::Internal),
         }
     }
@@ -116,7 +129,7 @@ pub(crate) struct Connection {
     config: Arc<Config>,
     epoch: Option<u64>,
     seats: Vec<Seat>,
-    ended: VecDeque<u64>,
+    ended: VecDeque<(u64, PartnerReason)>,
     effects: VecDeque<Effect>,
     heartbeat_due: Instant,
     sound_due: Instant,
@@ -125,6 +138,8 @@ pub(crate) struct Connection {
     signals: RateLimit,
     others: RateLimit,
     malformed: u32,
+    /// None where the client is told of no ICE servers.
+    ice: Option<Box<Ice>>,
     closed: bool,
 }
 
@@ -154,6 +169,7 @@ impl Connection {
             signals: RateLimit::new(now),
             others: RateLimit::new(now),
             malformed: 0,
+            ice: None,
             closed: false,
             config,
         }
@@ -169,6 +185,25 @@ impl Connection {
         self.dialect
     }
 
+    /// There are ICE servers to be had. Whether the client is told of them; then they are asked for
+    /// already, and the answer is to come before the client's first session.
+    pub(crate) fn expect_ice_servers(&mut self) -> bool {
+        let told = self.dialect == Dialect::V1;
+        self.ice = told.then(Box::default);
+        told
+    }
+
+    /// The words for [`Effect::MatchFound`].
+    pub(crate) fn match_found(&self, record: &SessionRecord, role: Role) -> Text {
+        let found = ServerMessage::MatchFound {
+            session_id: &record.id,
+            partner_id: &record.participant(role.partner()).user,
+            is_initiator: role == Role::Initiator,
+            ice_servers: self.ice.as_ref().and_then(|ice| ice.servers()),
+        };
+        found.to_text()
+    }
+
     /// Where the connection is seated.
     pub(crate) fn places(&self) -> Vec<Place> {
         self.seats.iter().map(Seat::place).collect()
@@ -179,9 +214,25 @@ impl Connection {
         self.seats.iter().map(|seat| seat.record().clone()).collect()
     }
 
-    /// A session in which the connection is seated, as it knows it.
-    pub(crate) fn record(&self, session: &SessionId, opening: u64) -> Option<&Arc<SessionRecord>> {
-        self.seat_of(session, opening).map(|seat| self.seats[seat].record())
+    /// How many sessions are counted here: each is at the first of its participants who is there.
+    pub(crate) fn counted_sessions(&self) -> usize {
+        let counted = |seat: &&Seat| {
+            let mut there = seat.record().participants.iter().filter_map(Participant::connection);
+            there.next() == Some(&self.id)
+        };
+        self.seats.iter().filter(counted).count()
+    }
+
+    /// A session in which the connection is seated and which is over for `reason`, as it knows it;
+    /// and what the partner is told if it has to be ended once more.
+    pub(crate) fn ending(
+        &self,
+        session: &SessionId,
+        opening: u64,
+        reason: PartnerReason,
+    ) -> Option<(Arc<SessionRecord>, PartnerReason)> {
+        let seat = &self.seats[self.seat_of(session, opening)?];
+        Some((seat.record().clone(), seat.reason_for_partner(reason)))
     }
 
     /// What this connection can put back into a store that has lost its records.
@@ -190,10 +241,12 @@ impl Connection {
         self.seats.iter().filter_map(|seat| seat.restorable(now, patience)).collect()
     }
 
-    /// When [`Self::on_deadline`] is due. Inputs move it later, never earlier.
+    /// When [`Self::on_deadline`] is due. Inputs move it later; earlier only
+    /// [`Self::on_ice_servers`].
     pub(crate) fn deadline(&self) -> Instant {
         let due = self.heartbeat_due.min(self.sound_due).min(self.ping_due);
-        self.token_expires.map_or(due, |expires| expires.min(due))
+        let ice = self.ice.as_ref().and_then(|ice| ice.deadline());
+        [self.token_expires, ice].into_iter().flatten().fold(due, Instant::min)
     }
 
     /// The store has made this the user's connection number `epoch`. Frames count from here on.
@@ -221,6 +274,32 @@ impl Connection {
         if now >= self.ping_due {
             self.ping_due = now + self.config.ping_interval;
             self.effects.push_back(Effect::Ping);
+        }
+        if self.ice.as_mut().is_some_and(|ice| ice.on_deadline(now)) {
+            self.effects.push_back(Effect::AskForIceServers);
+        }
+    }
+
+    /// The client's ICE servers and for how long they are good, or none where they are not to be
+    /// had now. They are news for every session that the client knows.
+    pub(crate) fn on_ice_servers(
+        &mut self,
+        answer: Option<(Arc<[IceServer]>, Option<Duration>)>,
+        now: Instant,
+    ) {
+        let Some(ice) = &mut self.ice else {
+            return;
+        };
+        match answer.filter(|(_, life)| life.is_none_or(|life| !life.is_zero())) {
+            Some((servers, life)) => {
+                for seat in &self.seats {
+                    let (session_id, ice_servers) = (seat.session(), &*servers);
+                    let message = ServerMessage::IceServers { session_id, ice_servers };
+                    self.effects.push_back(Effect::Send(message.to_text()));
+                }
+                ice.on_servers(servers, life, now);
+            }
+            None => ice.on_failure(now),
         }
     }
 
@@ -317,23 +396,26 @@ impl Connection {
         debug_assert!(self.effects.is_empty(), "effects of the last input were left undone");
         match notice {
             Notice::Opened(record) => {
-                if self.ended.contains(&record.opening) {
-                    self.effects.push_back(Effect::EndAgain(record));
+                if let Some(reason) = self.ended_for(record.opening) {
+                    self.effects.push_back(Effect::EndAgain(record, reason));
                 } else if self.seat(&record.id).is_none() {
                     self.effects.push_back(Effect::Attach(record));
                 }
             }
             Notice::Changed(record) => self.on_record(record, false),
-            Notice::Detached { session, opening, since } => {
+            Notice::Detached { session, opening, since, reason } => {
                 if let Some(seat) = self.seat_of(&session, opening) {
-                    self.seats[seat].partner_detached(since, &mut self.effects);
+                    self.seats[seat].partner_detached(since, reason, &mut self.effects);
                 }
             }
-            Notice::Ended { session, opening } => {
+            Notice::Ended { session, opening, reason } => {
+                let mut for_partner = reason;
                 if let Some(seat) = self.seat_of(&session, opening) {
-                    self.seats.swap_remove(seat).end(&mut self.effects);
+                    let seat = self.seats.swap_remove(seat);
+                    for_partner = seat.reason_for_partner(reason);
+                    seat.end(reason, &mut self.effects);
                 }
-                self.remember_end(opening);
+                self.remember_end(opening, for_partner);
             }
             Notice::Signal(signal) => {
                 if let Some(seat) = self.seat(&signal.session) {
@@ -346,7 +428,9 @@ impl Connection {
                 }
             }
             Notice::Replaced => self.close(DisconnectReason::Replaced),
-            Notice::Disconnect => self.close(DisconnectReason::ByHost),
+            // It is here, which is the answer.
+            Notice::Contested { .. } => {}
+            Notice::Disconnect { .. } => self.close(DisconnectReason::ByHost),
         }
     }
 
@@ -369,18 +453,18 @@ impl Connection {
         let Some(role) = record.role_of(&self.user) else {
             return;
         };
-        if self.ended.contains(&record.opening) {
+        if let Some(reason) = self.ended_for(record.opening) {
             // Whoever put it back, or was late to hear, learns of the end again.
             if record.attached_as(&self.id).is_some() {
-                self.effects.push_back(Effect::EndAgain(record));
+                self.effects.push_back(Effect::EndAgain(record, reason));
             }
             return;
         }
         let mut seat = self.seat(&record.id);
         if let Some(old) = seat.filter(|i| self.seats[*i].record().opening != record.opening) {
             let old = self.seats.swap_remove(old);
-            self.remember_end(old.record().opening);
-            old.end(&mut self.effects);
+            self.remember_end(old.record().opening, PartnerReason::Ended);
+            old.end(PartnerReason::Ended, &mut self.effects);
             seat = None;
         }
         if seat.is_some_and(|seat| record.revision <= self.seats[seat].record().revision) {
@@ -394,7 +478,7 @@ impl Connection {
                 self.seats[seat].update(record, looked_up, &mut self.effects);
             }
             (Some(own), seat) if own.connection == self.id => {
-                let taken = Seat::take(record, role, &mut self.effects);
+                let taken = Seat::take(record, role, self.dialect, &mut self.effects);
                 match seat {
                     Some(seat) => self.seats[seat] = taken,
                     None => self.seats.push(taken),
@@ -436,11 +520,16 @@ impl Connection {
         self.seat(session).filter(|seat| self.seats[*seat].record().opening == opening)
     }
 
-    fn remember_end(&mut self, opening: u64) {
+    /// What to tell the partner in the session of `opening`, if it is known to have ended.
+    fn ended_for(&self, opening: u64) -> Option<PartnerReason> {
+        self.ended.iter().find(|(ended, _)| *ended == opening).map(|(_, reason)| *reason)
+    }
+
+    fn remember_end(&mut self, opening: u64, reason: PartnerReason) {
         if self.ended.len() == REMEMBERED_ENDS {
             self.ended.pop_front();
         }
-        self.ended.push_back(opening);
+        self.ended.push_back((opening, reason));
     }
 
     fn refuse(&mut self, code: ErrorCode, session: Option<&SessionId>) {
@@ -450,7 +539,7 @@ impl Connection {
     fn close(&mut self, reason: DisconnectReason) {
         if !std::mem::replace(&mut self.closed, true) {
             for seat in &self.seats {
-                seat.tell_local_partner(&self.id, &mut self.effects);
+                seat.tell_local_partner(&self.id, reason, &mut self.effects);
             }
             self.effects.push_back(Effect::Close(reason));
         }

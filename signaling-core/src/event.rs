@@ -1,30 +1,51 @@
-//! What a host may observe: sessions that open, become active and end, participants that come and
-//! go.
+//! What a host may observe: users that connect and disconnect, sessions that open, become active and
+//! end, participants that come and go.
 //!
 //! Each event happens on one node, the one that made the change, and is seen by the hosts there. Where
 //! the store's answer to a change was lost, its event may come late, or twice.
 
 use tokio::sync::broadcast;
 
-pub use crate::connection::DisconnectReason;
-use crate::id::{ConnectionId, SessionId, UserId};
-
-/// Why a session ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum EndReason {
-    /// A participant hung up.
-    Left,
-    /// The host ended it.
-    ByHost,
-    /// A participant stayed away too long.
-    Abandoned,
-}
+pub use crate::{connection::DisconnectReason, session::EndReason};
+use crate::{
+    frame::CloseReason,
+    id::{ConnectionId, SessionId, UserId},
+    session::Metadata,
+};
 
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
+    /// A connection was admitted: it is its user's now.
+    UserConnected {
+        /// Who.
+        user: UserId,
+        /// On which connection.
+        connection: ConnectionId,
+    },
+    /// A connection that was admitted has ended. The user may be on a newer one by now.
+    UserDisconnected {
+        /// Who.
+        user: UserId,
+        /// Which connection of it.
+        connection: ConnectionId,
+        /// Why.
+        reason: DisconnectReason,
+        /// What the host that disconnected it said of that; empty otherwise.
+        text: CloseReason,
+    },
+    /// A connection whose user was authenticated was not admitted.
+    ConnectionRefused {
+        /// Who.
+        user: UserId,
+        /// Which connection of it.
+        connection: ConnectionId,
+        /// Why.
+        reason: DisconnectReason,
+        /// What the host that refused it said of that; empty otherwise.
+        text: CloseReason,
+    },
     /// A session was opened.
     SessionOpened {
         /// The session.
@@ -33,6 +54,8 @@ pub enum Event {
         initiator: UserId,
         /// The other one.
         responder: UserId,
+        /// What the host gave it.
+        metadata: Option<Metadata>,
     },
     /// A participant is there: for the first time, or back.
     ParticipantConnected {
@@ -56,6 +79,8 @@ pub enum Event {
         user: UserId,
         /// Why.
         reason: DisconnectReason,
+        /// What the host that disconnected it said of that; empty otherwise.
+        text: CloseReason,
     },
     /// The session is over.
     SessionEnded {
@@ -63,6 +88,10 @@ pub enum Event {
         session: SessionId,
         /// Why.
         reason: EndReason,
+        /// What the host that ended it said of that; empty otherwise.
+        text: CloseReason,
+        /// What the host gave it when it was opened.
+        metadata: Option<Metadata>,
     },
 }
 

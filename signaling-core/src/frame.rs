@@ -1,11 +1,11 @@
 //! What a transport carries: [`Frame`]s in both directions, and the [`CloseCode`]s that end a
 //! connection. An adapter maps these to its socket and knows nothing else of the protocol.
 
-use std::{borrow::Cow, fmt, ops::Deref};
+use std::{borrow::Cow, fmt, ops::Deref, str::FromStr};
 
 use bytes::Bytes;
 use bytestring::ByteString;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// UTF-8 text that is shared, not copied, when it is cloned.
 #[derive(Clone, PartialEq, Eq, Hash, Default)]
@@ -101,6 +101,87 @@ pub struct CloseFrame {
     pub reason: Cow<'static, str>,
 }
 
+/// A text of the host's own for people that goes with an end: at most 123 bytes of UTF-8 without
+/// control characters, which is what fits a close frame (RFC 6455, section 5.5). Empty by default:
+/// then the end has this library's own text. Cheap to clone.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct CloseReason(ByteString);
+
+/// Why a text is no [`CloseReason`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CloseReasonError {
+    /// It does not fit a close frame.
+    #[error("a reason has at most {max} bytes", max = CloseReason::MAX_BYTES)]
+    TooLong,
+    /// It holds a control character.
+    #[error("a reason may not hold the character {0:?}")]
+    Character(char),
+}
+
+impl CloseReason {
+    /// The most bytes that it may have: 125 of a control frame, without the two of the code.
+    pub const MAX_BYTES: usize = 123;
+
+    /// Takes `text` as a reason.
+    ///
+    /// # Errors
+    ///
+    /// When it is longer than [`Self::MAX_BYTES`], or holds a control character.
+    pub fn new(text: &str) -> Result<Self, CloseReasonError> {
+        if text.len() > Self::MAX_BYTES {
+            return Err(CloseReasonError::TooLong);
+        }
+        match text.chars().find(|c| c.is_control()) {
+            Some(c) => Err(CloseReasonError::Character(c)),
+            None => Ok(Self(text.into())),
+        }
+    }
+
+    /// The text as it was given.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl FromStr for CloseReason {
+    type Err = CloseReasonError;
+    fn from_str(text: &str) -> Result<Self, CloseReasonError> {
+        Self::new(text)
+    }
+}
+
+impl Serialize for CloseReason {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for CloseReason {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::new(&String::deserialize(deserializer)?).map_err(de::Error::custom)
+    }
+}
+
+impl CloseFrame {
+    /// The close frame with `code` and the text `reason`, or that of the code where it is empty.
+    #[must_use]
+    pub fn new(code: CloseCode, reason: &CloseReason) -> Self {
+        let mut frame = Self::from(code);
+        if !reason.is_empty() {
+            frame.reason = Cow::Owned(reason.as_str().to_owned());
+        }
+        frame
+    }
+}
+
 impl From<CloseCode> for CloseFrame {
     fn from(code: CloseCode) -> Self {
         Self { code: code.code(), reason: Cow::Borrowed(code.reason()) }
@@ -121,6 +202,8 @@ pub enum CloseCode {
     ProtocolError,
     /// 1007: a text that is not UTF-8. The client stops.
     InvalidText,
+    /// 1008: the host refused the connection. The client stops.
+    Refused,
     /// 1009: a frame larger than is accepted. The client stops.
     TooLarge,
     /// 1011: a fault of this server. The client reconnects with backoff.
@@ -134,6 +217,8 @@ pub enum CloseCode {
     HeartbeatTimeout,
     /// 4409: replaced by a newer connection of the same user. The client stops.
     Replaced,
+    /// 4409 as well: the user is connected already, and that connection stays. The client stops.
+    AlreadyConnected,
     /// 4413: the client reads too slowly. It reconnects.
     TooSlow,
     /// 4429: more signals than are allowed. The client reconnects with backoff.
@@ -144,17 +229,19 @@ pub enum CloseCode {
 
 impl CloseCode {
     /// Every close code, in the order of its number.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::Normal,
         Self::GoingAway,
         Self::ProtocolError,
         Self::InvalidText,
+        Self::Refused,
         Self::TooLarge,
         Self::Internal,
         Self::Malformed,
         Self::Unauthorized,
         Self::HeartbeatTimeout,
         Self::Replaced,
+        Self::AlreadyConnected,
         Self::TooSlow,
         Self::RateLimited,
         Self::Unavailable,
@@ -168,12 +255,13 @@ impl CloseCode {
             Self::GoingAway => 1001,
             Self::ProtocolError => 1002,
             Self::InvalidText => 1007,
+            Self::Refused => 1008,
             Self::TooLarge => 1009,
             Self::Internal => 1011,
             Self::Malformed => 4400,
             Self::Unauthorized => 4401,
             Self::HeartbeatTimeout => 4408,
-            Self::Replaced => 4409,
+            Self::Replaced | Self::AlreadyConnected => 4409,
             Self::TooSlow => 4413,
             Self::RateLimited => 4429,
             Self::Unavailable => 4503,
@@ -188,12 +276,14 @@ impl CloseCode {
             Self::GoingAway => "server going away",
             Self::ProtocolError => "protocol error",
             Self::InvalidText => "text is not valid UTF-8",
+            Self::Refused => "refused",
             Self::TooLarge => "frame too large",
             Self::Internal => "internal error",
             Self::Malformed => "too many malformed messages",
             Self::Unauthorized => "token missing, invalid or expired",
             Self::HeartbeatTimeout => "no heartbeat in time",
             Self::Replaced => "replaced by a newer connection",
+            Self::AlreadyConnected => "already connected",
             Self::TooSlow => "reads too slowly",
             Self::RateLimited => "rate limit exceeded",
             Self::Unavailable => "service unavailable",
@@ -241,11 +331,32 @@ mod tests {
         let codes = CloseCode::ALL.map(CloseCode::code);
         assert_eq!(
             codes,
-            [1000, 1001, 1002, 1007, 1009, 1011, 4400, 4401, 4408, 4409, 4413, 4429, 4503]
+            [
+                1000, 1001, 1002, 1007, 1008, 1009, 1011, 4400, 4401, 4408, 4409, 4409, 4413, 4429,
+                4503
+            ]
         );
         for code in CloseCode::ALL {
             assert!((1..=123).contains(&code.reason().len()), "{code:?}");
         }
+    }
+
+    #[test]
+    fn a_hosts_reason_fits_a_close_frame_and_an_empty_one_leaves_the_codes() {
+        let longest = "é".repeat(61) + "x";
+        for text in ["", "see you tomorrow", "\"{}\\", &longest] {
+            assert_eq!(CloseReason::new(text).unwrap().as_str(), text);
+        }
+        let too_long = CloseReason::new(&"é".repeat(62));
+        assert_eq!(too_long, Err(CloseReasonError::TooLong));
+        for c in ['\n', '\0', '\u{7f}', '\u{85}'] {
+            let refused = CloseReason::new(&format!("a{c}"));
+            assert_eq!(refused, Err(CloseReasonError::Character(c)));
+        }
+        assert!(serde_json::from_str::<CloseReason>("\"a\\n\"").is_err());
+        let frame = |text| CloseFrame::new(CloseCode::Normal, &CloseReason::new(text).unwrap());
+        assert_eq!(frame("enough"), CloseFrame { code: 1000, reason: "enough".into() });
+        assert_eq!(frame(""), CloseFrame { code: 1000, reason: "closed normally".into() });
     }
 
     #[test]

@@ -18,8 +18,8 @@ use crate::{
     id::{ConnectionId, NodeId, SessionId, UserId},
     session::SessionRecord,
     store::{
-        Connected, Created, Enrolled, Enrolment, Heartbeat, Lease, SessionStore, StoreError,
-        UserRecord, Written,
+        Connect, Connected, Counts, Created, Enrolled, Enrolment, Heartbeat, Lease, Replace,
+        SessionStore, StoreError, UserRecord, Written,
     },
     time::Timestamp,
 };
@@ -33,9 +33,15 @@ struct Tables {
     sessions: HashMap<SessionId, SessionRecord>,
     deadlines: BTreeSet<(Timestamp, SessionId)>,
     users: HashMap<UserId, User>,
-    leases: HashMap<NodeId, Timestamp>,
+    leases: HashMap<NodeId, Held>,
     last_epoch: u64,
     generation: u64,
+}
+
+/// A node's lease.
+struct Held {
+    until: Timestamp,
+    counts: Counts,
 }
 
 #[derive(Default)]
@@ -117,7 +123,7 @@ impl SessionStore for MemoryStore {
             if there.opening != record.opening || there.revision >= record.revision {
                 return Ok(Created::Exists(Box::new(there.clone())));
             }
-            record.keep_heartbeats_of(there);
+            record.keep_beside(there);
         }
         tables.put(record);
         Ok(Created::Done)
@@ -136,7 +142,7 @@ impl SessionStore for MemoryStore {
             return Ok(Written::Conflict(Box::new(there.clone())));
         }
         let mut record = record.clone();
-        record.keep_heartbeats_of(there);
+        record.keep_beside(there);
         tables.put(record);
         Ok(Written::Done)
     }
@@ -182,9 +188,16 @@ impl SessionStore for MemoryStore {
         &self,
         user: &UserId,
         connection: &ConnectionId,
+        replace: Replace<'_>,
         _now: Timestamp,
-    ) -> Result<Connected, StoreError> {
+    ) -> Result<Connect, StoreError> {
         let mut tables = self.tables();
+        let there = tables.users.get(user).and_then(|user| user.connection.as_ref());
+        if let Some(there) = there.filter(|there| there.id != *connection)
+            && !replace.allows(&there.id)
+        {
+            return Ok(Connect::Taken(there.id.clone()));
+        }
         let epoch = tables.last_epoch + 1;
         let connected = tables.change_user(user, |user| {
             let there = match user.connection.take() {
@@ -203,7 +216,7 @@ impl SessionStore for MemoryStore {
             }
         });
         tables.last_epoch = tables.last_epoch.max(connected.epoch);
-        Ok(connected)
+        Ok(Connect::Done(connected))
     }
 
     async fn disconnect(
@@ -267,15 +280,23 @@ impl SessionStore for MemoryStore {
         node: &NodeId,
         now: Timestamp,
         lease: Duration,
+        counts: Counts,
     ) -> Result<Lease, StoreError> {
         let mut tables = self.tables();
-        let before = tables.leases.insert(node.clone(), now.after(lease));
-        let lost = tables.leases.iter().filter(|(_, until)| **until <= now);
+        let renewed = Held { until: now.after(lease), counts };
+        let before = tables.leases.insert(node.clone(), renewed);
+        let lost = tables.leases.iter().filter(|(_, held)| held.until <= now);
         Ok(Lease {
-            held: before.is_some_and(|until| until > now),
+            held: before.is_some_and(|held| held.until > now),
             generation: tables.generation,
             lost: lost.map(|(node, _)| node.clone()).collect(),
         })
+    }
+
+    async fn counts(&self, now: Timestamp) -> Result<Counts, StoreError> {
+        let tables = self.tables();
+        let alive = tables.leases.values().filter(|held| held.until > now);
+        Ok(alive.fold(Counts::default(), |sum, held| sum + held.counts))
     }
 
     async fn presume_alive(
@@ -284,7 +305,8 @@ impl SessionStore for MemoryStore {
         now: Timestamp,
         lease: Duration,
     ) -> Result<(), StoreError> {
-        self.tables().leases.entry(node.clone()).or_insert(now.after(lease));
+        let presumed = Held { until: now.after(lease), counts: Counts::default() };
+        self.tables().leases.entry(node.clone()).or_insert(presumed);
         Ok(())
     }
 

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    frame::Text,
-    id::{ConnectionId, SessionId},
-    protocol::SignalKind,
+    frame::{CloseReason, Text},
+    id::{ConnectionId, SessionId, UserId},
+    protocol::{PartnerReason, SignalKind},
     session::SessionRecord,
 };
 
@@ -28,6 +28,9 @@ pub enum Notice {
         opening: u64,
         /// [`since`](crate::session::Attachment::since) of the attachment.
         since: u64,
+        /// Why.
+        #[serde(default = "lost")]
+        reason: PartnerReason,
     },
     /// The session has ended.
     Ended {
@@ -35,6 +38,9 @@ pub enum Notice {
         session: SessionId,
         /// Which opening of it.
         opening: u64,
+        /// Why, for who has not been told of an absence.
+        #[serde(default = "ended")]
+        reason: PartnerReason,
     },
     /// A signal of the partner.
     Signal(RelayedSignal),
@@ -51,8 +57,27 @@ pub enum Notice {
     },
     /// A newer connection of the same user is there.
     Replaced,
+    /// A newer connection was refused for this one's sake. Where it is over, its node has the store
+    /// know.
+    Contested {
+        /// Whose connection it is.
+        user: UserId,
+    },
     /// The host wants the connection gone.
-    Disconnect,
+    Disconnect {
+        /// What it says of it.
+        #[serde(default, skip_serializing_if = "CloseReason::is_empty")]
+        text: CloseReason,
+    },
+}
+
+// What is said of an end by a node of an older version, which does not say why.
+fn lost() -> PartnerReason {
+    PartnerReason::Lost
+}
+
+fn ended() -> PartnerReason {
+    PartnerReason::Ended
 }
 
 impl Notice {
@@ -67,7 +92,8 @@ impl Notice {
             | Self::Signal(_)
             | Self::SignalsLost { .. }
             | Self::Replaced
-            | Self::Disconnect => None,
+            | Self::Contested { .. }
+            | Self::Disconnect { .. } => None,
         }
     }
 }
@@ -96,4 +122,32 @@ pub struct RelayedSignal {
     pub kind: SignalKind,
     /// The message for the partner's client.
     pub text: Text,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn notices_of_a_version_that_gave_no_reasons_are_read() {
+        let read = |text: &str| serde_json::from_str::<Notice>(text).unwrap();
+        let session = SessionId::new("s").unwrap();
+        let (opening, since) = (1, 2);
+        assert_eq!(
+            read(r#"{"notice":"detached","session":"s","opening":1,"since":2}"#),
+            Notice::Detached {
+                session: session.clone(),
+                opening,
+                since,
+                reason: PartnerReason::Lost
+            }
+        );
+        assert_eq!(
+            read(r#"{"notice":"ended","session":"s","opening":1}"#),
+            Notice::Ended { session, opening, reason: PartnerReason::Ended }
+        );
+        let disconnect = Notice::Disconnect { text: CloseReason::default() };
+        assert_eq!(read(r#"{"notice":"disconnect"}"#), disconnect);
+        assert_eq!(serde_json::to_string(&disconnect).unwrap(), r#"{"notice":"disconnect"}"#);
+    }
 }

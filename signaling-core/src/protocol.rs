@@ -5,25 +5,34 @@
 //!
 //! | from | message |
 //! | --- | --- |
-//! | server | `{"type":"match-found","sessionId","partnerId","isInitiator"}` |
+//! | server | `{"type":"match-found","sessionId","partnerId","isInitiator"}`; with [`Dialect::V1`] `"iceServers"?` as well |
+//! | server | `{"type":"ice-servers","sessionId","iceServers"}`, with [`Dialect::V1`] only |
 //! | both | `{"type":"offer","sessionId","sdp"}` |
 //! | both | `{"type":"answer","sessionId","sdp"}` |
 //! | both | `{"type":"ice-candidate","sessionId","candidate"}` |
 //! | client | `{"type":"heartbeat","sessionId"?,"id"?}` |
 //! | server | `{"type":"heartbeat-ack","id"}` |
 //! | client | `{"type":"leave","sessionId"}` |
-//! | server | `{"type":"partner-disconnected","sessionId"}` |
+//! | server | `{"type":"partner-disconnected","sessionId","reason"}` |
 //! | server | `{"type":"error","code","message","sessionId"?}` |
+//!
+//! `reason` is for clients that negotiated the subprotocol `signaling.v1` only; it is one of
+//! [`PartnerReason`].
 
+mod ice_server;
 mod parse;
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize, Serializer};
-use serde_json::{Number, value::RawValue};
+use serde_json::Number;
 
 use crate::{
     frame::Text,
     id::{SessionId, UserId},
 };
+
+pub use ice_server::{IceServer, IceServerError};
 
 /// What a client understands: what it negotiated when it connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -52,13 +61,30 @@ pub enum ClientMessage<'a> {
         /// The session that the client believes to be in.
         session: Option<SessionId>,
         /// Asks for a `heartbeat-ack` with the same number.
-        id: Option<Number>,
+        id: Option<HeartbeatId>,
     },
     /// The client hangs up.
     Leave {
         /// What it leaves.
         session: SessionId,
     },
+}
+
+/// What a client calls a heartbeat: any number of JSON. It gets the same one back.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct HeartbeatId(Number);
+
+impl From<u64> for HeartbeatId {
+    fn from(number: u64) -> Self {
+        Self(number.into())
+    }
+}
+
+impl fmt::Display for HeartbeatId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
 }
 
 /// The three kinds of signal, RFC 8829 (JSEP), sections 3.2 and 3.5.
@@ -99,8 +125,8 @@ pub struct Signal<'a> {
     pub kind: SignalKind,
     /// In which session.
     pub session: SessionId,
-    /// The `sdp` or the `candidate`, as the sender wrote it.
-    pub payload: &'a RawValue,
+    /// The `sdp` or the `candidate`: JSON, as the sender wrote it.
+    pub payload: &'a str,
     /// Whether the message holds the protocol's fields and no others.
     pub(crate) exact: bool,
 }
@@ -114,7 +140,7 @@ impl Signal<'_> {
             return frame.clone();
         }
         let (kind, field) = (self.kind.as_str(), self.kind.payload_field());
-        let (session, payload) = (&self.session, self.payload.get());
+        let (session, payload) = (&self.session, self.payload);
         // A session id has no character that JSON escapes.
         format!(r#"{{"type":"{kind}","sessionId":"{session}","{field}":{payload}}}"#).into()
     }
@@ -156,16 +182,31 @@ pub enum ServerMessage<'a> {
         partner_id: &'a UserId,
         /// Whether this client makes the offer.
         is_initiator: bool,
+        /// The STUN and TURN servers to use, where the client understands [`Dialect::V1`] and they
+        /// are known.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        ice_servers: Option<&'a [IceServer]>,
+    },
+    /// The STUN and TURN servers to use from now on: those of before are about to expire, or there
+    /// were none. Only for [`Dialect::V1`].
+    IceServers {
+        /// The session.
+        session_id: &'a SessionId,
+        /// The servers.
+        ice_servers: &'a [IceServer],
     },
     /// The partner's connection ended, or it left, or it fell silent.
     PartnerDisconnected {
         /// The session.
         session_id: &'a SessionId,
+        /// Why, for clients that negotiated `signaling.v1`; none for the others.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<PartnerReason>,
     },
     /// The answer to a heartbeat that has an `id`.
     HeartbeatAck {
         /// That id.
-        id: &'a Number,
+        id: &'a HeartbeatId,
     },
     /// A message was refused; the connection goes on.
     Error {
@@ -191,6 +232,46 @@ impl<'a> ServerMessage<'a> {
     pub fn to_text(&self) -> Text {
         // Strings, numbers and booleans in a struct: there is nothing here that can fail.
         serde_json::to_string(self).unwrap_or_default().into()
+    }
+}
+
+/// Why a participant's partner is gone, as the participant is told.
+///
+/// It is the reason of what the participant is told of, the newest where several came at once: one
+/// that hears nothing of a loss before its partner is back on another connection is told why that
+/// partner's last connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum PartnerReason {
+    /// It sent `leave`, or closed its connection by a close frame.
+    Left,
+    /// Its connection broke, its node died, or its server closed it for another reason than those
+    /// below.
+    Lost,
+    /// It sent no heartbeat, or nothing at all, in time; or it stayed away for too long.
+    Timeout,
+    /// A newer connection of the same user took over.
+    Replaced,
+    /// The host ended the session or disconnected the user; also where all that is known is that the
+    /// session has ended, and for a user that left it itself, on a connection before this one.
+    Ended,
+}
+
+impl PartnerReason {
+    /// Every reason.
+    pub const ALL: [Self; 5] = [Self::Left, Self::Lost, Self::Timeout, Self::Replaced, Self::Ended];
+
+    /// Its name on the wire and in records.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Left => "left",
+            Self::Lost => "lost",
+            Self::Timeout => "timeout",
+            Self::Replaced => "replaced",
+            Self::Ended => "ended",
+        }
     }
 }
 
@@ -276,17 +357,28 @@ mod tests {
             session_id: &session,
             partner_id: &partner,
             is_initiator: true,
+            ice_servers: None,
         };
         assert_eq!(
             found.to_text().as_str(),
             r#"{"type":"match-found","sessionId":"s:1","partnerId":"Zoë \"Z\"","isInitiator":true}"#
         );
+        let gone = |reason| ServerMessage::PartnerDisconnected { session_id: &session, reason };
         assert_eq!(
-            ServerMessage::PartnerDisconnected { session_id: &session }.to_text().as_str(),
+            gone(None).to_text().as_str(),
             r#"{"type":"partner-disconnected","sessionId":"s:1"}"#
         );
+        for (reason, name) in
+            PartnerReason::ALL.into_iter().zip(["left", "lost", "timeout", "replaced", "ended"])
+        {
+            assert_eq!(reason.as_str(), name);
+            assert_eq!(
+                gone(Some(reason)).to_text().as_str(),
+                format!(r#"{{"type":"partner-disconnected","sessionId":"s:1","reason":"{name}"}}"#)
+            );
+        }
         assert_eq!(
-            ServerMessage::HeartbeatAck { id: &Number::from(7) }.to_text().as_str(),
+            ServerMessage::HeartbeatAck { id: &HeartbeatId::from(7) }.to_text().as_str(),
             r#"{"type":"heartbeat-ack","id":7}"#
         );
         assert_eq!(

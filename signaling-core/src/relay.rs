@@ -5,11 +5,14 @@ mod driver;
 mod hand;
 mod health;
 mod heartbeats;
+mod hooks;
 mod host;
+mod ice;
 mod inbox;
 mod local;
 mod mailbox;
 mod monitor;
+mod new_session;
 mod outbox;
 mod steward;
 mod writes;
@@ -31,7 +34,9 @@ use tokio_util::{
 };
 
 pub use builder::{RelayBuilder, StartError};
+pub use hooks::{Arbiter, HookError, Hooks, Newcomer, SecondConnection, Stays};
 pub use host::{OpenError, Opened};
+pub use new_session::NewSession;
 
 use crate::{
     auth::{AuthError, Authenticator, Client, Credentials, Identity},
@@ -39,9 +44,10 @@ use crate::{
     config::Config,
     event::{DisconnectReason, Event, Events},
     frame::{CloseCode, Frame, TransportError},
+    ice::IceServerProvider,
     id::{ConnectionId, NodeId},
     notice::Notice,
-    store::SessionStore,
+    store::{Counts, SessionStore, StoreError},
     time::Clock,
 };
 use health::Health;
@@ -67,6 +73,9 @@ struct Node {
     store: Arc<dyn SessionStore>,
     bus: Arc<dyn MessageBus>,
     authenticator: Arc<dyn Authenticator>,
+    hooks: Arc<dyn Hooks>,
+    second_connection: SecondConnection,
+    ice_servers: Option<Arc<dyn IceServerProvider>>,
     locals: Locals,
     outbox: Outbox,
     heartbeats: Heartbeats,
@@ -110,6 +119,25 @@ impl Relay {
     #[must_use]
     pub fn connections(&self) -> usize {
         self.node.locals.len()
+    }
+
+    /// What this node has now. What it says of sessions is behind by no more than the messages that
+    /// are on their way to its connections.
+    #[must_use]
+    pub fn counts_here(&self) -> Counts {
+        self.node.locals.counts()
+    }
+
+    /// What all nodes have together, by one read of the store: each as it was when it renewed its
+    /// lease last, which is [`Config::node_renewal`] and [`Config::sweep_interval`] ago at most. A
+    /// node that died counts until its lease has run out, and one that cannot reach the store does
+    /// not count from then on.
+    ///
+    /// # Errors
+    ///
+    /// When the store did not answer.
+    pub async fn counts(&self) -> Result<Counts, StoreError> {
+        self.node.store.counts(self.node.clock.now()).await
     }
 
     /// Whether this node can serve: its store answers, and it is not shutting down.
@@ -159,7 +187,7 @@ impl Relay {
         T: Stream<Item = Result<Frame, E>> + Sink<Frame, Error = E> + Send,
     {
         let _running = self.node.tasks.token();
-        driver::close(transport, Vec::new(), Some(code), self.node.config.close_wait).await;
+        driver::close(transport, Vec::new(), Some(code.into()), self.node.config.close_wait).await;
     }
 
     /// Closes all connections with 1001, lets no new ones in, and waits for up to `deadline` until

@@ -4,6 +4,8 @@
 //! place: a rule makes the next record, one [`revision`](SessionRecord::revision) later, and the
 //! store takes it only if the one it replaces is still there.
 
+mod metadata;
+
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
     time::Duration,
@@ -11,10 +13,25 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+pub use metadata::{Metadata, MetadataError};
+
 use crate::{
     id::{ConnectionId, SessionId, UserId},
+    protocol::PartnerReason,
     time::Timestamp,
 };
+
+/// Why a session ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum EndReason {
+    /// A participant hung up.
+    Left,
+    /// The host ended it.
+    ByHost,
+    /// A participant stayed away too long.
+    Abandoned,
+}
 
 /// A participant's place in its session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -96,11 +113,15 @@ pub struct Participant {
     pub epoch: u64,
     /// When its last heartbeat arrived. Stores keep this up to date beside the revisions.
     pub last_heartbeat: Option<Timestamp>,
+    /// Why its last attachment ended; none before the first end, and where a version of this library
+    /// wrote it that did not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<PartnerReason>,
 }
 
 impl Participant {
     fn new(user: UserId, until: Timestamp) -> Self {
-        Self { user, presence: Presence::Absent { until }, epoch: 0, last_heartbeat: None }
+        Self::stored(user, Presence::Absent { until }, 0, None)
     }
 
     /// The attachment, unless the participant is absent.
@@ -118,7 +139,7 @@ impl Participant {
         self.attachment().map(|attachment| &attachment.connection)
     }
 
-    /// A participant as a store holds it.
+    /// A participant as a store holds it, but for [`ended`](Self::ended).
     #[must_use]
     pub fn stored(
         user: UserId,
@@ -126,7 +147,7 @@ impl Participant {
         epoch: u64,
         last_heartbeat: Option<Timestamp>,
     ) -> Self {
-        Self { user, presence, epoch, last_heartbeat }
+        Self { user, presence, epoch, last_heartbeat, ended: None }
     }
 }
 
@@ -165,6 +186,9 @@ pub struct SessionRecord {
     pub revision: u64,
     /// The initiator, then the responder.
     pub participants: [Participant; 2],
+    /// What the host said of it when it was opened. It never changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<Metadata>,
 }
 
 /// More revisions than a session has between two losses of its store.
@@ -192,10 +216,10 @@ impl SessionRecord {
             return Err(SameUser);
         }
         let participants = [initiator, responder].map(|user| Participant::new(user, until));
-        Ok(Self { id, opening, revision: 0, participants })
+        Ok(Self::stored(id, opening, 0, participants))
     }
 
-    /// A record as a store holds it.
+    /// A record as a store holds it, but for its [`metadata`](Self::metadata).
     #[must_use]
     pub fn stored(
         id: SessionId,
@@ -203,7 +227,7 @@ impl SessionRecord {
         revision: u64,
         participants: [Participant; 2],
     ) -> Self {
-        Self { id, opening, revision, participants }
+        Self { id, opening, revision, participants, metadata: None }
     }
 
     /// The participant in `role`.
@@ -248,14 +272,16 @@ impl SessionRecord {
         Role::BOTH.iter().all(|role| self.participant(*role).user == other.participant(*role).user)
     }
 
-    /// Whether both records are the same, heartbeats aside.
+    /// Whether both records are the same, aside from what is only said of it: heartbeats, why
+    /// somebody is away, and metadata.
     #[must_use]
     pub fn same_state(&self, other: &Self) -> bool {
         let places = |record: &Self| {
-            record
-                .participants
-                .clone()
-                .map(|participant| Participant { last_heartbeat: None, ..participant })
+            record.participants.clone().map(|participant| Participant {
+                last_heartbeat: None,
+                ended: None,
+                ..participant
+            })
         };
         (&self.id, self.opening, self.revision) == (&other.id, other.opening, other.revision)
             && places(self) == places(other)
@@ -280,11 +306,14 @@ impl SessionRecord {
         Self { revision: self.revision + ahead, ..self.clone() }
     }
 
-    /// Takes the `last_heartbeat`s of `there`, the record that this one replaces: stores keep them
-    /// beside the revisions.
-    pub(crate) fn keep_heartbeats_of(&mut self, there: &Self) {
+    /// Takes from `there`, the record that this one replaces, what stores keep beside the revisions:
+    /// the `last_heartbeat`s, and metadata, of which the first stays.
+    pub fn keep_beside(&mut self, there: &Self) {
         for (new, old) in self.participants.iter_mut().zip(&there.participants) {
             new.last_heartbeat = old.last_heartbeat;
+        }
+        if there.metadata.is_some() {
+            self.metadata.clone_from(&there.metadata);
         }
     }
 
@@ -306,26 +335,35 @@ impl SessionRecord {
         let mut next = self.clone();
         next.revision += 1;
         let participant = &mut next.participants[role as usize];
+        if let Some(before) = participant.connection() {
+            // A connection that attaches anew replaces none: it was taken for lost.
+            let anew = before == connection;
+            participant.ended =
+                Some(if anew { PartnerReason::Lost } else { PartnerReason::Replaced });
+        }
         let attachment = Attachment { connection: connection.clone(), since: next.revision };
         participant.presence = Presence::Attached(attachment);
         participant.epoch = epoch;
         Ok(next)
     }
 
-    /// The record once `connection` has ended; none when it is attached nowhere in it.
+    /// The record once `connection` has ended for `reason`; none when it is attached nowhere in it.
     ///
     /// Its participant may stay away for `patience` from `now`.
     #[must_use]
     pub fn detach(
         &self,
         connection: &ConnectionId,
+        reason: PartnerReason,
         now: Timestamp,
         patience: Duration,
     ) -> Option<Self> {
         let role = self.attached_as(connection)?;
         let mut next = self.clone();
         next.revision += 1;
-        next.participants[role as usize].presence = Presence::Absent { until: now.after(patience) };
+        let participant = &mut next.participants[role as usize];
+        participant.presence = Presence::Absent { until: now.after(patience) };
+        participant.ended = Some(reason);
         Some(next)
     }
 }
@@ -377,7 +415,7 @@ mod tests {
         assert_eq!((record.status(), record.deadline()), (Status::Waiting, Some(at(60))));
         let record = record.attach(Role::Initiator, &connection(2), 1).unwrap();
         assert_eq!((record.status(), record.deadline()), (Status::Active, None));
-        let record = record.detach(&connection(1), at(100), PATIENCE).unwrap();
+        let record = record.detach(&connection(1), PartnerReason::Lost, at(100), PATIENCE).unwrap();
         assert_eq!((record.status(), record.deadline()), (Status::Waiting, Some(at(160))));
         assert_eq!(record.attached_as(&connection(2)), Some(Role::Initiator));
         assert_eq!(record.revision, 3);
@@ -386,7 +424,7 @@ mod tests {
     #[test]
     fn the_deadline_is_that_of_whoever_is_away_longest() {
         let record = opened().attach(Role::Initiator, &connection(1), 1).unwrap();
-        let record = record.detach(&connection(1), at(30), PATIENCE).unwrap();
+        let record = record.detach(&connection(1), PartnerReason::Lost, at(30), PATIENCE).unwrap();
         assert_eq!(record.deadline(), Some(at(60)));
     }
 
@@ -394,14 +432,14 @@ mod tests {
     fn a_replaced_connections_late_end_changes_nothing() {
         let record = opened().attach(Role::Initiator, &connection(1), 1).unwrap();
         let record = record.attach(Role::Initiator, &connection(2), 2).unwrap();
-        assert_eq!(record.detach(&connection(1), at(1), PATIENCE), None);
+        assert_eq!(record.detach(&connection(1), PartnerReason::Lost, at(1), PATIENCE), None);
     }
 
     #[test]
     fn a_replaced_connections_late_attach_is_refused() {
         let record = opened().attach(Role::Initiator, &connection(2), 2).unwrap();
         assert_eq!(record.attach(Role::Initiator, &connection(1), 1), Err(Superseded));
-        let record = record.detach(&connection(2), at(1), PATIENCE).unwrap();
+        let record = record.detach(&connection(2), PartnerReason::Lost, at(1), PATIENCE).unwrap();
         assert_eq!(record.attach(Role::Initiator, &connection(1), 1), Err(Superseded));
     }
 
@@ -409,9 +447,43 @@ mod tests {
     fn attaching_again_is_another_attachment() {
         let record = opened().attach(Role::Initiator, &connection(1), 1).unwrap();
         let first = record.participant(Role::Initiator).attachment().cloned();
-        let record = record.detach(&connection(1), at(1), PATIENCE).unwrap();
+        let record = record.detach(&connection(1), PartnerReason::Lost, at(1), PATIENCE).unwrap();
         let record = record.attach(Role::Initiator, &connection(1), 1).unwrap();
         assert_ne!(record.participant(Role::Initiator).attachment().cloned(), first);
+    }
+
+    #[test]
+    fn why_the_last_attachment_ended_is_known_until_the_next_one_ends() {
+        let ended = |record: &SessionRecord| record.participant(Role::Initiator).ended;
+        let record = opened().attach(Role::Initiator, &connection(1), 1).unwrap();
+        assert_eq!(ended(&record), None);
+        let record =
+            record.detach(&connection(1), PartnerReason::Timeout, at(1), PATIENCE).unwrap();
+        assert_eq!(ended(&record), Some(PartnerReason::Timeout));
+        let record = record.attach(Role::Initiator, &connection(2), 2).unwrap();
+        assert_eq!(ended(&record), Some(PartnerReason::Timeout));
+        let record = record.attach(Role::Initiator, &connection(3), 3).unwrap();
+        assert_eq!(ended(&record), Some(PartnerReason::Replaced));
+        let record = record.attach(Role::Initiator, &connection(3), 3).unwrap();
+        assert_eq!(ended(&record), Some(PartnerReason::Lost));
+        assert_eq!(record.participant(Role::Responder).ended, None);
+    }
+
+    #[test]
+    fn what_is_only_said_of_a_session_is_no_part_of_its_state() {
+        let record = opened().attach(Role::Initiator, &connection(1), 1).unwrap();
+        let mut left = record.detach(&connection(1), PartnerReason::Left, at(1), PATIENCE).unwrap();
+        left.metadata = Some(Metadata::new("x").unwrap());
+        let lost = record.detach(&connection(1), PartnerReason::Lost, at(1), PATIENCE).unwrap();
+        assert!(left.same_state(&lost) && !left.lacks(&lost) && !lost.lacks(&left));
+    }
+
+    #[test]
+    fn a_record_without_what_later_versions_say_is_read() {
+        let record = opened().attach(Role::Initiator, &connection(1), 1).unwrap();
+        let text = serde_json::to_string(&record).unwrap();
+        assert!(!text.contains("ended") && !text.contains("metadata"), "{text}");
+        assert_eq!(serde_json::from_str::<SessionRecord>(&text).unwrap(), record);
     }
 
     #[test]

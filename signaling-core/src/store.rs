@@ -1,6 +1,6 @@
 //! The seam to wherever sessions are kept.
 
-use std::{fmt, time::Duration};
+use std::{fmt, ops::Add, time::Duration};
 
 use async_trait::async_trait;
 
@@ -70,7 +70,40 @@ pub struct Enrolment {
     pub since: Timestamp,
 }
 
+/// Which connection of its user a new one may take the place of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replace<'a> {
+    /// Whichever is there.
+    Any,
+    /// This one; or none, where it is gone.
+    Only(&'a ConnectionId),
+    /// None.
+    Nothing,
+}
+
+impl Replace<'_> {
+    /// Whether `there` may be replaced.
+    #[must_use]
+    pub fn allows(&self, there: &ConnectionId) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Only(this) => *this == there,
+            Self::Nothing => false,
+        }
+    }
+}
+
 /// What became of a [`SessionStore::connect`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
+pub enum Connect {
+    /// The connection is its user's now.
+    Done(Connected),
+    /// This one is, and may not be replaced; nothing has changed.
+    Taken(ConnectionId),
+}
+
+/// How the connection of a user is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Connected {
     /// The number of this connection among the user's: higher than that of every earlier one.
@@ -103,6 +136,26 @@ pub struct Heartbeat {
     pub places: Vec<Place>,
 }
 
+/// How much a node has, or all nodes of a deployment together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// Connections, those included that are not admitted yet.
+    pub connections: u64,
+    /// Sessions in which at least one participant is attached. Each is counted once, on the node of
+    /// its initiator, or of its responder while the initiator is absent.
+    pub sessions: u64,
+}
+
+impl Add for Counts {
+    type Output = Self;
+    fn add(self, other: Self) -> Self {
+        Self {
+            connections: self.connections.saturating_add(other.connections),
+            sessions: self.sessions.saturating_add(other.sessions),
+        }
+    }
+}
+
 /// What became of a [`SessionStore::renew_lease`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
@@ -132,14 +185,14 @@ pub struct Lease {
 pub trait SessionStore: Send + Sync + fmt::Debug + 'static {
     /// Adds a record, unless there is one with its id that is not older. One of the same opening and
     /// a lower revision is older, and only a store that has lost writes holds one: it is replaced,
-    /// and its `last_heartbeat`s are kept.
+    /// and its `last_heartbeat`s and metadata are kept.
     async fn create(&self, record: &SessionRecord) -> Result<Created, StoreError>;
 
     /// The record of `session`.
     async fn load(&self, session: &SessionId) -> Result<Option<SessionRecord>, StoreError>;
 
     /// Puts `record` in the place of the one with the same opening and the revision before its
-    /// own. `last_heartbeat` stays as the store has it.
+    /// own. `last_heartbeat` and the metadata stay as the store has them.
     async fn replace(&self, record: &SessionRecord) -> Result<Written, StoreError>;
 
     /// Removes the record with the same opening and revision as `record`.
@@ -157,15 +210,20 @@ pub trait SessionStore: Send + Sync + fmt::Debug + 'static {
     /// Takes `session` from those of `user`.
     async fn withdraw(&self, user: &UserId, session: &SessionId) -> Result<(), StoreError>;
 
-    /// Makes `connection` the one of `user`, in one step with reading what it replaces. Once more
-    /// with the connection that is there already changes nothing and gives the same epoch and the
-    /// same `previous`.
+    /// Makes `connection` the one of `user`, in one step with reading what it replaces, where
+    /// `replace` allows that: of those that come at the same time and may replace nothing, one is
+    /// done. Once more with the connection that is there already changes nothing, whatever it may
+    /// replace, and gives the same epoch and the same `previous`.
+    ///
+    /// The connection that a [`Connect::Taken`] names is one of its node's, also where that was not
+    /// known any more, so that [`forget_node`](Self::forget_node) forgets it.
     async fn connect(
         &self,
         user: &UserId,
         connection: &ConnectionId,
+        replace: Replace<'_>,
         now: Timestamp,
-    ) -> Result<Connected, StoreError>;
+    ) -> Result<Connect, StoreError>;
 
     /// Forgets that `connection` is the one of `user`, if it is; says whether it was.
     async fn disconnect(
@@ -193,13 +251,18 @@ pub trait SessionStore: Send + Sync + fmt::Debug + 'static {
     async fn overdue(&self, now: Timestamp, limit: usize)
     -> Result<Vec<SessionRecord>, StoreError>;
 
-    /// Says that `node` is alive until `lease` from `now`, and names those that are not.
+    /// Says that `node` is alive until `lease` from `now` and has so much, and names those that are
+    /// not alive.
     async fn renew_lease(
         &self,
         node: &NodeId,
         now: Timestamp,
         lease: Duration,
+        counts: Counts,
     ) -> Result<Lease, StoreError>;
+
+    /// What the nodes that are alive at `now` said last that they have, added up.
+    async fn counts(&self, now: Timestamp) -> Result<Counts, StoreError>;
 
     /// Says that `node` is alive until `lease` from `now`, unless a lease of it is known, run out or
     /// not. So a node that died before the store lost its records is found lost after that.

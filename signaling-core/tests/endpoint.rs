@@ -1,116 +1,50 @@
-//! The endpoint suite against the smallest adapter there can be: tungstenite over TCP.
-#![allow(clippy::unwrap_used, clippy::result_large_err, reason = "a test; tungstenite's error")]
+//! The endpoint suite against [`websocket::Endpoint`] on plain hyper.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::convert::Infallible;
 
 use bytes::Bytes;
-use futures::{SinkExt, StreamExt, future};
+use http_body_util::Full;
+use hyper::{Request, Response, body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
 use signaling_core::{
-    Relay,
-    auth::Credentials,
-    frame::{CloseCode, CloseFrame, Frame, Text, TransportError as Failure},
-    testing::endpoint::{Endpoint, Hosted, Setup, Unsupported},
+    testing::endpoint::{Endpoint, Hosted, PANIC, Setup, Unsupported},
+    websocket::{self, OnInvalidToken},
 };
-use tokio::net::{TcpListener, TcpStream};
-use tokio_tungstenite::{
-    accept_hdr_async_with_config,
-    tungstenite::{
-        Error, Message,
-        error::ProtocolError,
-        handshake::server::{Request, Response},
-        protocol::{self, WebSocketConfig},
-    },
-};
+use tokio::net::TcpListener;
 
 async fn start(setup: Setup) -> Result<Box<dyn Endpoint>, Unsupported> {
     let relay = setup.relay().await;
+    let mut endpoint = websocket::Endpoint::new(relay.clone());
+    if let Some(origins) = setup.allowed_origins {
+        endpoint = endpoint.allowed_origins(origins);
+    }
+    if setup.status_for_bad_tokens {
+        endpoint = endpoint.on_invalid_token(OnInvalidToken::HttpStatus);
+    }
+    // It looks at no path, so it is beneath any.
+    let prefix = setup.prefix.map(|prefix| format!("/{prefix}")).unwrap_or_default();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("ws://{}/ws/signaling", listener.local_addr().unwrap());
-    let hosted = Hosted::new(relay.clone(), url);
+    let url = format!("ws://{}{prefix}/ws/signaling", listener.local_addr().unwrap());
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(connection(relay.clone(), stream));
+            stream.set_nodelay(true).unwrap();
+            let endpoint = endpoint.clone();
+            let service = service_fn(move |request| handle(endpoint.clone(), request));
+            let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+            tokio::spawn(connection.with_upgrades());
         }
     });
-    Ok(Box::new(hosted))
+    Ok(Box::new(Hosted::new(relay, url).panicking_at("/panic")))
+}
+
+async fn handle(
+    endpoint: websocket::Endpoint,
+    request: Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    assert_ne!(request.uri().path(), "/panic", "{PANIC}");
+    let (head, _) = request.into_parts();
+    Ok(endpoint.answer(head).await.map(Full::from))
 }
 
 signaling_core::endpoint_tests!(start);
-
-async fn connection(relay: Relay, stream: TcpStream) {
-    stream.set_nodelay(true).unwrap();
-    let limit = Some(relay.config().max_frame_bytes);
-    let config = WebSocketConfig::default().max_message_size(limit).max_frame_size(limit);
-    let mut credentials = Credentials::none();
-    let callback = |request: &Request, mut response: Response| {
-        credentials = token(request).map_or_else(Credentials::none, Credentials::bearer);
-        if protocols(request).any(|one| one == "signaling.v1") {
-            let chosen = "signaling.v1".parse().unwrap();
-            let headers = response.headers_mut();
-            headers.insert("sec-websocket-protocol", chosen);
-        }
-        Ok(response)
-    };
-    let accepted = accept_hdr_async_with_config(stream, callback, Some(config)).await;
-    let Ok(socket) = accepted else { return };
-    let transport = socket
-        .filter_map(|next| future::ready(next.map_err(failure).map(incoming).transpose()))
-        .with(|frame| future::ready(Ok(outgoing(frame))))
-        .sink_map_err(failure);
-    match relay.authenticate(&credentials).await {
-        Ok(identity) => drop(relay.serve(transport, identity).await),
-        Err(_) => relay.refuse(transport, CloseCode::Unauthorized).await,
-    }
-}
-
-fn protocols(request: &Request) -> impl Iterator<Item = &str> {
-    let headers = request.headers().get_all("sec-websocket-protocol");
-    let values = headers.into_iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',').map(str::trim))
-}
-
-/// Escapes in the query are left as they are: no good token has any.
-fn token(request: &Request) -> Option<&str> {
-    let query = request.uri().query().unwrap_or_default();
-    let query = query.split('&').find_map(|it| it.strip_prefix("token="));
-    let header = request.headers().get("authorization");
-    let header = header.and_then(|value| value.to_str().ok()?.split_once(' '));
-    let bearer = header.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-    let offered = protocols(request).find_map(|it| it.strip_prefix("bearer."));
-    query.or(bearer.map(|(_, token)| token)).or(offered)
-}
-
-fn incoming(message: Message) -> Option<Frame> {
-    Some(match message {
-        Message::Text(text) => Frame::Text(Text::try_from(Bytes::from(text)).unwrap()),
-        Message::Binary(bytes) => Frame::Binary(bytes),
-        Message::Ping(bytes) => Frame::Ping(bytes),
-        Message::Pong(bytes) => Frame::Pong(bytes),
-        Message::Close(frame) => Frame::Close(frame.map(|frame| CloseFrame {
-            code: frame.code.into(),
-            reason: frame.reason.to_string().into(),
-        })),
-        Message::Frame(_) => return None,
-    })
-}
-
-fn outgoing(frame: Frame) -> Message {
-    match frame {
-        Frame::Text(text) => Message::Text(Bytes::from(text).try_into().unwrap()),
-        Frame::Binary(bytes) => Message::Binary(bytes),
-        Frame::Ping(bytes) => Message::Ping(bytes),
-        Frame::Pong(bytes) => Message::Pong(bytes),
-        Frame::Close(frame) => Message::Close(frame.map(|frame| protocol::CloseFrame {
-            code: frame.code.into(),
-            reason: frame.reason.into_owned().into(),
-        })),
-    }
-}
-
-fn failure(error: Error) -> Failure {
-    match error {
-        Error::Capacity(_) => Failure::TooLarge,
-        Error::Utf8(_) => Failure::InvalidText,
-        Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => Failure::Lost(error.into()),
-        Error::Protocol(_) => Failure::Protocol(error.into()),
-        _ => Failure::Lost(error.into()),
-    }
-}

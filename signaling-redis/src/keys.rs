@@ -39,6 +39,11 @@ impl Keys {
         format!("{}session:{{nodes}}:leases", self.0)
     }
 
+    /// Hash: what nodes with a lease have, as two numbers.
+    pub(crate) fn counts(&self) -> String {
+        format!("{}session:{{nodes}}:counts", self.0)
+    }
+
     /// String: random, and another one when the database was emptied.
     pub(crate) fn marker(&self) -> String {
         format!("{}session:{{nodes}}:marker", self.0)
@@ -75,5 +80,6 @@ mod tests {
         };
         assert_eq!(tag(&keys.session(&session)), tag(&keys.ended(&session)));
         assert_eq!(tag(&keys.leases()), tag(&keys.marker()));
+        assert_eq!(tag(&keys.leases()), tag(&keys.counts()));
     }
 }

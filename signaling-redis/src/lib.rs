@@ -35,17 +35,18 @@
 //!
 //! | key | type | what |
 //! | --- | --- | --- |
-//! | `session:active:{id}` | hash | a session: `participant1Id`, `participant2Id` (user ids), `participant1Ws`, `participant2Ws` (connection ids, empty while absent), `lastHeartbeat1`, `lastHeartbeat2` (milliseconds since the Unix epoch, empty before the first), `status` (`waiting` or `active`); and bookkeeping |
+//! | `session:active:{id}` | hash | a session: `participant1Id`, `participant2Id` (user ids), `participant1Ws`, `participant2Ws` (connection ids, empty while absent), `lastHeartbeat1`, `lastHeartbeat2` (milliseconds since the Unix epoch, empty before the first), `status` (`waiting` or `active`); bookkeeping, among it `ended1`, `ended2` (why their last connections ended, empty before that); and `metadata`, where the host gave any |
 //! | `session:ended:{session:active:id}` | string | who removed a session just now |
 //! | `session:user:{id}` | hash | a user's connection, its number, and the sessions it is enrolled in |
 //! | `session:deadlines` | sorted set | when sessions are to be looked at |
 //! | `session:connections:{node}` | hash | a node's connections and their users |
 //! | `session:inbox:{node}` | stream | what other nodes have for a node |
 //! | `session:{nodes}:leases` | sorted set | which nodes are alive until when, by the server's clock |
+//! | `session:{nodes}:counts` | hash | how many connections and sessions each node has, as it said with its lease |
 //! | `session:{nodes}:marker` | string | another one when the database was emptied |
 //!
-//! In the two keys with braces these are part of the name, so that Redis Cluster keeps what one script
-//! touches together; elsewhere they stand for an id.
+//! The braces around `nodes` and around `session:active:id` are part of the name, so that Redis Cluster
+//! keeps what one script touches together; elsewhere they stand for an id.
 //!
 //! # What a call costs
 //!
@@ -63,7 +64,8 @@
 //!
 //! Beside these: a heartbeat costs one script for each session and, one time in four, an `HGET` of the
 //! user; a signal to another node one script, and to the same node nothing; a node two commands every [`node_renewal`] for its lease and one every
-//! [`sweep_interval`] to look for sessions that are over.
+//! [`sweep_interval`] to look for sessions that are over. `Relay::counts` costs one script, whatever
+//! there is to count; `Relay::sessions_of` one `HGETALL` for the user and one for each session.
 //!
 //! # What Redis must be
 //!
@@ -74,11 +76,21 @@
 //!   and write again what they hold; a call that ended in that very moment may come back once more, as
 //!   a `match-found` for both.
 //! - An ACL user needs the keys and commands in the crate's `acl.txt`.
+//! - Where second connections are refused, that is a condition of the script that connects, and holds on
+//!   Cluster as well. A failover that loses writes may let a second one in; the last to write again
+//!   stays.
 //! - The clocks of nodes should agree within seconds: they decide when a session is abandoned. Leases
 //!   go by Redis' own clock.
 //!
+//! # Features
+//!
+//! - `tls`: `rediss://` and its kin, by rustls on ring and the operating system's certificates.
+//! - `test-util`: the `testing` module, which starts real `redis-server` processes.
+//!
 //! [`node_renewal`]: signaling_core::Config::node_renewal
 //! [`sweep_interval`]: signaling_core::Config::sweep_interval
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod bus;
 pub mod error;

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 
 use signaling_core::{
     id::{IdError, SessionId, UserId},
-    session::{Attachment, Participant, Presence, Role, SessionRecord},
+    protocol::PartnerReason,
+    session::{Attachment, Metadata, MetadataError, Participant, Presence, Role, SessionRecord},
     time::Timestamp,
 };
 
@@ -21,6 +22,7 @@ struct Names {
     epoch: &'static str,
     since: &'static str,
     until: &'static str,
+    ended: &'static str,
 }
 
 const INITIATOR: Names = Names {
@@ -30,6 +32,7 @@ const INITIATOR: Names = Names {
     epoch: "epoch1",
     since: "since1",
     until: "until1",
+    ended: "ended1",
 };
 
 const RESPONDER: Names = Names {
@@ -39,6 +42,7 @@ const RESPONDER: Names = Names {
     epoch: "epoch2",
     since: "since2",
     until: "until2",
+    ended: "ended2",
 };
 
 fn names(role: Role) -> &'static Names {
@@ -47,6 +51,9 @@ fn names(role: Role) -> &'static Names {
         Role::Responder => &RESPONDER,
     }
 }
+
+/// There only where a host gave it, and written only with a new record.
+const METADATA: &str = "metadata";
 
 /// The number of a participant in field names.
 pub(crate) fn number(role: Role) -> &'static str {
@@ -65,6 +72,8 @@ pub(crate) enum RecordError {
     Number(&'static str, #[source] std::num::ParseIntError),
     #[error("field {0} is no id")]
     Id(&'static str, #[source] IdError),
+    #[error("field {0} is no metadata")]
+    Metadata(&'static str, #[source] MetadataError),
 }
 
 /// What a change of the record writes: all fields but those that never change and the heartbeats.
@@ -84,6 +93,7 @@ pub(crate) fn changing(record: &SessionRecord) -> Vec<(&'static str, String)> {
             (names.since, since),
             (names.until, until),
             (names.epoch, participant.epoch.to_string()),
+            (names.ended, participant.ended.map(PartnerReason::as_str).unwrap_or_default().into()),
         ]);
     }
     fields.extend(others);
@@ -104,6 +114,7 @@ pub(crate) fn encode(record: &SessionRecord) -> Vec<(&'static str, String)> {
     fields.extend(beats);
     fields.extend(changing(record));
     fields.extend(ids);
+    fields.extend(record.metadata.iter().map(|metadata| (METADATA, metadata.as_str().to_owned())));
     fields
 }
 
@@ -112,7 +123,10 @@ pub(crate) fn decode(session: &SessionId, fields: &Fields) -> Result<SessionReco
     let participants =
         [participant(fields, Role::Initiator)?, participant(fields, Role::Responder)?];
     let (opening, revision) = (number_in(fields, "opening")?, number_in(fields, "revision")?);
-    Ok(SessionRecord::stored(session.clone(), opening, revision, participants))
+    let mut record = SessionRecord::stored(session.clone(), opening, revision, participants);
+    let metadata = fields.get(METADATA).map(|text| Metadata::new(text)).transpose();
+    record.metadata = metadata.map_err(|error| RecordError::Metadata(METADATA, error))?;
+    Ok(record)
 }
 
 fn participant(fields: &Fields, role: Role) -> Result<Participant, RecordError> {
@@ -131,7 +145,11 @@ fn participant(fields: &Fields, role: Role) -> Result<Participant, RecordError> 
         _ => Some(Timestamp::from_millis(number_in(fields, names.last_heartbeat)?)),
     };
     let epoch = number_in(fields, names.epoch)?;
-    Ok(Participant::stored(user, presence, epoch, last_heartbeat))
+    let mut participant = Participant::stored(user, presence, epoch, last_heartbeat);
+    // An older version does not write it, and a newer one may know reasons that this one does not.
+    let ended = fields.get(names.ended).map(String::as_str).unwrap_or_default();
+    participant.ended = PartnerReason::ALL.into_iter().find(|reason| reason.as_str() == ended);
+    Ok(participant)
 }
 
 fn text<'a>(fields: &'a Fields, name: &'static str) -> Result<&'a str, RecordError> {
@@ -171,14 +189,48 @@ mod tests {
     #[test]
     fn a_record_comes_out_as_it_went_in() {
         let waiting = record();
+        let mut marked = record();
+        marked.metadata = Some(Metadata::new("{\"room\":\"é\"}\n").unwrap());
+        let mut unsaid = record();
+        unsaid.metadata = Some(Metadata::new("").unwrap());
         let attached = waiting.attach(Role::Initiator, &connection(1), 7).unwrap();
         let mut active = attached.attach(Role::Responder, &connection(2), 8).unwrap();
         active.participants[1].last_heartbeat = Some(Timestamp::from_millis(5));
         let left = active
-            .detach(&connection(1), Timestamp::from_millis(9), Duration::from_secs(60))
+            .detach(
+                &connection(1),
+                PartnerReason::Lost,
+                Timestamp::from_millis(9),
+                Duration::from_secs(60),
+            )
             .unwrap();
-        for record in [waiting, attached, active, left] {
+        for record in [waiting, marked, unsaid, attached, active.clone(), left] {
             assert_eq!(decode(&record.id, &fields(&record)).unwrap(), record);
+        }
+        let (now, patience) = (Timestamp::from_millis(9), Duration::from_secs(60));
+        for reason in PartnerReason::ALL {
+            let left = active.detach(&connection(1), reason, now, patience).unwrap();
+            let read = decode(&left.id, &fields(&left)).unwrap();
+            assert_eq!(read.participants[0].ended, Some(reason));
+            assert_eq!(read, left);
+        }
+    }
+
+    #[test]
+    fn a_record_of_an_older_or_a_newer_version_is_read() {
+        let attached = record().attach(Role::Initiator, &connection(1), 7).unwrap();
+        let (now, patience) = (Timestamp::from_millis(9), Duration::from_secs(60));
+        let left = attached.detach(&connection(1), PartnerReason::Left, now, patience).unwrap();
+        let mut fields = fields(&left);
+        assert_eq!((&*fields["ended1"], &*fields["ended2"]), ("left", ""));
+        fields.insert("ended1".to_owned(), "of another kind".to_owned());
+        let newer = decode(&left.id, &fields).unwrap();
+        fields.remove("ended1");
+        fields.remove("ended2");
+        let older = decode(&left.id, &fields).unwrap();
+        for read in [newer, older] {
+            assert_eq!(read.participants[0].ended, None);
+            assert!(read.same_state(&left));
         }
     }
 
@@ -202,9 +254,14 @@ mod tests {
 
     #[test]
     fn a_hash_that_is_no_record_is_an_error() {
+        let mut marked = record();
+        marked.metadata = Some(Metadata::new("x").unwrap());
+        let mut overfull = fields(&marked);
+        overfull.insert("metadata".to_owned(), "x".repeat(Metadata::MAX_BYTES + 1));
+        assert!(decode(&marked.id, &overfull).is_err());
         let whole = fields(&record());
         for name in whole.keys() {
-            if ["status", "since1", "since2"].contains(&name.as_str()) {
+            if ["status", "since1", "since2", "ended1", "ended2"].contains(&name.as_str()) {
                 continue;
             }
             let mut broken = whole.clone();

@@ -27,6 +27,7 @@ macro_rules! scripts {
 }
 
 scripts!(
+    add_counts,
     add_deadlines,
     connect_user,
     create_session,

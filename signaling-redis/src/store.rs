@@ -23,8 +23,8 @@ use signaling_core::{
     id::{ConnectionId, NodeId, SessionId, UserId},
     session::SessionRecord,
     store::{
-        Connected, Created, Enrolled, Heartbeat, Lease, SessionStore, StoreError, UserRecord,
-        Written,
+        Connect, Counts, Created, Enrolled, Heartbeat, Lease, Replace, SessionStore, StoreError,
+        UserRecord, Written,
     },
     time::Timestamp,
 };
@@ -197,10 +197,15 @@ impl SessionStore for RedisStore {
         &self,
         user: &UserId,
         connection: &ConnectionId,
+        replace: Replace<'_>,
         _now: Timestamp,
-    ) -> Result<Connected, StoreError> {
+    ) -> Result<Connect, StoreError> {
         self.hold(connection, user).await?;
-        self.connect_user(user, connection).await
+        let connect = self.connect_user(user, connection, replace).await?;
+        if let Connect::Taken(there) = &connect {
+            self.hold_again(there, user).await?;
+        }
+        Ok(connect)
     }
 
     async fn disconnect(
@@ -237,8 +242,13 @@ impl SessionStore for RedisStore {
         node: &NodeId,
         _now: Timestamp,
         lease: Duration,
+        counts: Counts,
     ) -> Result<Lease, StoreError> {
-        self.renew_node(node, lease).await
+        self.renew_node(node, lease, counts).await
+    }
+
+    async fn counts(&self, _now: Timestamp) -> Result<Counts, StoreError> {
+        self.add_counts().await
     }
 
     async fn presume_alive(

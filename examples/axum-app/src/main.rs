@@ -114,7 +114,7 @@ async fn join(
 async fn watch(mut events: Events, school: School) {
     loop {
         match events.next().await {
-            Ok(Some(Event::SessionEnded { session, reason })) => {
+            Ok(Some(Event::SessionEnded { session, reason, .. })) => {
                 tracing::info!(lesson = %session, ?reason, "lesson ended");
                 school.first.lock().await.remove(&session);
             }

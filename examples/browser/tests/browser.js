@@ -25,8 +25,11 @@ const FLAGS = [
 export const PATIENCE = 20_000;
 
 /** Starts the server and waits for the line that says where it listens. */
-export async function startServer(binary) {
-  const server = spawn(binary, ['--dev', '--listen', '127.0.0.1:0'], { stdio: ['ignore', 'pipe', 'inherit'] });
+export async function startServer(binary, args = [], env = {}) {
+  const server = spawn(binary, ['--dev', '--listen', '127.0.0.1:0', ...args], {
+    env: { ...process.env, ...env },
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
   const exited = new Promise((resolve) => server.once('exit', resolve));
   const limit = AbortSignal.timeout(PATIENCE);
   const address = await new Promise((resolve, reject) => {

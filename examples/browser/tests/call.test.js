@@ -41,6 +41,16 @@ describe('the demonstration page', { skip: !binary && 'SIGNALING_SERVER names no
     return [alice, bob];
   };
 
+  /** Why the client in `page` says that its partner is gone, when it next does. */
+  const partnerGone = (page) =>
+    page.evaluate(
+      () =>
+        new Promise((resolve) => {
+          const told = ({ detail }) => resolve(detail.reason);
+          window.demo.client.addEventListener('partner-disconnected', told, { once: true });
+        }),
+    );
+
   it('brings two people together, who see each other', async () => {
     const [alice, bob] = await call();
     assert.match(await alice.locator('#status').textContent(), /talking with .*Bob/);
@@ -93,7 +103,9 @@ describe('the demonstration page', { skip: !binary && 'SIGNALING_SERVER names no
       throw error;
     }
     const told = alice.waitForSelector('#app[data-state="partner-away"]', { timeout: 2_000 });
+    const reason = partnerGone(alice);
     await Promise.all([told, victim.kill()]);
+    assert.equal(await reason, 'lost');
     assert.match(await alice.locator('#status').textContent(), /Bob.* is gone/);
     assertNoFailures(alice);
   });
@@ -141,7 +153,9 @@ describe('the demonstration page', { skip: !binary && 'SIGNALING_SERVER names no
   it('tells the partner of a hang-up and turns the camera off', async () => {
     const [alice, bob] = await call();
     const camera = await alice.evaluateHandle(() => document.getElementById('local').srcObject);
+    const reason = partnerGone(bob);
     await alice.getByRole('button', { name: 'Hang up' }).click();
+    assert.equal(await reason, 'left');
     await bob.waitForSelector('#app:is([data-state="partner-away"], [data-state="idle"])', { timeout: 2_000 });
     assert.match(await bob.locator('#status').textContent(), /Alice.* (is gone|left the call)/);
     await waitForState(alice, 'idle');

@@ -53,7 +53,8 @@ describe('delays', () => {
 
 describe('after a close', () => {
   const table = {
-    1000: 'stop', 1001: 'jitter', 1006: 'reconnect', 1009: 'stop', 1011: 'backoff', 4400: 'stop', 4401: 'token',
+    1000: 'stop', 1001: 'jitter', 1006: 'reconnect', 1008: 'stop', 1009: 'stop', 1011: 'backoff',
+    4400: 'stop', 4401: 'token',
     4408: 'reconnect', 4409: 'stop', 4413: 'reconnect', 4429: 'backoff', 4503: 'backoff', 1012: 'backoff',
   };
   const longest = { jitter: 3_000, reconnect: 1_000, backoff: 1_000, token: 0 };
@@ -259,7 +260,7 @@ describe('a connection', () => {
     client.connect();
     await settle();
     assert.equal(FakeWebSocket.last.url.href, 'wss://host.example/ws?room=1&token=a.b.c');
-    assert.deepEqual(FakeWebSocket.last.protocols, []);
+    assert.deepEqual(FakeWebSocket.last.protocols, ['signaling.v1']);
   });
 
   it('carries the token as a subprotocol if asked to', async () => {
@@ -531,6 +532,15 @@ describe('a partner that is gone', () => {
     assert.equal(pc.closed, false, 'media may still flow');
     assert.equal(socket.sent.at(-1).type, 'heartbeat');
     assert.equal(socket.sent.at(-1).sessionId, 's1');
+  });
+
+  it('is told with its reason', async () => {
+    const { socket, of } = await makeMatchedClient({ isInitiator: true });
+    for (const reason of ['left', 'lost', 'timeout', 'replaced', 'ended']) {
+      socket.say({ type: 'partner-disconnected', sessionId: 's1', reason });
+      assert.equal(of('partner-disconnected').at(-1).reason, reason);
+      socket.say({ type: 'match-found', sessionId: 's1', partnerId: 'bob', isInitiator: true });
+    }
   });
 
   it('has left for good when the server no longer knows the session', async () => {

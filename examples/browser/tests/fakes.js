@@ -105,6 +105,12 @@ export class FakePeerConnection {
     FakePeerConnection.all.push(this);
   }
 
+  setConfiguration(configuration) {
+    if (this.closed) throw new Error('the peer connection is closed');
+    if (configuration.bundlePolicy !== this.configuration.bundlePolicy) throw new Error('bundlePolicy changed');
+    this.configuration = configuration;
+  }
+
   getSenders() {
     return [...this.#senders];
   }

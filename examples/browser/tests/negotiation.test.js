@@ -110,6 +110,54 @@ describe('the first offer', () => {
   });
 });
 
+describe('ICE servers of the server', () => {
+  const turn = (username) => [{ urls: ['turn:turn.example'], username, credential: 'c' }];
+  const found = (iceServers) => ({
+    type: 'match-found', sessionId: 's1', partnerId: 'bob', isInitiator: true, ...(iceServers && { iceServers }),
+  });
+  const rtcConfiguration = { bundlePolicy: 'max-bundle', iceServers: [{ urls: 'stun:stun.example' }] };
+
+  it('come in the place of the application\'s, match by match', async () => {
+    const { socket } = await makeOpenClient({ rtcConfiguration });
+    for (const iceServers of [turn('1:ann'), turn('2:ann'), undefined]) {
+      socket.say(found(iceServers));
+      await settle();
+      assert.deepEqual(FakePeerConnection.last.configuration, {
+        bundlePolicy: 'max-bundle', iceServers: iceServers ?? rtcConfiguration.iceServers,
+      });
+    }
+  });
+
+  it('are used by the next ICE restart when there are new ones', async () => {
+    const { socket, pc, of } = await makeMatchedClient({ isInitiator: true, rtcConfiguration });
+    socket.say({ type: 'ice-servers', sessionId: 's1', iceServers: turn('2:ann') });
+    socket.say({ type: 'ice-servers', sessionId: 'strange', iceServers: turn('3:ann') });
+    assert.deepEqual(pc.configuration, { bundlePolicy: 'max-bundle', iceServers: turn('2:ann') });
+    assert.equal(FakePeerConnection.last, pc, 'the call goes on');
+    pc.turn('failed');
+    await advance(1);
+    assert.equal(pc.restarts, 1);
+    assert.deepEqual(of('error'), []);
+  });
+
+  it('that no browser takes are an error, and the call goes on', async () => {
+    const { socket, session, pc, of } = await makeMatchedClient({ isInitiator: true });
+    pc.setConfiguration = () => {
+      throw new SyntaxError('no URL');
+    };
+    socket.say({ type: 'ice-servers', sessionId: 's1', iceServers: [{ urls: ['x'] }] });
+    assert.deepEqual(of('error').map(({ code, sessionId }) => [code, sessionId]), [['negotiation-failed', 's1']]);
+    assert.equal(session.state, 'active');
+  });
+
+  it('are for sessions that go on', async () => {
+    const { client, socket, of } = await makeMatchedClient({ isInitiator: true });
+    client.leave();
+    socket.say({ type: 'ice-servers', sessionId: 's1', iceServers: turn('2:ann') });
+    assert.deepEqual(of('error'), []);
+  });
+});
+
 describe('two clients', () => {
   it('agree on one offer and one answer', async () => {
     const { alice, bob, passAll, settled } = await makePair();

@@ -17,8 +17,11 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::json;
 use signaling_core::{
     Relay,
+    frame::CloseReason,
     id::{SessionId, UserId},
-    relay::Opened,
+    relay::{NewSession as Wanted, Opened},
+    session::Metadata,
+    store::Counts,
 };
 
 use crate::{
@@ -41,7 +44,9 @@ pub(crate) fn router(relay: Relay, matchmaker: Matchmaker, key: ApiKey) -> Route
         .route("/sessions/{session}", get(show_session).delete(close_session))
         .route("/queue", post(enter_queue))
         .route("/queue/{user}", delete(leave_queue))
+        .route("/users/{user}", get(show_user))
         .route("/users/{user}/connection", delete(disconnect))
+        .route("/counts", get(count))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .layer(middleware::from_fn_with_state(Arc::new(key), authorize))
@@ -96,6 +101,26 @@ impl<S: Send + Sync, T: TryFrom<String>> FromRequestParts<S> for Id<T> {
     }
 }
 
+/// What the client is told of its end, in the query.
+#[derive(Debug)]
+struct Said {
+    reason: CloseReason,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Said {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let query = parts.uri.query().unwrap_or_default();
+        let mut pairs = form_urlencoded::parse(query.as_bytes());
+        let reason = pairs.find(|(name, _)| name == "reason").map(|(_, text)| text);
+        match CloseReason::new(&reason.unwrap_or_default()) {
+            Ok(reason) => Ok(Self { reason }),
+            Err(error) => Err(ApiError::invalid(error.to_string())),
+        }
+    }
+}
+
 async fn authorize(
     State(key): State<Arc<ApiKey>>,
     request: Request,
@@ -113,20 +138,21 @@ struct NewSession {
     initiator_id: UserId,
     partner_id: UserId,
     session_id: Option<SessionId>,
+    metadata: Option<Metadata>,
 }
 
 async fn open_session(
     State(api): State<Api>,
     Body(new): Body<NewSession>,
 ) -> Result<Response, ApiError> {
-    let (initiator, partner) = (&new.initiator_id, &new.partner_id);
-    let (session, opened) = match new.session_id {
-        Some(session) => {
-            let opened = api.relay.open_session_as(&session, initiator, partner).await?;
-            (session, opened)
-        }
-        None => (api.relay.open_session(initiator, partner).await?, Opened::New),
-    };
+    let mut wanted = Wanted::between(&new.initiator_id, &new.partner_id);
+    if let Some(session) = &new.session_id {
+        wanted = wanted.id(session);
+    }
+    if let Some(metadata) = new.metadata {
+        wanted = wanted.metadata(metadata);
+    }
+    let (session, opened) = api.relay.open(wanted).await?;
     let status = match opened {
         Opened::New => StatusCode::CREATED,
         Opened::Existing => StatusCode::OK,
@@ -148,7 +174,10 @@ async fn show_session(
         })
     });
     let status = record.status().as_str();
-    let body = json!({"sessionId": record.id, "status": status, "participants": participants});
+    let mut body = json!({"sessionId": record.id, "status": status, "participants": participants});
+    if let Some(metadata) = &record.metadata {
+        body["metadata"] = metadata.as_str().into();
+    }
     Ok(Json(body).into_response())
 }
 
@@ -156,7 +185,7 @@ async fn close_session(
     State(api): State<Api>,
     Id(session): Id<SessionId>,
 ) -> Result<StatusCode, ApiError> {
-    match api.relay.close_session(&session).await? {
+    match api.relay.close_session(&session, CloseReason::default()).await? {
         true => Ok(StatusCode::NO_CONTENT),
         false => Err(no_such_session()),
     }
@@ -205,8 +234,28 @@ async fn leave_queue(State(api): State<Api>, Id(user): Id<UserId>) -> Result<Sta
     }
 }
 
-async fn disconnect(State(api): State<Api>, Id(user): Id<UserId>) -> Result<StatusCode, ApiError> {
-    match api.relay.disconnect(&user).await? {
+async fn show_user(State(api): State<Api>, Id(user): Id<UserId>) -> Result<Response, ApiError> {
+    let connected = api.relay.is_connected(&user).await?;
+    let sessions = api.relay.sessions_of(&user).await?;
+    let sessions: Vec<_> = sessions.iter().map(|record| &record.id).collect();
+    let body = json!({"userId": user, "connected": connected, "sessions": sessions});
+    Ok(Json(body).into_response())
+}
+
+async fn count(State(api): State<Api>) -> Result<Response, ApiError> {
+    let shown =
+        |counts: Counts| json!({"connections": counts.connections, "sessions": counts.sessions});
+    let all = shown(api.relay.counts().await?);
+    let node = shown(api.relay.counts_here());
+    Ok(Json(json!({"all": all, "node": node})).into_response())
+}
+
+async fn disconnect(
+    State(api): State<Api>,
+    Id(user): Id<UserId>,
+    said: Said,
+) -> Result<StatusCode, ApiError> {
+    match api.relay.disconnect(&user, said.reason).await? {
         true => Ok(StatusCode::NO_CONTENT),
         false => Err(ApiError::not_found("this user has no connection")),
     }

@@ -9,7 +9,7 @@ use clap::{
     builder::{OsStringValueParser, TypedValueParser},
     error::{ContextKind, ContextValue, ErrorKind},
 };
-use signaling_core::jwt::Algorithm;
+use signaling_core::{jwt::Algorithm, relay::SecondConnection};
 
 use crate::{
     limits::{Limits, Period},
@@ -82,6 +82,36 @@ pub(crate) struct Cli {
     #[arg(long, env = "SIGNALING_DRAIN_TIMEOUT", value_name = "TIME", default_value = "10s")]
     pub(crate) drain_timeout: Period,
 
+    #[arg(
+        long = "stun-url",
+        help = "STUN server that clients of signaling.v1 are told of, such as stun:stun.example; \
+                repeat it, or separate several by commas [default: none]",
+        env = "SIGNALING_STUN_URL",
+        value_name = "URL",
+        value_delimiter = ','
+    )]
+    pub(crate) stun_urls: Vec<String>,
+
+    #[arg(
+        long = "turn-url",
+        help = "TURN server that clients of signaling.v1 are told of, such as \
+                turns:turn.example?transport=tcp; repeat it, or separate several by commas. They \
+                get credentials by the secret that it shares: coturn's use-auth-secret [default: \
+                none]",
+        env = "SIGNALING_TURN_URL",
+        value_name = "URL",
+        value_delimiter = ','
+    )]
+    pub(crate) turn_urls: Vec<String>,
+
+    /// Secret that the TURN servers share: coturn's static-auth-secret
+    #[arg(long, env = "SIGNALING_TURN_SECRET_FILE", hide_env_values = true, value_name = "FILE")]
+    pub(crate) turn_secret_file: Option<PathBuf>,
+
+    /// How long credentials for TURN hold; clients get new ones in time
+    #[arg(long, env = "SIGNALING_TURN_TTL", value_name = "TIME", default_value = "12h")]
+    pub(crate) turn_ttl: Period,
+
     /// Redis that all nodes share, such as redis://user:password@host:6379, or redis-cluster:// or
     /// redis-sentinel://; with a password, better in the variable than on the command line
     /// [default: none, and this node is alone]
@@ -101,6 +131,16 @@ pub(crate) struct Cli {
     /// Name of this node in records and logs, in front of a random id [default: none]
     #[arg(long, env = "SIGNALING_NODE_ID", value_name = "NAME")]
     pub(crate) node_id: Option<String>,
+
+    /// What becomes of a second connection of a user: it replaces the first, or is refused while
+    /// that is there; the same on all nodes
+    #[arg(
+        long,
+        env = "SIGNALING_SECOND_CONNECTION",
+        value_name = "POLICY",
+        default_value = "replace"
+    )]
+    pub(crate) second_connection: Policy,
 
     /// Users who may wait for a partner at once
     #[arg(long, env = "SIGNALING_QUEUE_CAPACITY", value_name = "N", default_value_t = 10_000)]
@@ -124,11 +164,29 @@ pub(crate) struct Cli {
 
 const SECRETS: &str = "\
 Secrets, from the environment only, or from the files above:
-  SIGNALING_JWT_SECRET  Secret that tokens are signed with, at least 32 bytes
-  SIGNALING_API_KEY     Key of the HTTP API
+  SIGNALING_JWT_SECRET   Secret that tokens are signed with, at least 32 bytes
+  SIGNALING_API_KEY      Key of the HTTP API
+  SIGNALING_TURN_SECRET  Secret that the TURN servers share
 
 One of SIGNALING_JWT_SECRET, --jwt-secret-file, --jwt-public-key and --jwks is needed, and one of
-SIGNALING_API_KEY and --api-key-file; --dev makes what is missing.";
+SIGNALING_API_KEY and --api-key-file; --dev makes what is missing. With
+--turn-url, one of SIGNALING_TURN_SECRET and --turn-secret-file is needed.";
+
+/// What becomes of a second connection of a user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Policy {
+    Replace,
+    Refuse,
+}
+
+impl From<Policy> for SecondConnection {
+    fn from(policy: Policy) -> Self {
+        match policy {
+            Policy::Replace => Self::Replace,
+            Policy::Refuse => Self::Refuse,
+        }
+    }
+}
 
 /// The form of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

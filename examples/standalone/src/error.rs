@@ -114,7 +114,7 @@ impl From<OpenError> for ApiError {
             OpenError::TooManySessions(_) => {
                 Self::new(StatusCode::CONFLICT, "too-many-sessions", error.to_string())
             }
-            OpenError::Store(error) => error.into(),
+            OpenError::Store { source, .. } => source.into(),
             error => {
                 let error = &error as &dyn std::error::Error;
                 tracing::error!(error, "a request failed");
@@ -143,15 +143,19 @@ impl From<MatchError> for ApiError {
 
 #[cfg(test)]
 mod tests {
+    use signaling_core::id::SessionId;
+
     use super::*;
 
     #[test]
     fn a_store_that_does_not_answer_is_worth_another_try() {
         let away = || StoreError::unavailable("a cause that nobody is told");
+        let session = SessionId::generate().unwrap();
+        let not_known = || OpenError::Store { session: session.clone(), source: away() };
         for error in [
             ApiError::from(away()),
-            ApiError::from(OpenError::Store(away())),
-            ApiError::from(MatchError::Open(OpenError::Store(away()))),
+            ApiError::from(not_known()),
+            ApiError::from(MatchError::Open(not_known())),
             ApiError::from(MatchError::Store(away())),
             ApiError::from(MatchError::Queue(QueueError::Store(away()))),
         ] {

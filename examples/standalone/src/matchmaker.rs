@@ -281,6 +281,7 @@ mod tests {
     use async_trait::async_trait;
     use signaling_core::{
         Config,
+        frame::CloseReason,
         memory::MemoryStore,
         store::SessionStore,
         testing::{
@@ -437,7 +438,7 @@ mod tests {
         let Place::Matched { session, .. } = matchmaker.enter(user("b")).await.unwrap() else {
             panic!("not matched");
         };
-        assert!(relay.close_session(&session).await.unwrap());
+        assert!(relay.close_session(&session, CloseReason::default()).await.unwrap());
         time::sleep(LOOK_INTERVAL * 3).await;
         assert_eq!(relay.session(&session).await.unwrap(), None, "it was opened again");
     }

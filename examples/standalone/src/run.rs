@@ -60,7 +60,9 @@ async fn serve(settings: Settings) -> Result<(), RunError> {
         authenticator,
         config,
         redis,
+        ice_servers,
         node_name,
+        second_connection,
         drain_timeout,
         log_format,
         log_filter,
@@ -75,9 +77,13 @@ async fn serve(settings: Settings) -> Result<(), RunError> {
     }
     // Before anybody can know that the server runs, and tell it to end.
     let mut signals = Signals::new()?;
-    let mut builder = Relay::builder(authenticator).config(config);
+    let mut builder =
+        Relay::builder(authenticator).config(config).second_connection(second_connection);
     if let Some(name) = node_name {
         builder = builder.node_name(name);
+    }
+    if let Some(provider) = ice_servers {
+        builder = builder.ice_servers(provider);
     }
     let redis = match redis {
         Some(settings) => Some(Redis::connect(settings).await?),

@@ -1,13 +1,17 @@
 //! From the command line and the environment to what the server needs, or the one line that says
 //! what is wrong.
 
-use std::{error::Error, ffi::OsString, net::SocketAddr, path::Path, time::Duration};
+mod ice;
+
+use std::{error::Error, ffi::OsString, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use clap::Parser;
 use signaling_core::{
     Config,
+    ice::IceServerProvider,
     id::NodeId,
     jwt::{Algorithm, JwtAuthenticator, JwtAuthenticatorBuilder, JwtConfigError, JwtKey},
+    relay::SecondConnection,
 };
 use tracing_subscriber::EnvFilter;
 
@@ -25,7 +29,10 @@ pub(crate) struct Settings {
     pub(crate) config: Config,
     /// None: this node is alone, and keeps everything in memory.
     pub(crate) redis: Option<signaling_redis::Settings>,
+    /// None: clients are told of no STUN or TURN servers.
+    pub(crate) ice_servers: Option<Arc<dyn IceServerProvider>>,
     pub(crate) node_name: Option<String>,
+    pub(crate) second_connection: SecondConnection,
     pub(crate) drain_timeout: Duration,
     pub(crate) log_format: LogFormat,
     pub(crate) log_filter: EnvFilter,
@@ -121,6 +128,8 @@ impl Settings {
             NodeId::generate(Some(name))
                 .map_err(|error| SettingsError::wrong("--node-id", &error))?;
         }
+        let turn_secret = Secret::from_env(env("SIGNALING_TURN_SECRET"));
+        let ice_servers = ice::ice_servers(&cli, turn_secret)?;
         let (authenticator, signer) = tokens(&cli, Secret::from_env(env("SIGNALING_JWT_SECRET")))?;
         let given = api_key(&cli, Secret::from_env(env("SIGNALING_API_KEY")))?;
         let (api_key, made_api_key) = match given {
@@ -136,7 +145,9 @@ impl Settings {
             authenticator,
             config,
             redis,
+            ice_servers,
             node_name: cli.node_id,
+            second_connection: cli.second_connection.into(),
             drain_timeout: cli.drain_timeout.into(),
             log_format: cli.log_format,
             log_filter,

@@ -1,13 +1,24 @@
 use std::sync::Arc;
 
 use super::DisconnectReason;
-use crate::{frame::Text, id::ConnectionId, notice::Notice, session::SessionRecord};
+use crate::{
+    frame::Text,
+    id::ConnectionId,
+    notice::Notice,
+    protocol::PartnerReason,
+    session::{Role, SessionRecord},
+};
 
 /// What is to be done for a connection.
 #[derive(Debug)]
 pub(crate) enum Effect {
     /// Send a message to the client.
     Send(Text),
+    /// Send `match-found`, in the words of
+    /// [`Connection::match_found`](super::Connection::match_found).
+    MatchFound(Arc<SessionRecord>, Role),
+    /// Have somebody asked for the client's ICE servers, while everything goes on.
+    AskForIceServers,
     /// Ping the client.
     Ping,
     /// Hand a notice to another connection.
@@ -20,8 +31,8 @@ pub(crate) enum Effect {
     Renew(Arc<SessionRecord>),
     /// Have a session ended.
     Leave(Arc<SessionRecord>),
-    /// Have a session ended that has ended before, and was put back.
-    EndAgain(Arc<SessionRecord>),
+    /// Have a session ended that has ended before and was put back; the partner is told this.
+    EndAgain(Arc<SessionRecord>, PartnerReason),
     /// Have what is known of the user and its sessions looked up.
     LookUp,
     /// Close; nothing follows.

@@ -6,13 +6,13 @@
 
 use std::{collections::VecDeque, ops::Range, sync::Arc, time::Duration};
 
-use super::Effect;
+use super::{DisconnectReason, Effect};
 use crate::{
     config::Config,
     frame::Text,
     id::{ConnectionId, SessionId},
     notice::{Notice, Pair, RelayedSignal},
-    protocol::{ErrorCode, ServerMessage, SignalKind},
+    protocol::{Dialect, ErrorCode, PartnerReason, ServerMessage, SignalKind},
     session::{Attachment, Place, Role, SessionRecord},
     time::Timestamp,
 };
@@ -21,6 +21,7 @@ use crate::{
 pub(super) struct Seat {
     record: Arc<SessionRecord>,
     role: Role,
+    dialect: Dialect,
     since: u64,
     partner: Partner,
     /// The newest of the partner's attachments that was here, by what it is since.
@@ -53,6 +54,8 @@ enum Partner {
 #[derive(Debug)]
 struct Left {
     attachment: Attachment,
+    /// Why the client was told that it is gone.
+    reason: PartnerReason,
     /// Its connection said that it is over, whatever a record says.
     for_good: bool,
 }
@@ -67,10 +70,15 @@ type Effects = VecDeque<Effect>;
 
 impl Seat {
     /// The seat of `role`, which `record` has attached. Tells the client and the partner.
-    pub(super) fn take(record: Arc<SessionRecord>, role: Role, effects: &mut Effects) -> Self {
+    pub(super) fn take(
+        record: Arc<SessionRecord>,
+        role: Role,
+        dialect: Dialect,
+        effects: &mut Effects,
+    ) -> Self {
         let since = record.participant(role).attachment().map_or(0, |own| own.since);
         let partner = record.participant(role.partner()).attachment().cloned();
-        effects.push_back(match_found(&record, role));
+        effects.push_back(Effect::MatchFound(record.clone(), role));
         if let Some(partner) = &partner {
             let to = partner.connection.clone();
             effects.push_back(Effect::Notify { to, notice: Notice::Changed(record.clone()) });
@@ -80,6 +88,7 @@ impl Seat {
         Self {
             record,
             role,
+            dialect,
             since,
             partner,
             newest,
@@ -114,10 +123,10 @@ impl Seat {
         if self.leaving {
             return None;
         }
-        let Partner::Gone(Some(Left { attachment, for_good: true })) = &self.partner else {
+        let Partner::Gone(Some(Left { attachment, reason, for_good: true })) = &self.partner else {
             return Some(self.record.clone());
         };
-        let detached = self.record.detach(&attachment.connection, now, patience);
+        let detached = self.record.detach(&attachment.connection, *reason, now, patience);
         Some(detached.map_or_else(|| self.record.clone(), Arc::new))
     }
 
@@ -150,22 +159,26 @@ impl Seat {
         effects: &mut Effects,
     ) {
         self.record = record;
-        let partner = self.record.participant(self.role.partner()).attachment().cloned();
+        let participant = self.record.participant(self.role.partner());
+        // Not said by an older version, which wrote a loss as any other end.
+        let reason = participant.ended.unwrap_or(PartnerReason::Lost);
+        let partner = participant.attachment().cloned();
         match (&self.partner, partner) {
             (Partner::Here(old), Some(new)) if *old == new => {}
             (Partner::Gone(Some(left)), Some(new)) if left.for_good && left.attachment == new => {}
-            (Partner::Here(_), None) => self.partner_gone(effects),
+            (Partner::Here(_), None) => self.partner_gone(reason, effects),
             (Partner::Expected(_) | Partner::Gone(_), None) => {}
             (now, Some(new)) if new.since <= self.newest => {
                 if matches!(now, Partner::Here(_)) {
-                    self.partner_gone(effects);
+                    // The store has lost the attachment that was here, and nobody ended it.
+                    self.partner_gone(PartnerReason::Lost, effects);
                 }
                 // It has come back with a lost write and not noticed anything, so it would not
                 // start over.
                 effects.push_back(Effect::Renew(self.record.clone()));
             }
             (_, Some(new)) => {
-                self.partner_here(new, effects);
+                self.partner_here(new, reason, effects);
                 if looked_up {
                     self.report_lost(None, effects);
                 }
@@ -173,9 +186,10 @@ impl Seat {
         }
     }
 
-    fn partner_here(&mut self, new: Attachment, effects: &mut Effects) {
+    /// The partner has a new attachment; its last one ended for `reason`.
+    fn partner_here(&mut self, new: Attachment, reason: PartnerReason, effects: &mut Effects) {
         if matches!(self.partner, Partner::Here(_)) {
-            self.partner_gone(effects);
+            self.partner_gone(reason, effects);
         }
         (self.sent, self.received, self.loss_told, self.undelivered) = (0, 0, 0, 0..0);
         self.newest = new.since;
@@ -187,26 +201,38 @@ impl Seat {
             }
             Partner::Gone(_) | Partner::Here(_) => {
                 self.offered = false;
-                effects.push_back(match_found(&self.record, self.role));
+                effects.push_back(Effect::MatchFound(self.record.clone(), self.role));
             }
         }
     }
 
-    fn partner_gone(&mut self, effects: &mut Effects) {
+    fn partner_gone(&mut self, reason: PartnerReason, effects: &mut Effects) {
         self.partner = match std::mem::replace(&mut self.partner, Partner::Gone(None)) {
-            Partner::Here(attachment) => Partner::Gone(Some(Left { attachment, for_good: false })),
+            Partner::Here(attachment) => {
+                Partner::Gone(Some(Left { attachment, reason, for_good: false }))
+            }
             other @ Partner::Gone(_) => other,
             Partner::Expected(_) => Partner::Gone(None),
         };
+        let reason = match self.dialect {
+            Dialect::Base => None,
+            Dialect::V1 => Some(reason),
+        };
+        let session_id = self.session();
         effects.push_back(Effect::Send(
-            ServerMessage::PartnerDisconnected { session_id: self.session() }.to_text(),
+            ServerMessage::PartnerDisconnected { session_id, reason }.to_text(),
         ));
     }
 
     /// The partner's attachment `since` has ended.
-    pub(super) fn partner_detached(&mut self, since: u64, effects: &mut Effects) {
+    pub(super) fn partner_detached(
+        &mut self,
+        since: u64,
+        reason: PartnerReason,
+        effects: &mut Effects,
+    ) {
         if matches!(&self.partner, Partner::Here(partner) if partner.since == since) {
-            self.partner_gone(effects);
+            self.partner_gone(reason, effects);
         }
         if let Partner::Gone(Some(left)) = &mut self.partner {
             left.for_good |= left.attachment.since == since;
@@ -214,9 +240,20 @@ impl Seat {
     }
 
     /// The session has ended: tells the client, unless it knows.
-    pub(super) fn end(mut self, effects: &mut Effects) {
+    pub(super) fn end(mut self, reason: PartnerReason, effects: &mut Effects) {
         if !self.leaving && !matches!(self.partner, Partner::Gone(_)) {
-            self.partner_gone(effects);
+            self.partner_gone(reason, effects);
+        }
+    }
+
+    /// What the partner is to be told if the session, which is over for `reason` as the client is
+    /// told, turns out to be there again and is ended once more.
+    pub(super) fn reason_for_partner(&self, reason: PartnerReason) -> PartnerReason {
+        match reason {
+            _ if self.leaving => PartnerReason::Left,
+            // It was the partner itself that left.
+            PartnerReason::Left => PartnerReason::Ended,
+            other => other,
         }
     }
 
@@ -314,12 +351,19 @@ impl Seat {
 
     /// The own connection ends. A partner on the same node is told at once, whatever the store
     /// does; one on another node learns it from the record.
-    pub(super) fn tell_local_partner(&self, own: &ConnectionId, effects: &mut Effects) {
+    pub(super) fn tell_local_partner(
+        &self,
+        own: &ConnectionId,
+        reason: DisconnectReason,
+        effects: &mut Effects,
+    ) {
         if let Partner::Here(partner) = &self.partner
             && partner.connection.node() == own.node()
         {
             let (session, opening) = (self.record.id.clone(), self.record.opening);
-            let notice = Notice::Detached { session, opening, since: self.since };
+            // Who hangs up leaves, however its connection ends then.
+            let reason = if self.leaving { PartnerReason::Left } else { reason.into() };
+            let notice = Notice::Detached { session, opening, since: self.since, reason };
             effects.push_back(Effect::Notify { to: partner.connection.clone(), notice });
         }
     }
@@ -366,17 +410,6 @@ impl Seat {
             *told = start..number + 1;
         }
     }
-}
-
-fn match_found(record: &SessionRecord, role: Role) -> Effect {
-    Effect::Send(
-        ServerMessage::MatchFound {
-            session_id: &record.id,
-            partner_id: &record.participant(role.partner()).user,
-            is_initiator: role == Role::Initiator,
-        }
-        .to_text(),
-    )
 }
 
 fn refusal(code: ErrorCode, session: &SessionId) -> Effect {

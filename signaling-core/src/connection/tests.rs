@@ -1,3 +1,5 @@
+mod ice;
+
 use std::time::Duration;
 
 use super::*;
@@ -19,8 +21,11 @@ struct Call {
     /// What each client was sent, oldest first.
     inbox: [Vec<String>; 2],
     closed: [Option<DisconnectReason>; 2],
+    /// How often somebody was to ask for ICE servers.
+    asked: u32,
     numbers: u64,
     nodes: [&'static str; 2],
+    dialects: [Dialect; 2],
     config: Arc<Config>,
 }
 
@@ -47,8 +52,10 @@ impl Call {
             connections: [None, None],
             inbox: Default::default(),
             closed: [None, None],
+            asked: 0,
             numbers: 0,
             nodes: ["n", "n"],
+            dialects: [Dialect::Base; 2],
             config: Arc::new(config),
         }
     }
@@ -74,7 +81,7 @@ impl Call {
         self.numbers += 1;
         let id = ConnectionId::new(NodeId::new(self.nodes[who]).unwrap(), self.numbers);
         let (user, config) = (self.users[who].clone(), self.config.clone());
-        let mut connection = Connection::new(id, user, Dialect::Base, config, None, self.now);
+        let mut connection = Connection::new(id, user, self.dialects[who], config, None, self.now);
         connection.on_admitted(self.numbers);
         self.connections[who] = Some(connection);
         self.closed[who] = None;
@@ -89,15 +96,20 @@ impl Call {
         self.with_connection(who, |connection, record| connection.on_record(record, false));
     }
 
-    /// The connection ends, and its partner hears it from the record.
+    /// The connection breaks, and its partner hears it from the record.
     fn detach(&mut self, who: usize) {
+        self.detach_for(who, PartnerReason::Lost);
+        self.announce(1 - who);
+    }
+
+    /// The connection ends, and the record says so.
+    fn detach_for(&mut self, who: usize, reason: PartnerReason) {
         let id = self.id(who);
         self.connections[who] = None;
         let record = self.record.clone().unwrap();
         let patience = self.config.abandon_after;
         let now = Timestamp::from_millis(self.wall);
-        self.record = Some(Arc::new(record.detach(&id, now, patience).unwrap()));
-        self.announce(1 - who);
+        self.record = Some(Arc::new(record.detach(&id, reason, now, patience).unwrap()));
     }
 
     /// `who` gets the record as it is.
@@ -107,11 +119,11 @@ impl Call {
         });
     }
 
-    fn end(&mut self) {
+    fn end(&mut self, reason: PartnerReason) {
         let record = self.record.take().unwrap();
         for who in [ANN, BOB] {
             let (session, opening) = (record.id.clone(), record.opening);
-            self.notice(who, Notice::Ended { session, opening });
+            self.notice(who, Notice::Ended { session, opening, reason });
         }
     }
 
@@ -155,6 +167,11 @@ impl Call {
         while let Some(effect) = self.connections[who].as_mut().and_then(Connection::next_effect) {
             match effect {
                 Effect::Send(text) => self.inbox[who].push(text.as_str().to_owned()),
+                Effect::MatchFound(record, role) => {
+                    let found = self.connections[who].as_ref().unwrap().match_found(&record, role);
+                    self.inbox[who].push(found.as_str().to_owned());
+                }
+                Effect::AskForIceServers => self.asked += 1,
                 Effect::Notify { to, notice } => {
                     let of = |c: &Option<Connection>| c.as_ref().is_some_and(|c| c.id == to);
                     if let Some(to) = self.connections.iter().position(of) {
@@ -168,9 +185,9 @@ impl Call {
                     self.record = Some(Arc::new(record.attach(role, &id, epoch).unwrap()));
                     self.with_connection(who, |c, record| c.on_record(record, false));
                 }
-                Effect::Leave(_) => self.end(),
+                Effect::Leave(_) => self.end(PartnerReason::Left),
                 Effect::Renew(_) => panic!("the record went backwards"),
-                Effect::EndAgain(_) => self.record = None,
+                Effect::EndAgain(..) => self.record = None,
                 Effect::Close(reason) => self.closed[who] = Some(reason),
                 Effect::LookUp | Effect::Ping | Effect::Heartbeat => {}
             }
@@ -178,12 +195,12 @@ impl Call {
     }
 
     /// What `who` was sent since this was last asked, each message by its type and, where it has
-    /// one, its payload or code.
+    /// one, its payload, code or reason.
     fn read(&mut self, who: usize) -> Vec<String> {
         let short = |text: String| {
             let message: serde_json::Value = serde_json::from_str(&text).unwrap();
             let field = |name: &str| message[name].as_str().map(str::to_owned);
-            let detail = field("sdp").or(field("candidate")).or(field("code"));
+            let detail = field("sdp").or(field("candidate")).or(field("code")).or(field("reason"));
             let kind = field("type").unwrap();
             detail.map_or(kind.clone(), |detail| format!("{kind} {detail}"))
         };
@@ -324,7 +341,7 @@ fn news_of_an_ended_session_do_not_bring_it_back() {
     let mut call = Call::established();
     let mut late = call.record.clone().unwrap().as_ref().clone();
     late.revision += 5;
-    call.end();
+    call.end(PartnerReason::Ended);
     assert_eq!(call.read(ANN), ["partner-disconnected"]);
     call.notice(ANN, Notice::Opened(Arc::new(late.clone())));
     call.notice(ANN, Notice::Changed(Arc::new(late)));
@@ -451,7 +468,8 @@ fn who_was_taken_for_dead_attaches_again_and_starts_over() {
     let ann = call.connections[ANN].take();
     let record = call.record.clone().unwrap();
     let id = ann.as_ref().unwrap().id.clone();
-    let written_off = record.detach(&id, Timestamp::default(), Duration::from_secs(60)).unwrap();
+    let (lost, patience) = (PartnerReason::Lost, Duration::from_secs(60));
+    let written_off = record.detach(&id, lost, Timestamp::default(), patience).unwrap();
     call.record = Some(Arc::new(written_off));
     call.announce(BOB);
     assert_eq!(call.read(BOB), ["partner-disconnected"]);
@@ -619,4 +637,160 @@ fn signals_in_a_foreign_session_disclose_nothing() {
     }
     assert_eq!(call.read(ANN), ["error unknown-session"; 4]);
     assert!(call.record.is_some());
+}
+
+impl Call {
+    /// Both are attached and understand everything, and the first match was read.
+    fn of_v1() -> Self {
+        let mut call = Self::new();
+        call.dialects = [Dialect::V1; 2];
+        call.attach(ANN);
+        call.attach(BOB);
+        call.inbox = Default::default();
+        call
+    }
+}
+
+#[test]
+fn why_the_partner_is_gone_is_told_to_who_asked_for_more() {
+    for reason in PartnerReason::ALL {
+        for dialects in [[Dialect::Base; 2], [Dialect::V1; 2]] {
+            let mut call = Call::new();
+            call.dialects = dialects;
+            call.attach(ANN);
+            call.attach(BOB);
+            call.inbox = Default::default();
+            call.detach_for(BOB, reason);
+            call.announce(ANN);
+            let told = match dialects[ANN] {
+                Dialect::Base => "partner-disconnected".to_owned(),
+                Dialect::V1 => format!("partner-disconnected {}", reason.as_str()),
+            };
+            assert_eq!(call.read(ANN), [told]);
+        }
+    }
+}
+
+#[test]
+fn a_loss_that_an_older_version_wrote_is_one() {
+    let mut call = Call::of_v1();
+    call.detach_for(BOB, PartnerReason::Left);
+    let mut record = call.record.take().unwrap().as_ref().clone();
+    record.participants[BOB].ended = None;
+    call.record = Some(Arc::new(record));
+    call.announce(ANN);
+    assert_eq!(call.read(ANN), ["partner-disconnected lost"]);
+}
+
+#[test]
+fn a_partner_whose_newer_connection_took_over_was_replaced() {
+    let mut call = Call::of_v1();
+    // The old connection is gone without a word.
+    call.connections[BOB] = None;
+    call.attach(BOB);
+    assert_eq!(call.read(ANN), ["partner-disconnected replaced", "match-found"]);
+}
+
+#[test]
+fn a_partner_that_came_back_unseen_was_lost_for_the_reason_in_the_record() {
+    let mut call = Call::of_v1();
+    let hidden = call.connections[ANN].take();
+    call.detach_for(BOB, PartnerReason::Timeout);
+    call.attach(BOB);
+    call.connections[ANN] = hidden;
+    call.announce(ANN);
+    assert_eq!(call.read(ANN), ["partner-disconnected timeout", "match-found"]);
+}
+
+#[test]
+fn an_end_is_told_for_the_first_reason_and_once() {
+    let mut call = Call::of_v1();
+    let now = call.now;
+    call.connections[BOB].as_mut().unwrap().on_frame(&Frame::Close(None), now);
+    call.carry_out(BOB);
+    assert_eq!(call.read(ANN), ["partner-disconnected left"]);
+    call.detach_for(BOB, PartnerReason::Lost);
+    call.announce(ANN);
+    call.end(PartnerReason::Timeout);
+    assert_eq!(call.read(ANN), [""; 0]);
+}
+
+#[test]
+fn who_hangs_up_has_left_however_its_connection_ends() {
+    let mut call = Call::of_v1();
+    let (now, leave) = (call.now, r#"{"type":"leave","sessionId":"s"}"#);
+    let bob = call.connections[BOB].as_mut().unwrap();
+    bob.on_frame(&Frame::Text(leave.into()), now);
+    assert!(matches!(bob.next_effect(), Some(Effect::Leave(_))));
+    bob.on_close(DisconnectReason::Lost);
+    call.carry_out(BOB);
+    assert_eq!(call.read(ANN), ["partner-disconnected left"]);
+}
+
+#[test]
+fn how_a_session_ended_is_told_to_who_was_told_of_no_absence() {
+    for reason in [PartnerReason::Left, PartnerReason::Timeout, PartnerReason::Ended] {
+        let mut call = Call::of_v1();
+        call.end(reason);
+        for who in [ANN, BOB] {
+            assert_eq!(call.read(who), [format!("partner-disconnected {}", reason.as_str())]);
+        }
+        let mut waiting = Call::new();
+        waiting.dialects = [Dialect::V1; 2];
+        waiting.attach(ANN);
+        waiting.end(reason);
+        let told = format!("partner-disconnected {}", reason.as_str());
+        assert_eq!(waiting.read(ANN), ["match-found".to_owned(), told]);
+    }
+}
+
+#[test]
+fn a_session_that_was_put_back_ends_again_for_its_own_reason() {
+    use PartnerReason::{Ended, Left, Timeout};
+    // What Ann is told, whether it is she who leaves, and what Bob is told.
+    for (told, leaves, partner) in [
+        (Timeout, false, Timeout),
+        (Ended, false, Ended),
+        (Left, false, Ended),
+        (Ended, true, Left),
+    ] {
+        let mut call = Call::of_v1();
+        let record = call.record.clone().unwrap();
+        let mut back = record.as_ref().clone();
+        back.revision += 5;
+        let (session, opening, now) = (record.id.clone(), record.opening, call.now);
+        let ann = call.connections[ANN].as_mut().unwrap();
+        if leaves {
+            ann.on_frame(&Frame::Text(r#"{"type":"leave","sessionId":"s"}"#.into()), now);
+            assert!(matches!(ann.next_effect(), Some(Effect::Leave(_))));
+        }
+        let ending = ann.ending(&session, opening, told).map(|(_, reason)| reason);
+        assert_eq!(ending, Some(partner));
+        ann.on_notice(Notice::Ended { session, opening, reason: told });
+        assert_eq!(matches!(ann.next_effect(), Some(Effect::Send(_))), !leaves);
+        ann.on_notice(Notice::Changed(Arc::new(back)));
+        match ann.next_effect() {
+            Some(Effect::EndAgain(_, reason)) => assert_eq!(reason, partner),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn what_a_store_lost_of_the_partner_is_a_loss() {
+    let mut call = Call::of_v1();
+    let older = call.record.clone().unwrap();
+    call.detach_for(BOB, PartnerReason::Left);
+    call.announce(ANN);
+    call.attach(BOB);
+    call.inbox = Default::default();
+    // The attachment before that one is back, ahead of all that was.
+    let mut back = older.as_ref().clone();
+    back.revision += 100;
+    call.connections[ANN].as_mut().unwrap().on_record(Arc::new(back), false);
+    let ann = call.connections[ANN].as_mut().unwrap();
+    let Some(Effect::Send(text)) = ann.next_effect() else {
+        panic!("she is told");
+    };
+    assert!(text.contains(r#""reason":"lost""#), "{}", text.as_str());
 }

@@ -7,9 +7,9 @@ use serde::{
     Deserialize, Deserializer,
     de::{Error, IgnoredAny, MapAccess, Visitor},
 };
-use serde_json::{Number, value::RawValue};
+use serde_json::value::RawValue;
 
-use super::{ClientMessage, Malformed, Signal, SignalKind};
+use super::{ClientMessage, HeartbeatId, Malformed, Signal, SignalKind};
 use crate::id::SessionId;
 
 pub(super) fn client_message(text: &str) -> Result<ClientMessage<'_>, Malformed> {
@@ -21,7 +21,7 @@ pub(super) fn client_message(text: &str) -> Result<ClientMessage<'_>, Malformed>
         "ice-candidate" => fields.signal(SignalKind::IceCandidate),
         "heartbeat" => {
             let session = fields.session.map(session_id).transpose()?;
-            let id = fields.id.map(|id| Number::deserialize(id).map_err(|_| Malformed));
+            let id = fields.id.map(|id| HeartbeatId::deserialize(id).map_err(|_| Malformed));
             Ok(ClientMessage::Heartbeat { session, id: id.transpose()? })
         }
         "leave" => Ok(ClientMessage::Leave { session: fields.session()? }),
@@ -47,13 +47,12 @@ impl<'a> Fields<'a> {
             SignalKind::Offer | SignalKind::Answer => (self.sdp, self.candidate),
             SignalKind::IceCandidate => (self.candidate, self.sdp),
         };
-        let payload = payload.ok_or(Malformed)?;
-        let text = payload.get();
+        let payload = payload.ok_or(Malformed)?.get();
         let allowed = match kind {
-            SignalKind::Offer | SignalKind::Answer => text.starts_with(['"', '{']),
-            SignalKind::IceCandidate => text.starts_with(['"', '{']) || text == "null",
+            SignalKind::Offer | SignalKind::Answer => payload.starts_with(['"', '{']),
+            SignalKind::IceCandidate => payload.starts_with(['"', '{']) || payload == "null",
         };
-        if !allowed || nests_too_deep(text) {
+        if !allowed || nests_too_deep(payload) {
             return Err(Malformed);
         }
         let exact = other.is_none() && self.id.is_none() && !self.unknown;
@@ -157,7 +156,7 @@ mod tests {
     fn signal(text: &str) -> (SignalKind, String, String) {
         match ClientMessage::parse(text) {
             Ok(ClientMessage::Signal(signal)) => {
-                (signal.kind, signal.session.to_string(), signal.payload.get().to_owned())
+                (signal.kind, signal.session.to_string(), signal.payload.to_owned())
             }
             other => panic!("{text}: {other:?}"),
         }

@@ -7,15 +7,23 @@ use tokio::{sync::broadcast, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    Node, Relay, health::Health, heartbeats, inbox, local::Locals, monitor, outbox::Outbox,
+    Node, Relay,
+    health::Health,
+    heartbeats,
+    hooks::{Hooks, NoHooks, SecondConnection},
+    inbox,
+    local::Locals,
+    monitor,
+    outbox::Outbox,
 };
 use crate::{
     auth::Authenticator,
     bus::{BusError, MessageBus},
     config::{Config, ConfigError},
+    ice::IceServerProvider,
     id::{IdError, NodeId},
     memory::{MemoryBus, MemoryStore},
-    store::{SessionStore, StoreError},
+    store::{Counts, SessionStore, StoreError},
     time::{Clock, SystemClock},
 };
 
@@ -29,6 +37,9 @@ pub struct RelayBuilder {
     clock: Arc<dyn Clock>,
     store: Arc<dyn SessionStore>,
     bus: Arc<dyn MessageBus>,
+    hooks: Arc<dyn Hooks>,
+    second_connection: SecondConnection,
+    ice_servers: Option<Arc<dyn IceServerProvider>>,
 }
 
 /// Why a relay did not start.
@@ -58,6 +69,9 @@ impl RelayBuilder {
             clock: Arc::new(SystemClock),
             store: Arc::new(MemoryStore::new()),
             bus: Arc::new(MemoryBus::new()),
+            hooks: Arc::new(NoHooks),
+            second_connection: SecondConnection::default(),
+            ice_servers: None,
         }
     }
 
@@ -77,6 +91,25 @@ impl RelayBuilder {
     /// alone.
     pub fn bus(mut self, bus: Arc<dyn MessageBus>) -> Self {
         self.bus = bus;
+        self
+    }
+
+    /// What is asked before a connection is admitted and before a session opens. Default: nothing.
+    pub fn hooks(mut self, hooks: Arc<dyn Hooks>) -> Self {
+        self.hooks = hooks;
+        self
+    }
+
+    /// What becomes of a second connection of a user. Default: [`SecondConnection::Replace`].
+    pub fn second_connection(mut self, policy: SecondConnection) -> Self {
+        self.second_connection = policy;
+        self
+    }
+
+    /// Which STUN and TURN servers a client that negotiated `signaling.v1` is told of. Default: none,
+    /// and its page knows them from elsewhere.
+    pub fn ice_servers(mut self, provider: Arc<dyn IceServerProvider>) -> Self {
+        self.ice_servers = Some(provider);
         self
     }
 
@@ -104,7 +137,8 @@ impl RelayBuilder {
         let id = NodeId::generate(self.name.as_deref())?;
         let inbox = self.bus.subscribe(&id).await?;
         let asked = Instant::now();
-        let lease = self.store.renew_lease(&id, self.clock.now(), self.config.node_lease).await?;
+        let (now, nothing) = (self.clock.now(), Counts::default());
+        let lease = self.store.renew_lease(&id, now, self.config.node_lease, nothing).await?;
         let stopped = CancellationToken::new();
         let node = Arc::new(Node {
             outbox: Outbox::new(self.bus.clone(), self.config.max_node_queue),
@@ -120,6 +154,9 @@ impl RelayBuilder {
             store: self.store,
             bus: self.bus,
             authenticator: self.authenticator,
+            hooks: self.hooks,
+            second_connection: self.second_connection,
+            ice_servers: self.ice_servers,
             id,
         });
         spawn(&stopped, "inbox", inbox::run(node.clone(), inbox));

@@ -6,7 +6,7 @@ use std::{
     future::{Future, poll_fn},
     ops::ControlFlow,
     pin::{Pin, pin},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -15,22 +15,18 @@ use bytes::Bytes;
 use futures::{Sink, SinkExt, Stream, StreamExt};
 use tokio::time::{self, Instant, Sleep};
 
-use super::{
-    Node,
-    local::Local,
-    mailbox::{Mail, Mailbox},
-    outbox::Lane,
-    steward::{Duties, Duty},
-};
+use super::{Node, hooks::Newcomer, local::Local, mailbox::Mail, outbox::Lane, steward::Duty};
 use crate::{
     auth::Client,
     bus::Envelope,
     connection::{Connection, Effect},
-    event::DisconnectReason,
-    frame::{CloseCode, Frame, TransportError},
+    event::{DisconnectReason, Event},
+    frame::{CloseFrame, CloseReason, Frame, TransportError},
     id::{ConnectionId, SessionId},
     notice::Notice,
+    protocol::PartnerReason,
     store::Heartbeat,
+    time::Timestamp,
 };
 
 /// Frames read before others get their turn.
@@ -45,21 +41,22 @@ where
 {
     let (_running, wait) = (node.tasks.token(), node.config.close_wait);
     let mut transport = pin!(transport);
-    let mut driver = match Driver::admit(node, client) {
-        Ok(driver) => driver,
-        Err(reason) => {
-            close(transport, Vec::new(), reason.close_code(), wait).await;
-            return reason;
+    let (reason, frame, last_words) = {
+        // Borrowed, since a value that moves between waits has room for each of its places.
+        let mut admitted = Driver::admit(node, client);
+        match &mut admitted {
+            Ok(driver) => {
+                let reason = poll_fn(|cx| driver.poll(transport.as_mut(), cx)).await;
+                (reason, driver.close_frame(reason), std::mem::take(&mut driver.last_words))
+            }
+            Err(reason) => (*reason, reason.close_code().map(CloseFrame::from), Vec::new()),
         }
     };
-    let reason = poll_fn(|cx| driver.poll(transport.as_mut(), cx)).await;
-    let last_words = std::mem::take(&mut driver.last_words);
-    drop(driver);
     match reason {
         DisconnectReason::Lost => {}
         // The peer's close frame is answered by the transport.
         DisconnectReason::Left => close(transport, Vec::new(), None, wait).await,
-        _ => close(transport, last_words, reason.close_code(), wait).await,
+        _ => close(transport, last_words, frame, wait).await,
     }
     reason
 }
@@ -69,7 +66,7 @@ where
 pub(super) async fn close<T, E>(
     transport: T,
     last_words: Vec<Frame>,
-    code: Option<CloseCode>,
+    frame: Option<CloseFrame>,
     wait: Duration,
 ) where
     T: Stream<Item = Result<Frame, E>> + Sink<Frame, Error = E>,
@@ -79,8 +76,8 @@ pub(super) async fn close<T, E>(
         for frame in last_words {
             transport.feed(frame).await?;
         }
-        if let Some(code) = code {
-            transport.send(Frame::Close(Some(code.into()))).await?;
+        if let Some(frame) = frame {
+            transport.send(Frame::Close(Some(frame))).await?;
             while let Some(Ok(frame)) = transport.next().await {
                 if matches!(frame, Frame::Close(_)) {
                     break;
@@ -115,29 +112,33 @@ enum Route {
 impl Driver {
     fn admit(node: Arc<Node>, client: Client) -> Result<Self, DisconnectReason> {
         let id = ConnectionId::new(node.id.clone(), node.locals.next_number());
-        let local = Arc::new(Local {
-            mailbox: Mailbox::new(&node.config),
-            user: client.identity.user.clone(),
-            duties: Duties::new(node.health.generation()),
-            id: id.clone(),
-        });
+        let (user, generation) = (client.identity.user.clone(), node.health.generation());
+        let local = Arc::new(Local::new(id.clone(), user.clone(), &node.config, generation));
+        let refused = |reason| {
+            let (user, connection) = (user.clone(), id.clone());
+            let text = CloseReason::default();
+            node.emit(Event::ConnectionRefused { user, connection, reason, text });
+            Err(reason)
+        };
         if !node.locals.add(local.clone(), node.config.max_connections) {
             tracing::warn!("connection refused: the node is full");
-            return Err(DisconnectReason::NodeFull);
+            return refused(DisconnectReason::NodeFull);
         }
         // After it was added: a shutdown that begins in between closes it.
         if node.is_shutting_down() {
             node.locals.end(id.number());
             node.locals.ended(id.number());
-            return Err(DisconnectReason::ShuttingDown);
+            return refused(DisconnectReason::ShuttingDown);
         }
         let token_life = client.identity.expires_at.map(|at| at.since(node.clock.now()));
         let config = node.config.clone();
-        let (user, now) = (client.identity.user, Instant::now().into_std());
-        let connection = Connection::new(id, user, client.dialect, config, token_life, now);
+        let now = Instant::now().into_std();
+        let mut connection =
+            Connection::new(id.clone(), user, client.dialect, config, token_life, now);
+        let ice_servers = node.ice_servers.is_some() && connection.expect_ice_servers();
         let dialect = connection.dialect();
         tracing::debug!(connection = %local.id, user = %local.user, ?dialect, "connected");
-        node.assign(&local, Duty::Admit);
+        node.assign(&local, Duty::Admit { newcomer: Newcomer::new(id, client), ice_servers });
         Ok(Self {
             alarm: Box::pin(time::sleep_until(connection.deadline().into())),
             routes: VecDeque::new(),
@@ -149,6 +150,17 @@ impl Driver {
             local,
             node,
         })
+    }
+
+    /// What closes the connection, in the host's words where it said some; none where there is nobody
+    /// to tell.
+    fn close_frame(&self, reason: DisconnectReason) -> Option<CloseFrame> {
+        let said = match reason {
+            DisconnectReason::ByHost | DisconnectReason::Refused => self.local.goodbye.get(),
+            _ => None,
+        };
+        let code = reason.close_code()?;
+        Some(said.map_or_else(|| code.into(), |said| CloseFrame::new(code, said)))
     }
 
     fn poll<T, E>(
@@ -258,12 +270,16 @@ impl Driver {
     }
 
     fn on_mail(&mut self, mail: Mail) {
+        let changes_sessions = !matches!(mail, Mail::Send(_) | Mail::Notice(Notice::Signal(_)));
         match mail {
             Mail::Send(text) => self.outgoing.push_back(Frame::Text(text)),
             Mail::Notice(notice) => {
-                if let Notice::Ended { session, opening } = &notice {
+                if let Notice::Ended { session, opening, reason } = &notice {
                     self.local.duties.forget(session);
-                    self.end_again_if_restored(session, *opening);
+                    self.end_again_if_restored(session, *opening, *reason);
+                }
+                if let Notice::Disconnect { text } = &notice {
+                    let _ = self.local.goodbye.set(text.clone());
                 }
                 self.connection.on_notice(notice);
             }
@@ -275,6 +291,12 @@ impl Driver {
             }
             Mail::Record { record, looked_up } => self.connection.on_record(record, looked_up),
             Mail::LeaveFailed(session) => self.connection.on_leave_failed(&session),
+            Mail::IceServers(answer) => {
+                let life = |at: Timestamp| at.since(self.node.clock.now());
+                let answer = answer.map(|told| (told.servers, told.expires_at.map(life)));
+                self.connection.on_ice_servers(answer, Instant::now().into_std());
+                self.alarm.as_mut().reset(self.connection.deadline().into());
+            }
             Mail::Undelivered { session, pair, number } => {
                 self.connection.on_undelivered(&session, pair, number);
             }
@@ -285,14 +307,18 @@ impl Driver {
                 self.node.assign(&self.local, Duty::Restore(records));
             }
         }
+        if changes_sessions {
+            let sessions = self.connection.counted_sessions();
+            self.local.sessions.store(sessions, Ordering::Relaxed);
+        }
     }
 
     /// A session that ended while its records were put back may have been put back with them.
-    fn end_again_if_restored(&self, session: &SessionId, opening: u64) {
+    fn end_again_if_restored(&self, session: &SessionId, opening: u64, reason: PartnerReason) {
         if self.node.health.lost_records_within(self.node.config.abandon_after)
-            && let Some(record) = self.connection.record(session, opening)
+            && let Some((record, reason)) = self.connection.ending(session, opening, reason)
         {
-            self.node.assign(&self.local, Duty::EndAgain(record.clone()));
+            self.node.assign(&self.local, Duty::EndAgain(record, reason));
         }
     }
 
@@ -313,6 +339,11 @@ impl Driver {
         while let Some(effect) = self.connection.next_effect() {
             match effect {
                 Effect::Send(text) => to_client(self, Frame::Text(text)),
+                Effect::MatchFound(record, role) => {
+                    let found = self.connection.match_found(&record, role);
+                    to_client(self, Frame::Text(found));
+                }
+                Effect::AskForIceServers => self.node.renew_ice_servers(&self.local),
                 Effect::Ping => to_client(self, Frame::Ping(Bytes::new())),
                 Effect::Notify { to, notice } => self.notify(to, notice),
                 Effect::Heartbeat => self.node.heartbeats.add(Heartbeat {
@@ -324,8 +355,8 @@ impl Driver {
                 Effect::Attach(record) => self.node.assign(&self.local, Duty::Attach(record)),
                 Effect::Renew(record) => self.node.assign(&self.local, Duty::Renew(record)),
                 Effect::Leave(record) => self.node.assign(&self.local, Duty::Leave(record)),
-                Effect::EndAgain(record) => {
-                    self.node.assign(&self.local, Duty::EndAgain(record));
+                Effect::EndAgain(record, reason) => {
+                    self.node.assign(&self.local, Duty::EndAgain(record, reason));
                 }
                 Effect::LookUp => {
                     let records = self.connection.records();

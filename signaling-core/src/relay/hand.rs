@@ -8,11 +8,16 @@ use tokio::time;
 use super::{
     Node,
     local::{End, Local},
-    mailbox::{Mail, Mailbox},
-    steward::{Duties, Duty},
+    mailbox::Mail,
+    steward::Duty,
     writes::RETRY,
 };
-use crate::{event::DisconnectReason, id::ConnectionId, notice::Notice, session::SessionRecord};
+use crate::{
+    event::DisconnectReason,
+    id::{ConnectionId, UserId},
+    notice::Notice,
+    session::SessionRecord,
+};
 
 impl Node {
     /// Hands `notice` to a connection of this node.
@@ -21,6 +26,8 @@ impl Node {
             self.hand_to(&local, notice);
         } else if let Some(record) = notice.attaching(to) {
             self.reclaim(to, record);
+        } else if let Notice::Contested { user } = &notice {
+            self.disown(to, user);
         }
     }
 
@@ -73,13 +80,20 @@ impl Node {
                 return;
             }
         }
-        let local = self.locals.ending(gone.number(), || Local {
-            id: gone.clone(),
-            user: record.participant(role).user.clone(),
-            mailbox: Mailbox::new(&self.config),
-            duties: Duties::new(self.health.generation()),
-        });
+        let local = self.ending(gone, &record.participant(role).user);
         local.duties.may_be_attached(&record.id);
         self.assign(&local, Duty::End(DisconnectReason::Lost));
+    }
+
+    /// Has the store forget `gone`, a connection of `user` on this node that is over, if it has not.
+    fn disown(self: &Arc<Self>, gone: &ConnectionId, user: &UserId) {
+        let local = self.ending(gone, user);
+        self.assign(&local, Duty::End(DisconnectReason::Lost));
+    }
+
+    fn ending(&self, gone: &ConnectionId, user: &UserId) -> Arc<Local> {
+        self.locals.ending(gone.number(), || {
+            Local::new(gone.clone(), user.clone(), &self.config, self.health.generation())
+        })
     }
 }

@@ -2,16 +2,21 @@
 
 use std::sync::Arc;
 
-use super::Relay;
+use super::{
+    NewSession, Relay,
+    hooks::{self, HookError},
+    writes::Ending,
+};
 use crate::{
     event::{EndReason, Event},
+    frame::CloseReason,
     id::{self, IdError, SessionId, UserId},
     notice::Notice,
     session::{SameUser, SessionRecord},
     store::{Created, Enrolled, StoreError},
 };
 
-/// What became of [`Relay::open_session_as`].
+/// What became of [`Relay::open`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub enum Opened {
@@ -35,9 +40,21 @@ pub enum OpenError {
     #[error("user {0} is in too many sessions")]
     TooManySessions(UserId),
     /// The store did not answer; whether the session is open is not known. Opened once more under
-    /// the same id, with [`Relay::open_session_as`], it is open once.
+    /// the same id, with [`NewSession::id`] or [`Relay::open_session_as`], it is open once; left
+    /// alone, it ends when nobody connects.
+    #[error("whether session {session} is open is not known")]
+    Store {
+        /// The id: the host's own, or the new one.
+        session: SessionId,
+        /// How the store failed.
+        source: StoreError,
+    },
+    /// The host's own [`Hooks`](super::Hooks) refused it.
+    #[error("the session was refused: {}", .0.as_str())]
+    Refused(CloseReason),
+    /// The host's own [`Hooks`](super::Hooks) gave no answer; nothing was opened.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Hook(#[from] HookError),
     /// No id could be made.
     #[error(transparent)]
     Id(#[from] IdError),
@@ -52,16 +69,13 @@ impl Relay {
     ///
     /// # Errors
     ///
-    /// See [`OpenError`]. After [`OpenError::Store`] a session may be open under an id that nobody
-    /// knows, and ends when nobody connects; a host that wants to try again chooses the id itself,
-    /// with [`Relay::open_session_as`].
+    /// See [`OpenError`].
     pub async fn open_session(
         &self,
         initiator: &UserId,
         responder: &UserId,
     ) -> Result<SessionId, OpenError> {
-        let session = SessionId::generate()?;
-        let _ = self.open_session_as(&session, initiator, responder).await?;
+        let (session, _) = self.open(NewSession::between(initiator, responder)).await?;
         Ok(session)
     }
 
@@ -76,29 +90,47 @@ impl Relay {
         initiator: &UserId,
         responder: &UserId,
     ) -> Result<Opened, OpenError> {
+        let (_, opened) = self.open(NewSession::between(initiator, responder).id(session)).await?;
+        Ok(opened)
+    }
+
+    /// Opens a session, and gives its id. Opening one again under its id changes nothing: the first
+    /// metadata stays.
+    ///
+    /// # Errors
+    ///
+    /// See [`OpenError`].
+    pub async fn open(&self, new: NewSession) -> Result<(SessionId, Opened), OpenError> {
+        let NewSession { initiator, responder, id, metadata } = new;
+        let session = id.map_or_else(SessionId::generate, Ok)?;
+        let (session, initiator, responder) = (&session, &initiator, &responder);
+        let lost = |source| OpenError::Store { session: session.clone(), source };
         let (node, users) = (&self.node, [initiator, responder]);
         let until = node.clock.now().after(node.config.abandon_after);
-        let record = SessionRecord::open(
+        let mut record = SessionRecord::open(
             session.clone(),
             id::random_u64()?,
             initiator.clone(),
             responder.clone(),
             until,
         )?;
+        record.metadata = metadata;
+        let asked = async { node.hooks.before_session(&record).await };
+        hooks::ask(node.config.hook_timeout, asked).await?.map_err(OpenError::Refused)?;
         for (nth, user) in users.into_iter().enumerate() {
-            if !self.enrol(user, session).await? {
+            if !self.enrol(user, session).await.map_err(lost)? {
                 for user in &users[..nth] {
-                    node.store.withdraw(user, session).await?;
+                    node.store.withdraw(user, session).await.map_err(lost)?;
                 }
                 return Err(OpenError::TooManySessions(user.clone()));
             }
         }
-        let (record, opened) = match node.store.create(&record).await? {
+        let (record, opened) = match node.store.create(&record).await.map_err(lost)? {
             Created::Done => (record, Opened::New),
             Created::Exists(there) if there.same_users(&record) => (*there, Opened::Existing),
             Created::Exists(there) => {
                 for user in users.iter().filter(|user| there.role_of(user).is_none()) {
-                    node.store.withdraw(user, session).await?;
+                    node.store.withdraw(user, session).await.map_err(lost)?;
                 }
                 return Err(OpenError::Conflict);
             }
@@ -109,16 +141,17 @@ impl Relay {
                 session: session.clone(),
                 initiator: initiator.clone(),
                 responder: responder.clone(),
+                metadata: record.metadata.clone(),
             });
         }
         // After the record is there: who connects from now on finds it by its enrolment.
         let record = Arc::new(record);
         for user in users {
-            if let Some(connection) = node.store.user(user).await?.connection {
+            if let Some(connection) = node.store.user(user).await.map_err(lost)?.connection {
                 node.notify(&connection, Notice::Opened(record.clone()));
             }
         }
-        Ok(opened)
+        Ok((session.clone(), opened))
     }
 
     /// False when the user is in as many sessions as it may be in.
@@ -135,14 +168,21 @@ impl Relay {
         Ok(node.store.enrol(user, session, now, limit).await? == Enrolled::Done)
     }
 
-    /// Ends a session; both participants get `partner-disconnected`. False when there is none.
+    /// Ends a session, whichever nodes its participants are on; both get `partner-disconnected`.
+    /// False when there is none. What the host says of it, if not [`CloseReason::default`], is in the
+    /// event [`SessionEnded`](Event::SessionEnded); clients do not see it.
     ///
     /// # Errors
     ///
     /// When the store did not answer; the session may have ended all the same.
-    pub async fn close_session(&self, session: &SessionId) -> Result<bool, StoreError> {
+    pub async fn close_session(
+        &self,
+        session: &SessionId,
+        reason: CloseReason,
+    ) -> Result<bool, StoreError> {
+        let ending = Ending { text: reason, ..EndReason::ByHost.into() };
         match self.node.store.load(session).await? {
-            Some(record) => self.node.end(Arc::new(record), EndReason::ByHost, |_| true).await,
+            Some(record) => self.node.end(Arc::new(record), ending, |_| true).await,
             None => Ok(false),
         }
     }
@@ -156,6 +196,22 @@ impl Relay {
         self.node.store.load(session).await
     }
 
+    /// The sessions in which the user takes part, whichever node it is on; the oldest first. Each as
+    /// it is when it is read: one that opens or ends meanwhile may be missing, or be there still.
+    ///
+    /// # Errors
+    ///
+    /// When the store did not answer.
+    pub async fn sessions_of(&self, user: &UserId) -> Result<Vec<SessionRecord>, StoreError> {
+        let mut enrolments = self.node.store.user(user).await?.enrolments;
+        enrolments.sort_by_key(|enrolment| enrolment.since);
+        let mut sessions = Vec::new();
+        for enrolment in &enrolments {
+            sessions.extend(self.node.follow(user, enrolment).await?);
+        }
+        Ok(sessions)
+    }
+
     /// Whether the user has a connection, on any node.
     ///
     /// # Errors
@@ -166,15 +222,17 @@ impl Relay {
     }
 
     /// Closes the user's connection with 1000, on any node. Its sessions wait for it to come back.
-    /// False when it has none.
+    /// False when it has none. The `reason` is the text of the close frame that the client gets, and
+    /// in the event [`ParticipantDisconnected`](Event::ParticipantDisconnected);
+    /// [`CloseReason::default`] leaves the close code's own.
     ///
     /// # Errors
     ///
     /// When the store did not answer.
-    pub async fn disconnect(&self, user: &UserId) -> Result<bool, StoreError> {
+    pub async fn disconnect(&self, user: &UserId, reason: CloseReason) -> Result<bool, StoreError> {
         let connection = self.node.store.user(user).await?.connection;
         if let Some(connection) = &connection {
-            self.node.notify(connection, Notice::Disconnect);
+            self.node.notify(connection, Notice::Disconnect { text: reason });
         }
         Ok(connection.is_some())
     }

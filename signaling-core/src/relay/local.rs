@@ -3,13 +3,18 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
 use super::{mailbox::Mailbox, steward::Duties};
-use crate::id::{ConnectionId, SessionId, UserId};
+use crate::{
+    config::Config,
+    frame::CloseReason,
+    id::{ConnectionId, SessionId, UserId},
+    store::Counts,
+};
 
 /// One connection, as the rest of its node knows it.
 #[derive(Debug)]
@@ -18,6 +23,23 @@ pub(super) struct Local {
     pub(super) user: UserId,
     pub(super) mailbox: Mailbox,
     pub(super) duties: Duties,
+    /// Sessions that are counted at this connection.
+    pub(super) sessions: AtomicUsize,
+    /// The host's own words for the close frame.
+    pub(super) goodbye: OnceLock<CloseReason>,
+}
+
+impl Local {
+    pub(super) fn new(id: ConnectionId, user: UserId, config: &Config, generation: u64) -> Self {
+        Self {
+            id,
+            user,
+            mailbox: Mailbox::new(config),
+            duties: Duties::new(generation),
+            sessions: AtomicUsize::new(0),
+            goodbye: OnceLock::new(),
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -115,5 +137,11 @@ impl Locals {
 
     pub(super) fn len(&self) -> usize {
         self.tables().live.len()
+    }
+
+    pub(super) fn counts(&self) -> Counts {
+        let live = &self.tables().live;
+        let sessions = live.values().map(|local| local.sessions.load(Ordering::Relaxed));
+        Counts { connections: live.len() as u64, sessions: sessions.sum::<usize>() as u64 }
     }
 }

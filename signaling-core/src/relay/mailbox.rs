@@ -12,6 +12,7 @@ use crate::{
     config::Config,
     connection::DisconnectReason,
     frame::Text,
+    ice::IceServers,
     id::SessionId,
     notice::{Notice, Pair},
     session::SessionRecord,
@@ -30,6 +31,8 @@ pub(super) enum Mail {
     Record { record: Arc<SessionRecord>, looked_up: bool },
     /// A session that the client left could not be ended.
     LeaveFailed(SessionId),
+    /// The client's ICE servers; none where they are not to be had now.
+    IceServers(Option<IceServers>),
     /// The signal with this number could not be handed on.
     Undelivered { session: SessionId, pair: Pair, number: u64 },
     /// Notices to this node may be lost.

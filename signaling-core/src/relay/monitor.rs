@@ -9,6 +9,7 @@ use tokio::time::{self, Instant};
 use super::{Node, mailbox::Mail};
 use crate::{
     event::{DisconnectReason, EndReason},
+    frame::CloseReason,
     id::{ConnectionId, NodeId},
     session::{Participant, SessionRecord},
     store::{Lease, StoreError},
@@ -36,7 +37,8 @@ impl Node {
         let (now, asked) = (self.clock.now(), Instant::now());
         // The answer that said so may have been lost.
         let lapsed = self.health.lease_age() >= self.config.node_lease;
-        let lease = self.store.renew_lease(&self.id, now, self.config.node_lease).await?;
+        let counts = self.locals.counts();
+        let lease = self.store.renew_lease(&self.id, now, self.config.node_lease, counts).await?;
         if self.health.renewed(asked, lease.generation) {
             tracing::warn!(node = %self.id, "the store has lost its records; restoring ours");
             self.tell_all(|| Mail::StoreEmptied);
@@ -114,8 +116,8 @@ impl Monitor {
     ) -> Result<(), StoreError> {
         let node = &self.node;
         let detached = stream::iter(attached).map(|(record, connection)| async move {
-            let reason = DisconnectReason::NodeLost;
-            let detached = node.detach(record.clone(), &connection, reason).await;
+            let (reason, text) = (DisconnectReason::NodeLost, CloseReason::default());
+            let detached = node.detach(record.clone(), &connection, reason, text).await;
             detached.map(drop).map_err(|error| (error, (record, connection)))
         });
         let mut failure = Ok(());

@@ -1,6 +1,7 @@
 //! What one connection has to write to the store, one thing after the other, so that the
 //! connection itself never waits. A steward is a task that lives while there is something to do.
 
+mod admission;
 mod restore;
 
 use std::{
@@ -12,23 +13,27 @@ use tokio::time;
 
 use super::{
     Node,
+    hooks::Newcomer,
     local::Local,
     mailbox::Mail,
-    writes::{Attach, RETRY},
+    writes::{Attach, Ending, RETRY},
 };
 use crate::{
     event::{DisconnectReason, EndReason},
     id::{ConnectionId, SessionId},
     notice::Notice,
+    protocol::PartnerReason,
     session::SessionRecord,
-    store::{Connected, StoreError},
+    store::{Connect, Replace, StoreError},
 };
+use admission::NotAdmitted;
 
 /// Something to write.
 #[derive(Debug)]
 pub(super) enum Duty {
-    /// Make the connection its user's, and attach it to the user's sessions.
-    Admit,
+    /// Make the connection its user's, and attach it to the user's sessions. Its client is to be
+    /// told of ICE servers, or not.
+    Admit { newcomer: Newcomer, ice_servers: bool },
     /// Attach the connection to a session.
     Attach(Arc<SessionRecord>),
     /// Attach the connection anew to a session to which it is attached.
@@ -37,8 +42,8 @@ pub(super) enum Duty {
     Leave(Arc<SessionRecord>),
     /// See whether all is as the connection believes, which is in these sessions.
     LookUp(Vec<Arc<SessionRecord>>),
-    /// End a session that has ended before, and was put back.
-    EndAgain(Arc<SessionRecord>),
+    /// End a session that has ended before and was put back; the partner is told this.
+    EndAgain(Arc<SessionRecord>, PartnerReason),
     /// Put records back that the store has lost.
     Restore(Vec<Arc<SessionRecord>>),
     /// The connection has ended: detach it everywhere.
@@ -48,12 +53,25 @@ pub(super) enum Duty {
 #[derive(Debug)]
 pub(super) struct Duties(Mutex<Agenda>);
 
+/// What the host was told of a connection.
+#[derive(Debug, Default)]
+enum Admission {
+    /// Nothing, and it need not be: the connection is over, and of that it was told.
+    #[default]
+    Untold,
+    /// Nothing yet.
+    Pending,
+    /// That it is connected.
+    Done,
+}
+
 #[derive(Debug, Default)]
 struct Agenda {
     /// One leave and one end again at most for each session, and one attach each time that the host
     /// opens one; of the rest, one of each.
     waiting: VecDeque<Duty>,
     at_work: bool,
+    admission: Admission,
     epoch: u64,
     /// The store's generation in which the connection is known.
     generation: u64,
@@ -122,10 +140,10 @@ impl Node {
             Duty::LookUp(_) => agenda.waiting.retain(|duty| !matches!(duty, Duty::LookUp(_))),
             Duty::Restore(_) => agenda.waiting.retain(|duty| !matches!(duty, Duty::Restore(_))),
             Duty::End(_) => agenda.waiting.retain(|duty| !matches!(duty, Duty::End(_))),
-            Duty::EndAgain(again) => agenda.waiting.retain(
-                |duty| !matches!(duty, Duty::EndAgain(record) if record.opening == again.opening),
-            ),
-            Duty::Admit | Duty::Attach(_) | Duty::Renew(_) | Duty::Leave(_) => {}
+            Duty::EndAgain(again, _) => agenda
+                .waiting
+                .retain(|duty| !matches!(duty, Duty::EndAgain(r, _) if r.opening == again.opening)),
+            Duty::Admit { .. } | Duty::Attach(_) | Duty::Renew(_) | Duty::Leave(_) => {}
         }
         agenda.waiting.push_back(duty);
         if !std::mem::replace(&mut agenda.at_work, true) {
@@ -144,7 +162,7 @@ impl Steward {
     async fn work(self) {
         while let Some(duty) = self.local.duties.next() {
             match duty {
-                Duty::Admit => self.admit().await,
+                Duty::Admit { newcomer, ice_servers } => self.admit(&newcomer, ice_servers).await,
                 Duty::Attach(record) => self.attach(record, None).await,
                 Duty::Renew(record) => {
                     let role = record.attached_as(&self.local.id);
@@ -153,7 +171,7 @@ impl Steward {
                     self.attach(record, stale).await;
                 }
                 Duty::Leave(record) => self.leave(record).await,
-                Duty::EndAgain(record) => self.end_again(record).await,
+                Duty::EndAgain(record, reason) => self.end_again(record, reason).await,
                 Duty::LookUp(records) => self.look_up(records).await,
                 Duty::Restore(records) => self.restore(records).await,
                 Duty::End(reason) => self.end(reason).await,
@@ -162,23 +180,23 @@ impl Steward {
         self.node.locals.ended(self.local.id.number());
     }
 
-    async fn admit(&self) {
-        match self.try_admit().await {
+    async fn admit(&self, newcomer: &Newcomer, ice_servers: bool) {
+        match self.try_admit(newcomer, ice_servers).await {
             Ok(admitted) => self.local.mailbox.push(admitted),
-            Err(error) => {
-                self.failed("connection not admitted", &error);
-                self.local.mailbox.close(match error {
-                    StoreError::Unavailable(_) => DisconnectReason::StoreUnavailable,
-                    StoreError::Corrupt(_) => DisconnectReason::Internal,
-                });
-            }
+            Err(not) => self.not_admitted(not),
         }
     }
 
-    async fn try_admit(&self) -> Result<Mail, StoreError> {
+    async fn try_admit(&self, newcomer: &Newcomer, ice_servers: bool) -> Result<Mail, NotAdmitted> {
         let (node, user) = (&self.node, &self.local.user);
         let generation = node.health.generation();
-        let connected = self.connect().await?;
+        let asked = async {
+            if ice_servers {
+                node.ask_for_ice_servers(&self.local).await;
+            }
+            Ok(())
+        };
+        let (connected, ()) = tokio::try_join!(self.win(newcomer), asked)?;
         self.local.duties.agenda().generation = generation;
         let mut records = Vec::new();
         for enrolment in &connected.enrolments {
@@ -189,16 +207,18 @@ impl Steward {
         Ok(Mail::Admitted { epoch: connected.epoch, records })
     }
 
-    /// Makes the connection its user's.
-    async fn connect(&self) -> Result<Connected, StoreError> {
+    /// Makes the connection its user's, where what is there may be replaced.
+    async fn connect(&self, replace: Replace<'_>) -> Result<Connect, StoreError> {
         let (node, Local { id, user, duties, .. }) = (&self.node, &*self.local);
         node.check_lease()?;
-        let connected = node.store.connect(user, id, node.clock.now()).await?;
-        duties.agenda().epoch = connected.epoch;
-        if let Some(previous) = connected.previous.as_ref().filter(|previous| *previous != id) {
-            node.notify(previous, Notice::Replaced);
+        let connect = node.store.connect(user, id, replace, node.clock.now()).await?;
+        if let Connect::Done(connected) = &connect {
+            duties.agenda().epoch = connected.epoch;
+            if let Some(previous) = connected.previous.as_ref().filter(|previous| *previous != id) {
+                node.notify(previous, Notice::Replaced);
+            }
         }
-        Ok(connected)
+        Ok(connect)
     }
 
     /// The record with the connection attached; none when there is nothing to attach to.
@@ -207,7 +227,7 @@ impl Steward {
         record: Arc<SessionRecord>,
         stale: Option<u64>,
     ) -> Result<Option<Arc<SessionRecord>>, StoreError> {
-        let Local { id, user, mailbox, duties } = &*self.local;
+        let Local { id, user, mailbox, duties, .. } = &*self.local;
         let session = record.id.clone();
         let epoch = {
             let mut agenda = duties.agenda();
@@ -246,10 +266,13 @@ impl Steward {
 
     async fn leave(&self, record: Arc<SessionRecord>) {
         let session = record.id.clone();
-        match self.node.end(record.clone(), EndReason::Left, |_| true).await {
+        let by = record.role_of(&self.local.user);
+        let ending = Ending { by, ..EndReason::Left.into() };
+        match self.node.end(record.clone(), ending, |_| true).await {
             // Also where the session was gone already, so that the connection knows.
             Ok(_) => {
-                let ended = Notice::Ended { session, opening: record.opening };
+                let (opening, reason) = (record.opening, PartnerReason::Ended);
+                let ended = Notice::Ended { session, opening, reason };
                 self.local.mailbox.push(Mail::Notice(ended));
             }
             Err(error) => {
@@ -259,13 +282,18 @@ impl Steward {
         }
     }
 
-    async fn end_again(&self, record: Arc<SessionRecord>) {
-        if let Err(error) = self.node.end(record.clone(), EndReason::Left, |_| true).await {
-            self.later("session not ended again yet", &error, Duty::EndAgain(record));
+    async fn end_again(&self, record: Arc<SessionRecord>, reason: PartnerReason) {
+        let ending = Ending { told: reason, ..EndReason::Left.into() };
+        if let Err(error) = self.node.end(record.clone(), ending, |_| true).await {
+            self.later("session not ended again yet", &error, Duty::EndAgain(record, reason));
         }
     }
 
     async fn look_up(&self, believed: Vec<Arc<SessionRecord>>) {
+        // One that was refused is not to become its user's after all.
+        if self.local.mailbox.closing().is_some() {
+            return;
+        }
         if let Err(error) = self.try_look_up(&believed).await {
             self.later("not looked up yet", &error, Duty::LookUp(believed));
         }
@@ -273,18 +301,21 @@ impl Steward {
 
     async fn try_look_up(&self, believed: &[Arc<SessionRecord>]) -> Result<(), StoreError> {
         let (node, Local { id, user, mailbox, .. }) = (&self.node, &*self.local);
-        let known = node.store.user(user).await?;
+        let mut known = node.store.user(user).await?;
+        if known.connection.is_none() {
+            if self.store_was_emptied().await? {
+                return Ok(());
+            }
+            // Who came since is newer.
+            if let Connect::Taken(newer) = self.connect(Replace::Nothing).await? {
+                known.connection = Some(newer);
+            }
+        }
         if known.connection.as_ref().is_some_and(|connection| connection != id) {
             if !self.store_was_emptied().await? {
                 mailbox.close(DisconnectReason::Replaced);
             }
             return Ok(());
-        }
-        if known.connection.is_none() {
-            if self.store_was_emptied().await? {
-                return Ok(());
-            }
-            self.connect().await?;
         }
         let believes = |session: &SessionId| believed.iter().any(|record| record.id == *session);
         let mut there = Vec::new();
@@ -301,8 +332,10 @@ impl Steward {
                 if self.store_was_emptied().await? {
                     return Ok(());
                 }
+                // Nobody can say any more how.
                 let (session, opening) = (record.id.clone(), record.opening);
-                mailbox.push(Mail::Notice(Notice::Ended { session, opening }));
+                let reason = PartnerReason::Ended;
+                mailbox.push(Mail::Notice(Notice::Ended { session, opening, reason }));
             }
             there.extend(now);
         }
@@ -324,6 +357,7 @@ impl Steward {
     /// Goes on until the store knows, for a connection that counts as attached for ever otherwise.
     async fn end(&self, reason: DisconnectReason) {
         let (node, Local { id, user, duties, .. }) = (&self.node, &*self.local);
+        self.tell_end(reason);
         let attached = std::mem::take(&mut duties.agenda().attached);
         node.locals.remember_end(id, attached.keys());
         for (session, record) in attached {
@@ -337,7 +371,7 @@ impl Steward {
                 }
             };
             let Some(lost) = lost else { continue };
-            while let Err(error) = self.leave_behind(&lost).await {
+            while let Err(error) = self.leave_behind(&lost, reason).await {
                 self.failed("not restored yet", &error);
                 if self.given_up().await {
                     return;
@@ -367,7 +401,9 @@ impl Steward {
         let Some(record) = record else {
             return Ok(None);
         };
-        let there = self.node.detach(record.clone(), &self.local.id, reason).await?;
+        let Local { id, goodbye, .. } = &*self.local;
+        let text = goodbye.get().cloned().unwrap_or_default();
+        let there = self.node.detach(record.clone(), id, reason, text).await?;
         let incomplete = self.local.duties.agenda().generation != self.node.health.generation();
         let lost = if there { incomplete } else { self.store_was_emptied().await? };
         Ok(lost.then_some(record))

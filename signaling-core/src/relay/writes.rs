@@ -9,15 +9,17 @@ use super::Node;
 use crate::{
     config::Config,
     event::{DisconnectReason, EndReason, Event},
+    frame::CloseReason,
     id::{ConnectionId, SessionId, UserId},
     notice::Notice,
+    protocol::PartnerReason,
     session::{Role, SessionRecord, Status},
     store::{Enrolment, StoreError, Written},
 };
 
 /// How often a write begins again. Two participants and a few nodes compete for a record, and one
 /// of them wins each round.
-const ROUNDS: usize = 64;
+pub(super) const ROUNDS: usize = 64;
 
 /// Between attempts to reach the store.
 pub(super) const RETRY: Duration = Duration::from_millis(500);
@@ -25,7 +27,7 @@ pub(super) const RETRY: Duration = Duration::from_millis(500);
 /// Why a write did not come about in [`ROUNDS`].
 #[derive(Debug, thiserror::Error)]
 #[error("a record changed faster than it could be written")]
-struct Contended;
+pub(super) struct Contended;
 
 /// Why a write that says that a connection is here was not made.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +43,25 @@ pub(super) enum Attach {
     Superseded,
     /// The session is over, or is another one now.
     Ended,
+}
+
+/// How a session ends.
+#[derive(Debug, Clone)]
+pub(super) struct Ending {
+    pub(super) reason: EndReason,
+    /// What a participant is told who was not told of an absence.
+    pub(super) told: PartnerReason,
+    /// The participant who left. A newer connection of the same user is told of the end, and not that
+    /// its partner left.
+    pub(super) by: Option<Role>,
+    /// What the host says of it.
+    pub(super) text: CloseReason,
+}
+
+impl From<EndReason> for Ending {
+    fn from(reason: EndReason) -> Self {
+        Self { reason, told: reason.into(), by: None, text: CloseReason::default() }
+    }
 }
 
 impl Node {
@@ -103,6 +124,7 @@ impl Node {
                 session: session.clone(),
                 user: user.clone(),
                 reason: DisconnectReason::Replaced,
+                text: CloseReason::default(),
             });
         }
         self.emit(Event::ParticipantConnected {
@@ -115,21 +137,23 @@ impl Node {
         }
     }
 
-    /// Detaches `connection` from a session, beginning with `record` as the guess of what the
-    /// store holds, and tells the partner. Nothing happens where it is not attached any more. Where
-    /// there is no record, which it says by false, the partner may be about to restore it.
+    /// Detaches `connection`, which ended for `reason`, of which the host says `text`, from a session,
+    /// beginning with `record` as the guess of what the store holds, and tells the partner. Nothing
+    /// happens where it is not attached any more. Where there is no record, which it says by false,
+    /// the partner may be about to restore it.
     pub(super) async fn detach(
         self: &Arc<Self>,
         record: Arc<SessionRecord>,
         connection: &ConnectionId,
         reason: DisconnectReason,
+        text: CloseReason,
     ) -> Result<bool, StoreError> {
         let mut record = record;
         for _ in 0..ROUNDS {
             let (now, patience) = (self.clock.now(), self.config.abandon_after);
             let attached = record.attached_as(connection);
-            let (Some(role), Some(next)) = (attached, record.detach(connection, now, patience))
-            else {
+            let next = record.detach(connection, reason.into(), now, patience);
+            let (Some(role), Some(next)) = (attached, next) else {
                 return Ok(true);
             };
             let done = match self.store.replace(&next).await? {
@@ -153,6 +177,7 @@ impl Node {
                     session: done.id.clone(),
                     user: done.participant(role).user.clone(),
                     reason,
+                    text,
                 });
             }
             self.tell(&Arc::new(done), role.partner());
@@ -177,7 +202,8 @@ impl Node {
             && reason != DisconnectReason::NodeLost
         {
             let (session, opening) = (record.id.clone(), record.opening);
-            self.notify(partner, Notice::Detached { session, opening, since });
+            let reason = reason.into();
+            self.notify(partner, Notice::Detached { session, opening, since, reason });
         }
     }
 
@@ -186,16 +212,16 @@ impl Node {
     pub(super) async fn end(
         self: &Arc<Self>,
         record: Arc<SessionRecord>,
-        reason: EndReason,
+        ending: impl Into<Ending>,
         condition: impl Fn(&SessionRecord) -> bool + Send,
     ) -> Result<bool, StoreError> {
-        let mut record = record;
+        let (mut record, ending) = (record, ending.into());
         for _ in 0..ROUNDS {
             if !condition(&record) {
                 return Ok(false);
             }
             let deleted = self.store.delete(&record).await.inspect_err(|_| {
-                self.tasks.spawn(self.clone().find_out(record.clone(), reason));
+                self.tasks.spawn(self.clone().find_out(record.clone(), ending.clone()));
             });
             let there = match deleted? {
                 Written::Conflict(there) if there.opening == record.opening => {
@@ -205,14 +231,14 @@ impl Node {
                 Written::Done => true,
                 Written::Missing | Written::Conflict(_) => false,
             };
-            self.ended(&record, there.then_some(reason)).await;
+            self.ended(&record, &ending, there).await;
             return Ok(there);
         }
         Err(StoreError::unavailable(Contended))
     }
 
     /// Finds out whether a delete was done whose answer was lost, and tells if it was.
-    async fn find_out(self: Arc<Self>, record: Arc<SessionRecord>, reason: EndReason) {
+    async fn find_out(self: Arc<Self>, record: Arc<SessionRecord>, ending: Ending) {
         let there = loop {
             if let Ok(there) = self.store.load(&record.id).await {
                 break there;
@@ -222,21 +248,28 @@ impl Node {
             }
         };
         if there.is_none_or(|there| there.opening != record.opening) {
-            self.ended(&record, Some(reason)).await;
+            self.ended(&record, &ending, true).await;
         }
     }
 
-    async fn ended(self: &Arc<Self>, record: &SessionRecord, reason: Option<EndReason>) {
+    /// Tells the participants that their session is over; and the host, where it ended `here`.
+    async fn ended(self: &Arc<Self>, record: &SessionRecord, ending: &Ending, here: bool) {
         let (session, opening) = (&record.id, record.opening);
-        for participant in &record.participants {
-            if let Some(connection) = participant.connection() {
+        for role in Role::BOTH {
+            if let Some(connection) = record.participant(role).connection() {
+                let left = ending.by == Some(role);
+                let reason = if left { PartnerReason::Ended } else { ending.told };
                 let session = session.clone();
-                self.notify(connection, Notice::Ended { session, opening });
+                self.notify(connection, Notice::Ended { session, opening, reason });
             }
         }
-        let Some(reason) = reason else { return };
-        tracing::debug!(%session, ?reason, "session ended");
-        self.emit(Event::SessionEnded { session: session.clone(), reason });
+        if !here {
+            return;
+        }
+        let Ending { reason, text, .. } = ending.clone();
+        tracing::debug!(%session, ?reason, text = text.as_str(), "session ended");
+        let metadata = record.metadata.clone();
+        self.emit(Event::SessionEnded { session: session.clone(), reason, text, metadata });
         for participant in &record.participants {
             if let Err(error) = self.store.withdraw(&participant.user, session).await {
                 // The enrolment is dropped when it is next found to lead nowhere.

@@ -27,7 +27,7 @@ pub use wire::{Opcode, RawFrame};
 
 use crate::{
     frame::CloseCode,
-    protocol::{ErrorCode, ServerMessage},
+    protocol::{Dialect, ErrorCode, PartnerReason, ServerMessage},
 };
 
 /// How long a client waits for what it expects, unless it is told otherwise. Long, because it is
@@ -75,6 +75,14 @@ impl Client {
     #[must_use]
     pub fn subprotocol(&self) -> Option<&str> {
         self.subprotocol.as_deref()
+    }
+
+    /// What the server speaks to it.
+    fn dialect(&self) -> Dialect {
+        match self.subprotocol() {
+            Some(Dialect::V1_SUBPROTOCOL) => Dialect::V1,
+            _ => Dialect::Base,
+        }
     }
 
     /// Waits this long for what it expects from now on, instead of [`PATIENCE`].
@@ -165,7 +173,7 @@ impl Client {
             None => Incoming::End("the stream ended".into()),
             Some(Err(error)) => Incoming::End(error.to_string()),
             Some(Ok(Message::Text(text))) => {
-                if let Err(error) = message::check(&text) {
+                if let Err(error) = message::check(&text, self.dialect()) {
                     panic!("{self:?} got what is no message of the protocol ({error}): {text}");
                 }
                 Incoming::Text(text.to_string())
@@ -226,6 +234,18 @@ impl Client {
             "sessionId": session,
             "partnerId": partner,
             "isInitiator": is_initiator,
+        }))
+        .await;
+    }
+
+    /// Expects `partner-disconnected` for `reason` as the next message, as a client that negotiated
+    /// `signaling.v1`.
+    pub async fn expect_partner_gone(&mut self, session: &str, reason: PartnerReason) {
+        let reason = reason.as_str();
+        self.expect(json!({
+            "type": "partner-disconnected",
+            "sessionId": session,
+            "reason": reason,
         }))
         .await;
     }
@@ -311,7 +331,12 @@ impl Client {
     /// Expects a close frame with `code` and its reason before any message, answers it, and
     /// expects that nothing follows.
     pub async fn expect_close(&mut self, code: CloseCode) {
-        let expected = Incoming::Close(Some((code.code(), code.reason().to_owned())));
+        self.expect_close_for(code, code.reason()).await;
+    }
+
+    /// The same with this text in the place of the code's own.
+    pub async fn expect_close_for(&mut self, code: CloseCode, reason: &str) {
+        let expected = Incoming::Close(Some((code.code(), reason.to_owned())));
         match self.next_significant().await {
             other if other == expected => self.expect_end().await,
             other => panic!("{self:?} expected {expected:?}, got {other:?}"),

@@ -8,6 +8,7 @@
 //! use signaling_core::testing::endpoint::{Endpoint, Hosted, Setup, Unsupported};
 //!
 //! async fn start(setup: Setup) -> Result<Box<dyn Endpoint>, Unsupported> {
+//!     setup.relay_only()?;
 //!     let relay = setup.relay().await;
 //!     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
 //!     let address = listener.local_addr().expect("it is bound");
@@ -18,12 +19,18 @@
 //! signaling_core::endpoint_tests!(start);
 //! ```
 //!
+//! A [`Setup`] may ask for more than a relay. What the adapter has of [`Setup::allowed_origins`] and
+//! the fields below it, `start` sets up; what it does not have, it refuses with [`Unsupported`], and
+//! the case is skipped. [`Setup::relay_only`] refuses all of it. A handler of the host's own that
+//! panics shows that nobody else notices: [`Hosted::panicking_at`].
+//!
 //! Each case becomes a test of its own, with an endpoint of its own, and ends with a check that two
 //! fresh clients can still talk and that no task of the endpoint panicked. A server that is another
 //! process implements [`Endpoint`] itself, sets the limits of [`Setup::config`] and accepts tokens
 //! signed by HS256 with [`SECRET`], of [`ISSUER`] and for [`AUDIENCE`].
 
 mod absence;
+mod admission;
 mod alive;
 mod case;
 mod closes;
@@ -31,28 +38,30 @@ mod crowd;
 mod errors;
 mod faulty;
 mod frames;
+mod handshake;
+mod ice;
 mod malformed;
 mod messages;
 mod panics;
+mod reasons;
 mod relaying;
 mod sessions;
+mod setup;
 mod stage;
 mod tokens;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, time::Duration};
 
 use async_trait::async_trait;
 
 pub use case::run;
+pub use setup::{Setup, Unsupported};
 
-#[cfg(any(feature = "jwt", feature = "jwt-aws-lc"))]
-use crate::jwt::{Algorithm, JwtAuthenticator, JwtKey};
 use crate::{
-    config::Config,
+    frame::CloseReason,
     id::{SessionId, UserId},
     relay::{OpenError, Opened, Relay},
     session::{SessionRecord, Status},
-    store::SessionStore,
     time::Timestamp,
 };
 
@@ -63,47 +72,8 @@ pub const ISSUER: &str = "https://issuer.test";
 /// The audience (`aud`) of the suite's tokens; an endpoint must refuse any other.
 pub const AUDIENCE: &str = "signaling.test";
 
-/// What a case wants of its endpoint.
-#[derive(Debug, Clone, Default)]
-#[non_exhaustive]
-pub struct Setup {
-    /// Limits and intervals; durations are whole milliseconds.
-    pub config: Config,
-    /// The store to use, where that may fail; another process says [`Unsupported`].
-    pub store: Option<Arc<dyn SessionStore>>,
-}
-
-/// The endpoint cannot be set up so, and why. The case is skipped, and says so.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Unsupported(pub &'static str);
-
-#[cfg(any(feature = "jwt", feature = "jwt-aws-lc"))]
-impl Setup {
-    /// A relay that is set up so, for an endpoint in this process.
-    ///
-    /// # Panics
-    ///
-    /// When it does not start.
-    pub async fn relay(&self) -> Relay {
-        let mut builder = Relay::builder(authenticator()).config(self.config.clone());
-        if let Some(store) = &self.store {
-            builder = builder.store(store.clone());
-        }
-        let started = builder.start().await;
-        started.unwrap_or_else(|error| panic!("the relay did not start: {error:?}"))
-    }
-}
-
-/// Accepts the suite's tokens, with all other settings at their defaults.
-#[cfg(any(feature = "jwt", feature = "jwt-aws-lc"))]
-fn authenticator() -> JwtAuthenticator {
-    JwtAuthenticator::builder()
-        .key(JwtKey::secret(Algorithm::HS256, SECRET))
-        .issuer(ISSUER)
-        .audience(AUDIENCE)
-        .build()
-        .unwrap_or_else(|error| panic!("the suite's own key is not accepted: {error:?}"))
-}
+/// With what a handler of the host's panics, where a case wants one that does.
+pub const PANIC: &str = "the host's own handler panics, as a case wants it to";
 
 /// What became of [`Endpoint::open`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,7 +84,8 @@ pub enum Opening {
     Existing(String),
     /// The id is taken by other users, or by the same in other roles.
     Conflict,
-    /// These two cannot be matched: they are one, or one of them is in too many sessions.
+    /// These two cannot be matched: they are one, one of them is in too many sessions, or a hook
+    /// refused it.
     Refused,
 }
 
@@ -172,6 +143,11 @@ pub trait Endpoint: Send + Sync {
     /// Begins an orderly shutdown, and returns when it is over.
     async fn shutdown(&self);
 
+    /// The path of a handler of the host's own that panics with [`PANIC`], where there is one.
+    fn panicking_path(&self) -> Option<String> {
+        None
+    }
+
     /// What went wrong in the server without a client seeing it, such as panics in its log. Those
     /// of tasks that the case's own runtime runs are noticed without this.
     async fn faults(&self) -> Vec<String> {
@@ -184,6 +160,7 @@ pub trait Endpoint: Send + Sync {
 pub struct Hosted {
     relay: Relay,
     url: String,
+    panicking_path: Option<String>,
 }
 
 impl Hosted {
@@ -191,7 +168,14 @@ impl Hosted {
     #[must_use]
     pub fn new(relay: Relay, url: impl Into<String>) -> Self {
         let url = url.into();
-        Self { relay, url }
+        Self { relay, url, panicking_path: None }
+    }
+
+    /// The same, where the host's own handler at `path` panics with [`PANIC`].
+    #[must_use]
+    pub fn panicking_at(mut self, path: impl Into<String>) -> Self {
+        self.panicking_path = Some(path.into());
+        self
     }
 }
 
@@ -210,6 +194,10 @@ fn answered<T, E: fmt::Debug>(answer: Result<T, E>) -> T {
 impl Endpoint for Hosted {
     fn url(&self) -> String {
         self.url.clone()
+    }
+
+    fn panicking_path(&self) -> Option<String> {
+        self.panicking_path.clone()
     }
 
     async fn open(&self, session: Option<&str>, initiator: &str, responder: &str) -> Opening {
@@ -231,18 +219,21 @@ impl Endpoint for Hosted {
         match opened {
             Ok(opening) => opening,
             Err(OpenError::Conflict) => Opening::Conflict,
-            Err(OpenError::SameUser(_) | OpenError::TooManySessions(_)) => Opening::Refused,
-            Err(OpenError::Store(error)) => answered(Err(error)),
+            Err(OpenError::SameUser(_) | OpenError::TooManySessions(_) | OpenError::Refused(_)) => {
+                Opening::Refused
+            }
+            Err(OpenError::Hook(error)) => panic!("the case's own hook failed: {error}"),
+            Err(OpenError::Store { source, .. }) => answered(Err(source)),
             Err(OpenError::Id(error)) => panic!("no id could be made: {error}"),
         }
     }
 
     async fn close(&self, session: &str) -> bool {
-        answered(self.relay.close_session(&parsed(session)).await)
+        answered(self.relay.close_session(&parsed(session), CloseReason::default()).await)
     }
 
     async fn disconnect(&self, user: &str) -> bool {
-        answered(self.relay.disconnect(&parsed(user)).await)
+        answered(self.relay.disconnect(&parsed(user), CloseReason::default()).await)
     }
 
     async fn session(&self, session: &str) -> Option<SessionState> {

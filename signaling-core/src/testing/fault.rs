@@ -17,8 +17,8 @@ use crate::{
     id::{ConnectionId, NodeId, SessionId, UserId},
     session::SessionRecord,
     store::{
-        Connected, Created, Enrolled, Heartbeat, Lease, SessionStore, StoreError, UserRecord,
-        Written,
+        Connect, Counts, Created, Enrolled, Heartbeat, Lease, Replace, SessionStore, StoreError,
+        UserRecord, Written,
     },
     time::Timestamp,
 };
@@ -208,9 +208,10 @@ impl SessionStore for FaultyStore {
         &self,
         user: &UserId,
         connection: &ConnectionId,
+        replace: Replace<'_>,
         now: Timestamp,
-    ) -> Result<Connected, StoreError> {
-        self.pass(self.store.connect(user, connection, now)).await
+    ) -> Result<Connect, StoreError> {
+        self.pass(self.store.connect(user, connection, replace, now)).await
     }
 
     async fn disconnect(
@@ -245,8 +246,13 @@ impl SessionStore for FaultyStore {
         node: &NodeId,
         now: Timestamp,
         lease: Duration,
+        counts: Counts,
     ) -> Result<Lease, StoreError> {
-        self.pass(self.store.renew_lease(node, now, lease)).await
+        self.pass(self.store.renew_lease(node, now, lease, counts)).await
+    }
+
+    async fn counts(&self, now: Timestamp) -> Result<Counts, StoreError> {
+        self.pass(self.store.counts(now)).await
     }
 
     async fn presume_alive(

@@ -7,11 +7,12 @@ use async_trait::async_trait;
 use serde_json::Value;
 use tokio::{sync::mpsc, task::JoinHandle, time};
 
-use super::wire::{Client, Received, wire};
+use super::wire::{Client as Wire, Received, wire};
 use crate::{
     Relay,
-    auth::{AuthError, Authenticator, Credentials, Identity},
+    auth::{AuthError, Authenticator, Client, Credentials, Identity},
     id::{SessionId, UserId},
+    protocol::Dialect,
 };
 
 /// An authenticator that admits nobody: a guest comes with an identity.
@@ -60,22 +61,29 @@ impl Guest {
     #[must_use]
     pub fn connect_quiet(relay: &impl AsRef<Relay>, name: &str) -> Self {
         let identity = Identity::new(UserId::new(name).expect("a user id"));
-        Self::connect_with(relay.as_ref(), identity, None)
+        Self::connect_with(relay.as_ref(), identity.into(), None)
     }
 
-    /// Connects with an identity as an authenticator gives it.
+    /// Connects as the user `name`, with a client that negotiated `signaling.v1`.
     #[must_use]
-    pub fn connect_as(relay: &Relay, identity: Identity) -> Self {
-        Self::connect_with(relay, identity, Some(Duration::from_secs(10)))
+    pub fn connect_v1(relay: &impl AsRef<Relay>, name: &str) -> Self {
+        let identity = Identity::new(UserId::new(name).expect("a user id"));
+        Self::connect_as(relay.as_ref(), Client::new(identity).speaking(Dialect::V1))
     }
 
-    fn connect_with(relay: &Relay, identity: Identity, heartbeats: Option<Duration>) -> Self {
-        let (server, client) = wire(16);
+    /// Connects with an identity as an authenticator gives it, and what was negotiated.
+    #[must_use]
+    pub fn connect_as(relay: &Relay, client: impl Into<Client>) -> Self {
+        Self::connect_with(relay, client.into(), Some(Duration::from_secs(10)))
+    }
+
+    fn connect_with(relay: &Relay, client: Client, heartbeats: Option<Duration>) -> Self {
+        let (server, wire) = wire(16);
         let relay = relay.clone();
-        tokio::spawn(async move { relay.serve(server, identity).await });
+        tokio::spawn(async move { relay.serve(server, client).await });
         let (say, words) = mpsc::channel(16);
         let (heard, received) = mpsc::channel(4096);
-        let task = tokio::spawn(live(client, words, heard, heartbeats));
+        let task = tokio::spawn(live(wire, words, heard, heartbeats));
         Self { received, say, task, beats: 0 }
     }
 
@@ -105,11 +113,11 @@ impl Guest {
         }
     }
 
-    /// A message by its type and, where it has one, its payload or code.
+    /// A message by its type and, where it has one, its payload, code or reason.
     pub async fn expect(&mut self, expected: &str) {
         let message = self.message().await;
         let field = |name: &str| message[name].as_str();
-        let detail = field("sdp").or(field("candidate")).or(field("code"));
+        let detail = field("sdp").or(field("candidate")).or(field("code")).or(field("reason"));
         let kind = field("type").expect("a type");
         let shown = detail.map_or(kind.to_owned(), |detail| format!("{kind} {detail}"));
         assert_eq!(shown, expected);
@@ -151,7 +159,7 @@ impl Guest {
 }
 
 async fn live(
-    mut client: Client,
+    mut client: Wire,
     mut words: mpsc::Receiver<String>,
     heard: mpsc::Sender<Received>,
     heartbeats: Option<Duration>,

@@ -4,7 +4,8 @@
 //!
 //! What must hold is checked on what the clients saw:
 //!
-//! - `partner-disconnected` comes once for each loss, and never to who has no partner;
+//! - `partner-disconnected` comes once for each loss, and never to who has no partner; half of the
+//!   clients are told why, and that is what happened;
 //! - signals come while there is a partner, in the order sent, never twice, never astray;
 //! - every signal accepted came, or is kept, or its sender was told;
 //! - and once the trouble is over, each user has at most one connection, records hold the live
@@ -32,7 +33,9 @@ use super::{
 use crate::{
     Relay,
     bus::MessageBus,
+    frame::CloseReason,
     id::{SessionId, UserId},
+    relay::SecondConnection,
     session::{SessionRecord, Status},
     store::SessionStore,
 };
@@ -52,6 +55,8 @@ pub struct Simulation {
     pub steps: usize,
     /// How the store and the bus behave meanwhile.
     pub trouble: Trouble,
+    /// What becomes of a second connection of a user.
+    pub second_connection: SecondConnection,
     /// What empties the store, where it happens that it does.
     pub loss: Option<Loss>,
 }
@@ -96,7 +101,9 @@ impl Simulation {
     /// Two nodes and six users in heavy trouble, with a store that loses nothing.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self { seed, nodes: 2, users: 6, steps: 80, trouble: Trouble::HEAVY, loss: None }
+        let (second_connection, loss) = (SecondConnection::default(), None);
+        let trouble = Trouble::HEAVY;
+        Self { seed, nodes: 2, users: 6, steps: 80, trouble, second_connection, loss }
     }
 
     /// Runs it, on a store and a bus of its own. A step takes 1.5 s on average, and the end 50 s:
@@ -167,6 +174,7 @@ impl World {
             .store(faults.store(self.store.clone()))
             .bus(faults.bus(self.bus.clone()))
             .clock(Arc::new(self.clock))
+            .second_connection(self.plan.second_connection.clone())
             .start()
             .await
             .expect("a store and a bus without faults yet");
@@ -224,7 +232,7 @@ impl World {
                     self.sessions.insert(id);
                     return;
                 }
-                Err(crate::relay::OpenError::Store(_)) => {}
+                Err(crate::relay::OpenError::Store { .. }) => {}
                 Err(crate::relay::OpenError::TooManySessions(_)) => return,
                 Err(error) => panic!("a session was not opened: {error}"),
             }
@@ -238,7 +246,7 @@ impl World {
         };
         let node = self.random.usize(0..self.nodes.len());
         // Whether it was there, or the store was, makes no difference here.
-        let _ = self.nodes[node].relay.close_session(&session).await;
+        let _ = self.nodes[node].relay.close_session(&session, CloseReason::default()).await;
     }
 
     fn order(&mut self, order: Order) {

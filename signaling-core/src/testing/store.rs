@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use crate::{
     id::{ConnectionId, NodeId, SessionId, UserId},
-    session::{Place, Role, SessionRecord},
+    protocol::PartnerReason,
+    session::{Metadata, Place, Role, SessionRecord},
     store::{
-        Created, Enrolled, Enrolment, Heartbeat, SessionStore, StoreError, UserRecord, Written,
+        Connect, Connected, Counts, Created, Enrolled, Enrolment, Heartbeat, Replace, SessionStore,
+        StoreError, UserRecord, Written,
     },
     time::{Clock, SystemClock, Timestamp},
 };
@@ -35,7 +37,12 @@ pub async fn suite<S: SessionStore>(make: impl AsyncFn() -> S) {
         a_record_is_deleted_at_its_revision_only,
         writes_done_twice_have_the_effect_of_one,
         of_racing_writes_one_wins,
+        metadata_is_kept_as_it_was_first,
+        why_somebody_is_away_is_kept_until_it_is_away_again,
         a_newer_connection_replaces_the_older,
+        a_connection_replaces_only_what_it_may,
+        of_racing_connections_that_replace_nothing_one_is_done,
+        a_connection_in_the_way_is_gone_with_its_node,
         epochs_rise_also_after_a_disconnect,
         an_old_connections_disconnect_changes_nothing,
         enrolments_are_bounded_and_kept_once,
@@ -45,11 +52,25 @@ pub async fn suite<S: SessionStore>(make: impl AsyncFn() -> S) {
         connections_that_believe_something_wrong_are_named,
         overdue_sessions_are_listed_with_the_longest_first,
         a_lease_is_held_until_it_runs_out,
+        what_living_nodes_have_is_added_up,
         a_lost_node_is_named_until_it_is_forgotten,
         a_node_without_a_lease_is_presumed_alive,
         attachments_to_a_node_are_listed,
         attachments_of_replaced_connections_are_listed_until_they_disconnect,
     );
+}
+
+/// Connects, whoever is there.
+async fn connect(
+    store: Store<'_>,
+    user: &UserId,
+    connection: &ConnectionId,
+    now: Timestamp,
+) -> Result<Connected, StoreError> {
+    match store.connect(user, connection, Replace::Any, now).await? {
+        Connect::Done(connected) => Ok(connected),
+        Connect::Taken(there) => panic!("{there} was not replaced, though any may be"),
+    }
 }
 
 /// Ids that no other case has.
@@ -127,7 +148,7 @@ async fn a_record_that_is_older_is_created_anew(store: Store<'_>) -> Outcome {
     let exists = |record: &SessionRecord| Created::Exists(Box::new(record.clone()));
     let second = names.attached(&first, Role::Responder, 2);
     let mut third = second
-        .detach(&names.connection(1), names.now, Duration::from_secs(5))
+        .detach(&names.connection(1), PartnerReason::Timeout, names.now, Duration::from_secs(5))
         .expect("it is attached");
     assert_eq!(store.create(&opened).await?, exists(&first));
     assert_eq!(store.create(&first).await?, exists(&first));
@@ -161,7 +182,7 @@ async fn a_record_is_replaced_by_its_next_revision_only(store: Store<'_>) -> Out
     assert_eq!(store.replace(&second).await?, Written::Done);
     assert_eq!(store.load(&names.session).await?, Some(second.clone()));
     let third = second
-        .detach(&names.connection(1), names.now, Duration::from_secs(5))
+        .detach(&names.connection(1), PartnerReason::Timeout, names.now, Duration::from_secs(5))
         .expect("it is attached");
     assert_eq!(store.replace(&third).await?, Written::Done);
     assert_eq!(store.load(&names.session).await?, Some(third));
@@ -202,8 +223,8 @@ async fn writes_done_twice_have_the_effect_of_one(store: Store<'_>) -> Outcome {
     let [ann, _] = &names.users;
     let mut previous = None;
     for number in [1, 2] {
-        let once = store.connect(ann, &names.connection(number), names.now).await?;
-        let twice = store.connect(ann, &names.connection(number), names.now).await?;
+        let once = connect(store, ann, &names.connection(number), names.now).await?;
+        let twice = connect(store, ann, &names.connection(number), names.now).await?;
         assert_eq!(twice, once);
         assert_eq!(once.previous, previous);
         previous = Some(names.connection(number));
@@ -234,17 +255,156 @@ async fn of_racing_writes_one_wins(store: Store<'_>) -> Outcome {
     Ok(())
 }
 
+async fn metadata_is_kept_as_it_was_first(store: Store<'_>) -> Outcome {
+    let with = |record: &SessionRecord, text: &str| {
+        let metadata = Some(Metadata::new(text).expect("a short text"));
+        SessionRecord { metadata, ..record.clone() }
+    };
+    let longest = "\u{0} {\"a\":\"é\"}\r\n".repeat(240) + "x";
+    for first in ["", &longest] {
+        let names = Names::new();
+        let opened = with(&names.record(), first);
+        let metadata = || opened.metadata.clone();
+        assert_eq!(store.create(&opened).await?, Created::Done);
+        assert_eq!(store.load(&names.session).await?, Some(opened.clone()));
+        let other = with(&names.opened(2, Duration::from_secs(60)), "other");
+        assert_eq!(store.create(&other).await?, Created::Exists(Box::new(opened.clone())));
+        // A change by one that knows another, and by one that knows none.
+        let first = names.attached(&with(&opened, "other"), Role::Initiator, 1);
+        assert_eq!(store.replace(&first).await?, Written::Done);
+        let mut second = names.attached(&first, Role::Responder, 2);
+        second.metadata = None;
+        assert_eq!(store.replace(&second).await?, Written::Done);
+        let there = store.load(&names.session).await?.expect("it was created");
+        assert_eq!(there.metadata, metadata());
+        // One that is put back over an older one, by one that knows none.
+        let mut fourth =
+            names.attached(&names.attached(&there, Role::Initiator, 3), Role::Responder, 4);
+        fourth.metadata = None;
+        assert_eq!(store.create(&fourth).await?, Created::Done);
+        let there = store.load(&names.session).await?.expect("it was created");
+        assert_eq!((there.revision, there.metadata.clone()), (4, metadata()));
+        assert_eq!(store.delete(&there).await?, Written::Done);
+        // One that is put back into a store that has lost it.
+        assert_eq!(store.create(&there).await?, Created::Done);
+        assert_eq!(store.load(&names.session).await?, Some(there.clone()));
+        assert_eq!(store.delete(&there).await?, Written::Done);
+        let plain = names.opened(3, Duration::from_secs(60));
+        assert_eq!(store.create(&plain).await?, Created::Done);
+        assert_eq!(store.load(&names.session).await?, Some(plain));
+    }
+    Ok(())
+}
+
+async fn why_somebody_is_away_is_kept_until_it_is_away_again(store: Store<'_>) -> Outcome {
+    for reason in PartnerReason::ALL {
+        let names = Names::new();
+        let opened = names.create(store).await?;
+        let first = names.attached(&opened, Role::Initiator, 1);
+        assert_eq!(store.replace(&first).await?, Written::Done);
+        let left = first
+            .detach(&names.connection(1), reason, names.now, Duration::from_secs(5))
+            .expect("it is attached");
+        assert_eq!(store.replace(&left).await?, Written::Done);
+        assert_eq!(store.load(&names.session).await?, Some(left.clone()));
+        let back = names.attached(&left, Role::Initiator, 2);
+        assert_eq!(store.replace(&back).await?, Written::Done);
+        let there = store.load(&names.session).await?.expect("it was created");
+        assert_eq!(there.participants.map(|one| one.ended), [Some(reason), None]);
+    }
+    Ok(())
+}
+
 async fn a_newer_connection_replaces_the_older(store: Store<'_>) -> Outcome {
     let names = Names::new();
     let [ann, _] = &names.users;
     assert_eq!(store.user(ann).await?, UserRecord::default());
-    let first = store.connect(ann, &names.connection(1), names.now).await?;
+    let first = connect(store, ann, &names.connection(1), names.now).await?;
     assert_eq!((first.previous, first.enrolments), (None, vec![]));
-    let second = store.connect(ann, &names.connection(2), names.now).await?;
+    let second = connect(store, ann, &names.connection(2), names.now).await?;
     assert_eq!(second.previous, Some(names.connection(1)));
     assert!(second.epoch > first.epoch);
     assert_eq!(store.user(ann).await?.connection, Some(names.connection(2)));
     Ok(())
+}
+
+async fn a_connection_replaces_only_what_it_may(store: Store<'_>) -> Outcome {
+    let names = Names::new();
+    let [ann, _] = &names.users;
+    let [first, second, third] = [1, 2, 3].map(|number| names.connection(number));
+    let taken = |there: &ConnectionId| Connect::Taken(there.clone());
+    let connect = async |connection: &ConnectionId, replace: Replace<'_>| {
+        store.connect(ann, connection, replace, names.now).await
+    };
+    let done = |connect| match connect {
+        Connect::Done(connected) => connected,
+        Connect::Taken(there) => panic!("{there} is in the way"),
+    };
+    let alone = done(connect(&first, Replace::Nothing).await?);
+    assert_eq!(alone.previous, None);
+    for replace in [Replace::Nothing, Replace::Only(&third), Replace::Only(&second)] {
+        assert_eq!(connect(&second, replace).await?, taken(&first));
+    }
+    assert_eq!(store.user(ann).await?.connection.as_ref(), Some(&first));
+    assert!(!store.disconnect(ann, &second).await?, "it never was");
+    // Once more with the one that is there is done, as before.
+    for replace in [Replace::Nothing, Replace::Only(&third), Replace::Any] {
+        assert_eq!(done(connect(&first, replace).await?), alone);
+    }
+    let replaced = done(connect(&second, Replace::Only(&first)).await?);
+    assert_eq!(replaced.previous.as_ref(), Some(&first));
+    assert!(replaced.epoch > alone.epoch);
+    // The answer was lost; whether it may be replaced was settled before.
+    assert_eq!(done(connect(&second, Replace::Only(&first)).await?), replaced);
+    assert_eq!(connect(&first, Replace::Nothing).await?, taken(&second));
+    assert!(store.disconnect(ann, &second).await?);
+    // What may be replaced is gone, and so nothing is in the way.
+    let after = done(connect(&third, Replace::Only(&second)).await?);
+    assert_eq!(after.previous, None);
+    assert!(after.epoch > replaced.epoch);
+    Ok(())
+}
+
+async fn of_racing_connections_that_replace_nothing_one_is_done(store: Store<'_>) -> Outcome {
+    let names = Names::new();
+    let [ann, _] = &names.users;
+    let racing = (1..=16).map(|number| {
+        let connection = names.connection(number);
+        async move {
+            let connect = store.connect(ann, &connection, Replace::Nothing, names.now).await?;
+            Ok::<_, StoreError>((connection, connect))
+        }
+    });
+    let (mut winners, mut named) = (Vec::new(), Vec::new());
+    for result in futures::future::join_all(racing).await {
+        match result? {
+            (connection, Connect::Done(_)) => winners.push(connection),
+            (_, Connect::Taken(there)) => named.push(there),
+        }
+    }
+    assert_eq!(winners.len(), 1, "{winners:?}");
+    assert_eq!(store.user(ann).await?.connection.as_ref(), winners.first());
+    assert_eq!(named.len(), 15);
+    assert!(named.iter().all(|there| *there == winners[0]), "{named:?}");
+    Ok(())
+}
+
+async fn a_connection_in_the_way_is_gone_with_its_node(store: Store<'_>) -> Outcome {
+    let (names, other) = (Names::new(), Names::new());
+    let [ann, _] = &names.users;
+    let (there, newcomer) = (names.connection(1), other.connection(2));
+    for replace in [Replace::Any, Replace::Nothing] {
+        let connect = store.connect(ann, &there, replace, names.now).await?;
+        assert!(matches!(connect, Connect::Done(_)));
+    }
+    let refused = store.connect(ann, &newcomer, Replace::Nothing, names.now).await?;
+    assert_eq!(refused, Connect::Taken(there));
+    assert!(!store.disconnect(ann, &newcomer).await?);
+    store.forget_node(&names.node).await?;
+    assert_eq!(store.user(ann).await?, UserRecord::default());
+    let connect = store.connect(ann, &newcomer, Replace::Nothing, names.now).await?;
+    assert!(matches!(connect, Connect::Done(_)), "{connect:?}");
+    store.forget_node(&other.node).await
 }
 
 async fn epochs_rise_also_after_a_disconnect(store: Store<'_>) -> Outcome {
@@ -252,7 +412,7 @@ async fn epochs_rise_also_after_a_disconnect(store: Store<'_>) -> Outcome {
     let [ann, _] = &names.users;
     let mut last = 0;
     for number in 1..20 {
-        let epoch = store.connect(ann, &names.connection(number), names.now).await?.epoch;
+        let epoch = connect(store, ann, &names.connection(number), names.now).await?.epoch;
         assert!(epoch > last, "epoch {epoch} after {last}");
         last = epoch;
         if number % 2 == 0 {
@@ -265,8 +425,8 @@ async fn epochs_rise_also_after_a_disconnect(store: Store<'_>) -> Outcome {
 async fn an_old_connections_disconnect_changes_nothing(store: Store<'_>) -> Outcome {
     let names = Names::new();
     let [ann, _] = &names.users;
-    store.connect(ann, &names.connection(1), names.now).await?;
-    store.connect(ann, &names.connection(2), names.now).await?;
+    connect(store, ann, &names.connection(1), names.now).await?;
+    connect(store, ann, &names.connection(2), names.now).await?;
     assert!(!store.disconnect(ann, &names.connection(1)).await?);
     assert_eq!(store.user(ann).await?.connection, Some(names.connection(2)));
     assert!(store.disconnect(ann, &names.connection(2)).await?);
@@ -292,7 +452,7 @@ async fn enrolments_are_bounded_and_kept_once(store: Store<'_>) -> Outcome {
     assert_eq!(store.enrol(ann, &session(2), names.now, 2).await?, Enrolled::Done);
     store.withdraw(ann, &session(1)).await?;
     store.withdraw(ann, &session(1)).await?;
-    let connected = store.connect(ann, &names.connection(1), names.now).await?;
+    let connected = connect(store, ann, &names.connection(1), names.now).await?;
     assert_eq!(connected.enrolments, [enrolment(2)]);
     assert_eq!(store.user(ann).await?.enrolments, [enrolment(2)]);
     Ok(())
@@ -350,9 +510,9 @@ async fn heartbeats_do_not_bring_a_session_back(store: Store<'_>) -> Outcome {
 async fn connections_that_believe_something_wrong_are_named(store: Store<'_>) -> Outcome {
     let names = Names::new();
     let [ann, bob] = &names.users;
-    store.connect(ann, &names.connection(1), names.now).await?;
-    store.connect(ann, &names.connection(2), names.now).await?;
-    store.connect(bob, &names.connection(3), names.now).await?;
+    connect(store, ann, &names.connection(1), names.now).await?;
+    connect(store, ann, &names.connection(2), names.now).await?;
+    connect(store, bob, &names.connection(3), names.now).await?;
     let record = names.create(store).await?;
     let record = names.attached(&record, Role::Initiator, 2);
     assert_eq!(store.replace(&record).await?, Written::Done);
@@ -421,60 +581,93 @@ async fn overdue_sessions_are_listed_with_the_longest_first(store: Store<'_>) ->
 }
 
 const LEASE: Duration = Duration::from_secs(2);
+const NOTHING: Counts = Counts { connections: 0, sessions: 0 };
 
 async fn a_lease_is_held_until_it_runs_out(store: Store<'_>) -> Outcome {
     let names = Names::new();
-    let first = store.renew_lease(&names.node, names.now, LEASE).await?;
+    let first = store.renew_lease(&names.node, names.now, LEASE, NOTHING).await?;
     assert!(!first.held);
-    let second = store.renew_lease(&names.node, names.now, LEASE).await?;
+    let second = store.renew_lease(&names.node, names.now, LEASE, NOTHING).await?;
     assert!(second.held);
     assert_eq!(second.generation, first.generation);
     assert!(!second.lost.contains(&names.node));
     store.forget_node(&names.node).await?;
-    assert!(!store.renew_lease(&names.node, names.now, LEASE).await?.held);
+    assert!(!store.renew_lease(&names.node, names.now, LEASE, NOTHING).await?.held);
     store.forget_node(&names.node).await
+}
+
+async fn what_living_nodes_have_is_added_up(store: Store<'_>) -> Outcome {
+    let (first, second) = (Names::new(), Names::new());
+    // Others may be at work on the same store, and have nothing.
+    let has = |connections, sessions| Counts { connections, sessions };
+    let say = async |names: &Names, now, lease, counts| {
+        store.renew_lease(&names.node, now, lease, counts).await.map(drop)
+    };
+    assert_eq!(store.counts(first.now).await?, NOTHING);
+    say(&first, first.now, LEASE, has(3, 1)).await?;
+    say(&second, first.now, LEASE * 1_000, has(20, 10)).await?;
+    assert_eq!(store.counts(first.now).await?, has(23, 11));
+    say(&first, first.now, LEASE, has(4_000_000_000, 0)).await?;
+    assert_eq!(store.counts(first.now).await?, has(4_000_000_020, 10));
+    store.presume_alive(&first.node, first.now, LEASE * 1_000).await?;
+    let mut now = first.now;
+    for _ in 0..100 {
+        now = now.after(LEASE / 10);
+        tokio::time::sleep(LEASE / 10).await;
+        if store.counts(now).await? == has(20, 10) {
+            break;
+        }
+    }
+    assert_eq!(store.counts(now).await?, has(20, 10), "without the one that is lost");
+    for names in [&first, &second] {
+        store.forget_node(&names.node).await?;
+    }
+    // A node that is back says anew what it has.
+    store.presume_alive(&second.node, now, LEASE * 1_000).await?;
+    assert_eq!(store.counts(now).await?, NOTHING);
+    store.forget_node(&second.node).await
 }
 
 async fn a_lost_node_is_named_until_it_is_forgotten(store: Store<'_>) -> Outcome {
     let (names, survivor) = (Names::new(), Names::new());
     let (lost, [ann, _]) = (&names.node, &names.users);
-    store.renew_lease(lost, names.now, LEASE).await?;
-    store.connect(ann, &names.connection(1), names.now).await?;
+    store.renew_lease(lost, names.now, LEASE, NOTHING).await?;
+    connect(store, ann, &names.connection(1), names.now).await?;
     // Stores with a clock of their own need the time to pass, stores without to be told of it.
     let mut now = names.now;
     for _ in 0..100 {
         now = now.after(LEASE / 10);
         tokio::time::sleep(LEASE / 10).await;
-        if store.renew_lease(&survivor.node, now, LEASE).await?.lost.contains(lost) {
+        if store.renew_lease(&survivor.node, now, LEASE, NOTHING).await?.lost.contains(lost) {
             break;
         }
     }
-    let again = store.renew_lease(&survivor.node, now, LEASE).await?;
+    let again = store.renew_lease(&survivor.node, now, LEASE, NOTHING).await?;
     assert!(again.held && again.lost.contains(lost), "named until forgotten: {again:?}");
     store.forget_node(lost).await?;
-    assert!(!store.renew_lease(&survivor.node, now, LEASE).await?.lost.contains(lost));
+    assert!(!store.renew_lease(&survivor.node, now, LEASE, NOTHING).await?.lost.contains(lost));
     store.forget_node(&survivor.node).await
 }
 
 async fn a_node_without_a_lease_is_presumed_alive(store: Store<'_>) -> Outcome {
     let (presumed, held, survivor) = (Names::new(), Names::new(), Names::new());
     store.presume_alive(&presumed.node, presumed.now, LEASE).await?;
-    let first = store.renew_lease(&presumed.node, presumed.now, LEASE).await?;
+    let first = store.renew_lease(&presumed.node, presumed.now, LEASE, NOTHING).await?;
     assert!(first.held);
     // A lease that is known is not made longer, whether it has run out or not.
-    store.renew_lease(&held.node, held.now, LEASE).await?;
+    store.renew_lease(&held.node, held.now, LEASE, NOTHING).await?;
     store.presume_alive(&held.node, held.now, LEASE * 1_000).await?;
     let mut now = held.now;
     for _ in 0..100 {
         now = now.after(LEASE / 10);
         tokio::time::sleep(LEASE / 10).await;
-        let lost = store.renew_lease(&survivor.node, now, LEASE).await?.lost;
+        let lost = store.renew_lease(&survivor.node, now, LEASE, NOTHING).await?.lost;
         if lost.contains(&held.node) && lost.contains(&presumed.node) {
             break;
         }
     }
     store.presume_alive(&held.node, now, LEASE * 1_000).await?;
-    let lost = store.renew_lease(&survivor.node, now, LEASE).await?.lost;
+    let lost = store.renew_lease(&survivor.node, now, LEASE, NOTHING).await?.lost;
     assert!(lost.contains(&held.node) && lost.contains(&presumed.node), "{lost:?}");
     for names in [&presumed, &held, &survivor] {
         store.forget_node(&names.node).await?;
@@ -497,8 +690,8 @@ async fn attachments_to_a_node_are_listed(store: Store<'_>) -> Outcome {
     let [ann, bob] = &names.users;
     names.enrol(store).await?;
     let record = names.create(store).await?;
-    store.connect(ann, &names.connection(1), names.now).await?;
-    store.connect(bob, &other.connection(2), names.now).await?;
+    connect(store, ann, &names.connection(1), names.now).await?;
+    connect(store, bob, &other.connection(2), names.now).await?;
     assert_eq!(store.attached_to(&names.node, 10).await?, []);
     let record = names.attached(&record, Role::Initiator, 1);
     assert_eq!(store.replace(&record).await?, Written::Done);
@@ -508,8 +701,9 @@ async fn attachments_to_a_node_are_listed(store: Store<'_>) -> Outcome {
         assert_eq!(store.attached_to(node, 10).await?, std::slice::from_ref(&record));
     }
     assert_eq!(store.attached_to(&names.node, 0).await?, []);
-    let record =
-        record.detach(&names.connection(1), names.now, Duration::from_secs(9)).expect("attached");
+    let record = record
+        .detach(&names.connection(1), PartnerReason::Timeout, names.now, Duration::from_secs(9))
+        .expect("attached");
     assert_eq!(store.replace(&record).await?, Written::Done);
     assert_eq!(store.attached_to(&names.node, 10).await?, []);
     assert_eq!(store.attached_to(&other.node, 10).await?, [record]);
@@ -523,14 +717,14 @@ async fn attachments_of_replaced_connections_are_listed_until_they_disconnect(
     let [ann, _] = &names.users;
     names.enrol(store).await?;
     let record = names.create(store).await?;
-    store.connect(ann, &names.connection(1), names.now).await?;
+    connect(store, ann, &names.connection(1), names.now).await?;
     let record = names.attached(&record, Role::Initiator, 1);
     assert_eq!(store.replace(&record).await?, Written::Done);
-    store.connect(ann, &names.connection(2), names.now).await?;
+    connect(store, ann, &names.connection(2), names.now).await?;
     assert_eq!(store.attached_to(&names.node, 10).await?, std::slice::from_ref(&record));
     assert!(store.disconnect(ann, &names.connection(2)).await?);
     assert_eq!(store.attached_to(&names.node, 10).await?, std::slice::from_ref(&record));
-    store.connect(ann, &other.connection(3), names.now).await?;
+    connect(store, ann, &other.connection(3), names.now).await?;
     assert_eq!(store.attached_to(&names.node, 10).await?, std::slice::from_ref(&record));
     assert_eq!(store.attached_to(&other.node, 10).await?, []);
     let record = record.attach(Role::Initiator, &other.connection(3), 3).expect("newer");

@@ -7,6 +7,7 @@ use signaling_core::{
     bus::MessageBus,
     id::{SessionId, UserId},
     memory::{MemoryBus, MemoryStore},
+    relay::RelayBuilder,
     testing::{TokioClock, fault::Faults, guest::Nobody},
 };
 
@@ -39,15 +40,20 @@ impl Deployment {
     }
 
     pub(crate) async fn node(&self) -> Node {
+        self.node_with(|builder| builder).await
+    }
+
+    pub(crate) async fn node_with(
+        &self,
+        change: impl FnOnce(RelayBuilder) -> RelayBuilder,
+    ) -> Node {
         let faults = Faults::new(0);
-        let relay = Relay::builder(Nobody)
+        let builder = Relay::builder(Nobody)
             .config(self.config.clone())
             .store(faults.store(self.store.clone()))
             .bus(faults.bus(self.bus.clone()))
-            .clock(Arc::new(TokioClock::start()))
-            .start()
-            .await
-            .unwrap();
+            .clock(Arc::new(TokioClock::start()));
+        let relay = change(builder).start().await.unwrap();
         Node { relay, faults }
     }
 }

@@ -2,13 +2,14 @@
 
 use std::{collections::BTreeSet, fs, path::Path};
 
-const LAYERS: [&[&str]; 7] = [
+const LAYERS: [&[&str]; 8] = [
     &["id", "time", "frame"],
     &["session", "notice", "protocol", "config"],
     &["connection"],
-    &["store", "bus", "auth"],
+    &["store", "bus", "auth", "ice"],
     &["memory", "jwt", "event"],
     &["relay"],
+    &["websocket"],
     &["testing"],
 ];
 const PURE: [&str; 4] = ["session", "notice", "protocol", "connection"];

@@ -5,6 +5,7 @@ use std::time::Duration;
 use signaling_core::{
     auth::Identity,
     event::{DisconnectReason, EndReason, Event, Missed},
+    frame::CloseReason,
     id::SessionId,
     relay::{OpenError, Opened, Shutdown},
     session::Status,
@@ -38,8 +39,8 @@ async fn opening_is_idempotent_on_a_given_id() {
     assert!(matches!(open(&ann, &eve).await, Err(OpenError::Conflict)));
     assert!(matches!(open(&bob, &ann).await, Err(OpenError::Conflict)));
     assert!(matches!(open(&ann, &ann).await, Err(OpenError::SameUser(_))));
-    assert!(node.relay.close_session(&id).await.unwrap());
-    assert!(!node.relay.close_session(&id).await.unwrap());
+    assert!(node.relay.close_session(&id, CloseReason::default()).await.unwrap());
+    assert!(!node.relay.close_session(&id, CloseReason::default()).await.unwrap());
     assert_eq!(open(&ann, &eve).await.unwrap(), Opened::New);
 }
 
@@ -57,7 +58,7 @@ async fn a_user_is_in_eight_sessions_at_most() {
     for n in 0..8 {
         node.relay.open_session(&user("x"), &user(&format!("y{n}"))).await.unwrap();
     }
-    node.relay.close_session(&sessions[3]).await.unwrap();
+    node.relay.close_session(&sessions[3], CloseReason::default()).await.unwrap();
     node.relay.open_session(&ann, &user("z")).await.unwrap();
 }
 
@@ -280,11 +281,11 @@ async fn the_host_disconnects_a_user_and_its_session_waits() {
     let node = Deployment::new().node().await;
     let (mut ann, mut bob, session) = pair(&node).await;
     assert!(node.relay.is_connected(&user("bob")).await.unwrap());
-    assert!(node.relay.disconnect(&user("bob")).await.unwrap());
+    assert!(node.relay.disconnect(&user("bob"), CloseReason::default()).await.unwrap());
     bob.expect_close(1000).await;
     ann.expect("partner-disconnected").await;
     time::sleep(Duration::from_millis(10)).await;
-    assert!(!node.relay.disconnect(&user("bob")).await.unwrap());
+    assert!(!node.relay.disconnect(&user("bob"), CloseReason::default()).await.unwrap());
     assert!(!node.relay.is_connected(&user("bob")).await.unwrap());
     Guest::connect(&node, "bob").expect_match(&session, "ann", false).await;
 }
@@ -304,6 +305,8 @@ async fn events_tell_the_story_of_a_call() {
             Event::SessionOpened { initiator, responder, .. } => {
                 format!("opened {initiator} {responder}")
             }
+            Event::UserConnected { user, .. } => format!("there {user}"),
+            Event::UserDisconnected { user, reason, .. } => format!("gone {user} {reason:?}"),
             Event::ParticipantConnected { .. } => "connected".to_owned(),
             Event::SessionActive { .. } => "active".to_owned(),
             Event::ParticipantDisconnected { user, reason, .. } => {
@@ -317,9 +320,12 @@ async fn events_tell_the_story_of_a_call() {
         told,
         [
             "opened ann bob",
+            "there ann",
             "connected",
+            "there bob",
             "connected",
             "active",
+            "gone bob Lost",
             "disconnected bob Lost",
             "ended Left"
         ]
@@ -343,7 +349,7 @@ async fn an_end_whose_answer_was_lost_is_found_out() {
         node.faults.set(Trouble::NONE);
         if deployment.store.load(&session).await.unwrap().is_some() {
             there += 1;
-            assert!(node.relay.close_session(&session).await.unwrap());
+            assert!(node.relay.close_session(&session, CloseReason::default()).await.unwrap());
         } else {
             gone += 1;
         }

@@ -1,10 +1,15 @@
 //! The engine from outside: real relays on paused time, clients at the other end of a wire.
 #![expect(clippy::unwrap_used, reason = "these are tests")]
 
+mod admission;
+mod counts;
 mod harness;
+mod host;
+mod ice;
 mod layers;
 mod life;
 mod losses;
 mod nodes;
+mod reasons;
 mod seams;
 mod seeds;

@@ -6,7 +6,7 @@ use signaling_core::{
     Config,
     event::{DisconnectReason, Event},
     id::SessionId,
-    store::SessionStore,
+    store::{Counts, SessionStore},
     testing::TokioClock,
     time::Clock,
 };
@@ -307,7 +307,8 @@ async fn a_node_finds_out_that_it_lost_its_lease_also_when_the_word_of_it_was_lo
     let (a, _b, mut ann, mut bob, session) = matched_quietly(&deployment).await;
     a.faults.cut(true);
     bob.expect("partner-disconnected").await;
-    let renewed = deployment.store.renew_lease(a.relay.node_id(), clock.now(), lease).await;
+    let (store, node, nothing) = (&deployment.store, a.relay.node_id(), Counts::default());
+    let renewed = store.renew_lease(node, clock.now(), lease, nothing).await;
     assert!(!renewed.unwrap().held);
     a.faults.cut(false);
     let mended = Instant::now();

@@ -8,6 +8,7 @@ use std::{
 
 use signaling_core::{
     memory::{MemoryBus, MemoryStore},
+    relay::SecondConnection,
     testing::{
         fault::Trouble,
         simulation::{Loss, Simulation, Summary},
@@ -95,6 +96,18 @@ fn promises_hold_on_one_node() {
         simulation.nodes = 1;
         simulation
     });
+}
+
+fn refusing(seed: u64) -> Simulation {
+    let mut simulation = Simulation::new(seed);
+    simulation.second_connection = SecondConnection::Refuse;
+    simulation
+}
+
+#[test]
+fn promises_hold_where_second_connections_are_refused() {
+    run_all(75, refusing);
+    run_each(50, &|seed| run_with_losses(refusing(seed)));
 }
 
 #[test]

@@ -1,8 +1,13 @@
 -- Makes a connection the one of its user, under a number above all earlier ones, and remembers which
--- it replaced. Once more with the same connection changes nothing.
--- KEYS: the user. ARGV: the connection, lifetime in ms.
+-- it replaced; or gives the one that is there, where that may not be replaced. Once more with the same
+-- connection changes nothing.
+-- KEYS: the user. ARGV: the connection, lifetime in ms, what it may replace: any, nothing, or one
+-- connection.
 local there = redis.call('HMGET', KEYS[1], 'connection', 'epoch')
 if there[1] ~= ARGV[1] then
+  if there[1] and ARGV[3] ~= 'any' and ARGV[3] ~= there[1] then
+    return there[1]
+  end
   local time = redis.call('TIME')
   local epoch = math.max(time[1] * 1000000 + time[2], (tonumber(there[2]) or 0) + 1)
   redis.call('HSET', KEYS[1], 'connection', ARGV[1], 'epoch', string.format('%.0f', epoch),

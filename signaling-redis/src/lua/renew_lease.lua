@@ -1,7 +1,7 @@
--- Renews a node's lease by the server's clock. Says whether it had one that had not run out, which
--- marker this database bears, and which leases have run out.
--- KEYS: the leases, the marker. ARGV: the node, the lease in ms, a marker if there is none, lifetime
--- of the leases in ms, lifetime of the marker in ms.
+-- Renews a node's lease by the server's clock, and notes what it has. Says whether it had one that had
+-- not run out, which marker this database bears, and which leases have run out.
+-- KEYS: the leases, the marker, the counts. ARGV: the node, the lease in ms, a marker if there is none,
+-- lifetime of the leases in ms, lifetime of the marker in ms, what the node has.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local marker = redis.call('GET', KEYS[2]) or ARGV[3]
@@ -9,5 +9,7 @@ redis.call('SET', KEYS[2], marker, 'PX', ARGV[5])
 local before = redis.call('ZSCORE', KEYS[1], ARGV[1])
 redis.call('ZADD', KEYS[1], string.format('%.0f', now + ARGV[2]), ARGV[1])
 redis.call('PEXPIRE', KEYS[1], ARGV[4])
+redis.call('HSET', KEYS[3], ARGV[1], ARGV[6])
+redis.call('PEXPIRE', KEYS[3], ARGV[4])
 local held = before and tonumber(before) > now and 1 or 0
 return { held, marker, redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now)) }

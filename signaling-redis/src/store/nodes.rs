@@ -19,10 +19,11 @@ use futures::{StreamExt, TryStreamExt, stream};
 use signaling_core::{
     id::{ConnectionId, NodeId, UserId},
     session::SessionRecord,
-    store::{Lease, StoreError},
+    store::{Counts, Lease, StoreError},
 };
 
 use super::{CONCURRENT, RedisStore, corrupt, failed, millis};
+use crate::Shared;
 
 /// Users looked at in one go.
 const WALK_CHUNK: usize = 64;
@@ -33,6 +34,15 @@ pub(super) struct Walk {
     users: VecDeque<UserId>,
     /// Whether anything was attached in this round. A round in which nothing was is the last.
     found: bool,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("what a node says that it has is no two numbers")]
+struct NoCounts;
+
+fn parse_counts(text: &str) -> Option<Counts> {
+    let (connections, sessions) = text.split_once(' ')?;
+    Some(Counts { connections: connections.parse().ok()?, sessions: sessions.parse().ok()? })
 }
 
 impl RedisStore {
@@ -47,6 +57,21 @@ impl RedisStore {
         let number = connection.number().to_string();
         let args = vec![number.into(), user.as_str().into(), self.retention()];
         link.run(script, key, args).await.map_err(failed)?;
+        Ok(())
+    }
+
+    /// Lists one that is in the way of another among those of its node: where that list was lost,
+    /// nobody else would find it when the node is.
+    pub(super) async fn hold_again(
+        &self,
+        there: &ConnectionId,
+        user: &UserId,
+    ) -> Result<(), StoreError> {
+        self.hold(there, user).await?;
+        if self.load_user(user).await?.connection.as_ref() != Some(there) {
+            // It has ended meanwhile, perhaps before it was listed.
+            self.release(there).await?;
+        }
         Ok(())
     }
 
@@ -65,6 +90,7 @@ impl RedisStore {
         &self,
         node: &NodeId,
         lease: Duration,
+        counts: Counts,
     ) -> Result<Lease, StoreError> {
         let (link, keys) = (&self.shared.link, &self.shared.keys);
         let args = vec![
@@ -74,9 +100,10 @@ impl RedisStore {
             self.retention(),
             // Gone before any record is, so that records which nobody could renew are missed.
             millis(self.shared.settings.retention / 2),
+            format!("{} {}", counts.connections, counts.sessions).into(),
         ];
         let script = &self.shared.scripts.renew_lease;
-        let done = link.run(script, vec![keys.leases(), keys.marker()], args).await;
+        let done = link.run(script, vec![keys.leases(), keys.marker(), keys.counts()], args).await;
         let (held, marker, lost): (u64, String, Vec<String>) =
             done.map_err(failed)?.convert().map_err(corrupt)?;
         let lost = lost.iter().map(|node| NodeId::new(node).map_err(corrupt));
@@ -84,6 +111,15 @@ impl RedisStore {
             held: held == 1,
             generation: self.generation(&marker).await?,
             lost: lost.collect::<Result<_, _>>()?,
+        })
+    }
+
+    pub(super) async fn add_counts(&self) -> Result<Counts, StoreError> {
+        let Shared { link, scripts, keys, .. } = &*self.shared;
+        let done = link.run(&scripts.add_counts, vec![keys.leases(), keys.counts()], vec![]).await;
+        let all: Vec<String> = done.map_err(failed)?.convert().map_err(corrupt)?;
+        all.iter().map(|counts| parse_counts(counts)).try_fold(Counts::default(), |sum, counts| {
+            Ok(sum + counts.ok_or_else(|| corrupt(NoCounts))?)
         })
     }
 
@@ -227,9 +263,10 @@ impl RedisStore {
         });
         forgotten.buffer_unordered(CONCURRENT).try_collect::<Vec<_>>().await?;
         self.walks().remove(node);
-        let (inbox, leases) = (&keys.inbox(node), &keys.leases());
+        let (inbox, leases, counts) = (&keys.inbox(node), &keys.leases(), &keys.counts());
         let close = |client: WithOptions<Client>| async move {
             client.del::<u64, _>(inbox).await?;
+            client.hdel::<u64, _, _>(counts, node.as_str()).await?;
             client.zrem::<u64, _, _>(leases, node.as_str()).await
         };
         link.call(close).await.map_err(failed)?;

@@ -7,7 +7,7 @@ use fred::{
 };
 use signaling_core::{
     id::{ConnectionId, SessionId, UserId},
-    store::{Connected, Enrolled, Enrolment, StoreError, UserRecord},
+    store::{Connect, Connected, Enrolled, Enrolment, Replace, StoreError, UserRecord},
     time::Timestamp,
 };
 
@@ -54,17 +54,28 @@ impl RedisStore {
         &self,
         user: &UserId,
         connected: &ConnectionId,
-    ) -> Result<Connected, StoreError> {
+        replace: Replace<'_>,
+    ) -> Result<Connect, StoreError> {
         let (link, script) = (&self.shared.link, &self.shared.scripts.connect_user);
-        let args = vec![connected.to_string().into(), self.retention()];
+        // No connection is written like the first or the last.
+        let replace = match replace {
+            Replace::Any => Value::from_static_str("any"),
+            Replace::Only(there) => there.to_string().into(),
+            Replace::Nothing => Value::from_static_str("nothing"),
+        };
+        let args = vec![connected.to_string().into(), self.retention(), replace];
         let done = link.run(script, vec![self.shared.keys.user(user)], args).await;
-        let fields: Fields = done.map_err(failed)?.convert().map_err(corrupt)?;
+        let done = done.map_err(failed)?;
+        if let Some(there) = done.as_str() {
+            return Ok(Connect::Taken(there.parse().map_err(corrupt)?));
+        }
+        let fields: Fields = done.convert().map_err(corrupt)?;
         let epoch = fields.get("epoch").and_then(|epoch| epoch.parse().ok());
-        Ok(Connected {
+        Ok(Connect::Done(Connected {
             epoch: epoch.ok_or_else(|| corrupt(NoEpoch))?,
             previous: connection(&fields, "replaced")?,
             enrolments: enrolments(&fields)?,
-        })
+        }))
     }
 
     pub(super) async fn disconnect_user(

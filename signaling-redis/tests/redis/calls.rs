@@ -84,7 +84,16 @@ async fn every_key_expires() {
     let left = async || server.cli(&["keys", "*"]).contains("ended:");
     until("the other session has ended", left).await;
     let keys = server.cli(&["keys", "*"]);
-    let kinds = ["active:", "user:", "deadlines", ":leases", ":marker", "connections:", "inbox:"];
+    let kinds = [
+        "active:",
+        "user:",
+        "deadlines",
+        ":leases",
+        ":counts",
+        ":marker",
+        "connections:",
+        "inbox:",
+    ];
     for kind in kinds.into_iter().chain(["ended:"]) {
         assert!(keys.contains(kind), "no {kind} among {keys}");
     }

@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use signaling_core::testing::{
-    simulation::{Loss, Simulation, Summary},
-    wire::Received,
+use signaling_core::{
+    frame::CloseReason,
+    testing::{
+        simulation::{Loss, Simulation, Summary},
+        wire::Received,
+    },
 };
 use signaling_redis::{Redis, Settings, fred::interfaces::ClientLike, testing::Server};
 use tokio::time;
@@ -209,7 +212,7 @@ async fn an_idle_deployment_answers_for_who_is_connected() {
     let mut ann = a.connect("ann");
     ann.settled().await;
     assert!(b.relay.is_connected(&user("ann")).await.unwrap());
-    assert!(b.relay.disconnect(&user("ann")).await.unwrap());
+    assert!(b.relay.disconnect(&user("ann"), CloseReason::default()).await.unwrap());
     match ann.next().await {
         Received::Closed(Some(close)) => assert_eq!(close.code, 1000),
         other => panic!("{other:?}"),

@@ -6,9 +6,12 @@ mod sweeps;
 use std::time::Duration;
 
 use signaling_core::{
-    id::{ConnectionId, NodeId, SessionId},
+    id::{ConnectionId, NodeId, SessionId, UserId},
     session::SessionRecord,
-    store::{Created, Enrolled, Heartbeat, SessionStore, Written},
+    store::{
+        Connect, Connected, Counts, Created, Enrolled, Heartbeat, Lease, Replace, SessionStore,
+        StoreError, Written,
+    },
     time::{Clock, SystemClock, Timestamp},
 };
 use signaling_redis::{Redis, RedisStore, Settings, testing::Server};
@@ -36,6 +39,18 @@ fn connection(node: &str, number: u64) -> ConnectionId {
 
 fn opened(name: &str, until: Timestamp) -> SessionRecord {
     SessionRecord::open(session(name), 1, user("ann"), user("bob"), until).unwrap()
+}
+
+/// The user is on this connection, whichever it was on.
+async fn come(store: &RedisStore, user: &UserId, connection: &ConnectionId) -> Connected {
+    match store.connect(user, connection, Replace::Any, now()).await.unwrap() {
+        Connect::Done(connected) => connected,
+        Connect::Taken(there) => panic!("{there} was not replaced"),
+    }
+}
+
+async fn renew(store: &RedisStore, node: &NodeId, lease: Duration) -> Result<Lease, StoreError> {
+    store.renew_lease(node, now(), lease, Counts::default()).await
 }
 
 async fn create(store: &RedisStore, name: &str, until: Timestamp) -> SessionRecord {
@@ -92,7 +107,7 @@ async fn a_database_that_lost_its_records_is_of_another_generation() {
     let mut server = Server::start();
     let (_redis, store) = connect(&server).await;
     let node = NodeId::new("a").unwrap();
-    let lease = async || store.renew_lease(&node, now(), Duration::from_secs(9)).await;
+    let lease = async || renew(&store, &node, Duration::from_secs(9)).await;
     let first = lease().await.unwrap().generation;
     assert_eq!(lease().await.unwrap().generation, first);
     assert!(lifetime(&server, "session:{nodes}:marker") <= 1_800_000, "before any record is gone");
@@ -112,16 +127,16 @@ async fn numbers_of_connections_rise_also_when_the_clock_goes_back_or_the_user_i
     let server = Server::start();
     let (_redis, store) = connect(&server).await;
     let ann = user("ann");
-    let first = store.connect(&ann, &connection("a", 1), now()).await.unwrap().epoch;
+    let first = come(&store, &ann, &connection("a", 1)).await.epoch;
     server.cli(&["del", "session:user:ann"]);
-    let second = store.connect(&ann, &connection("a", 2), now()).await.unwrap().epoch;
+    let second = come(&store, &ann, &connection("a", 2)).await.epoch;
     assert!(second > first, "{second} after {first}");
     let ahead = second + 1_000_000_000_000;
     server.cli(&["hset", "session:user:ann", "epoch", &ahead.to_string()]);
-    let third = store.connect(&ann, &connection("a", 3), now()).await.unwrap().epoch;
+    let third = come(&store, &ann, &connection("a", 3)).await.epoch;
     assert_eq!(third, ahead + 1);
     assert!(store.disconnect(&ann, &connection("a", 3)).await.unwrap());
-    let fourth = store.connect(&ann, &connection("a", 4), now()).await.unwrap().epoch;
+    let fourth = come(&store, &ann, &connection("a", 4)).await.epoch;
     assert_eq!(fourth, ahead + 2);
 }
 
@@ -167,7 +182,7 @@ async fn a_lease_that_has_run_out_is_not_held() {
     let server = Server::start();
     let (_redis, store) = connect(&server).await;
     let node = NodeId::new("a").unwrap();
-    let held = async |lease| store.renew_lease(&node, now(), lease).await.unwrap().held;
+    let held = async |lease| renew(&store, &node, lease).await.unwrap().held;
     assert!(!held(Duration::ZERO).await);
     assert!(!held(Duration::from_secs(60)).await);
     assert!(held(Duration::ZERO).await);
@@ -178,7 +193,7 @@ async fn a_connection_takes_no_place_among_enrolments() {
     let server = Server::start();
     let (_redis, store) = connect(&server).await;
     let ann = user("ann");
-    store.connect(&ann, &connection("a", 1), now()).await.unwrap();
+    come(&store, &ann, &connection("a", 1)).await;
     let enrolled = store.enrol(&ann, &session("s"), now(), 1).await.unwrap();
     assert_eq!(enrolled, Enrolled::Done);
     let second = store.enrol(&ann, &session("t"), now(), 1).await.unwrap();
@@ -191,12 +206,27 @@ async fn a_connection_that_ends_is_none_of_its_nodes_any_more() {
     let (_redis, store) = connect(&server).await;
     let ann = user("ann");
     for number in 1..=2 {
-        store.connect(&ann, &connection("a", number), now()).await.unwrap();
+        come(&store, &ann, &connection("a", number)).await;
     }
     for (number, newest) in [(1, false), (2, true)] {
         assert_eq!(store.disconnect(&ann, &connection("a", number)).await.unwrap(), newest);
     }
     assert_eq!(server.cli(&["exists", "session:connections:a"]), "0");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn who_is_in_the_way_goes_with_its_node_also_when_the_list_of_that_was_lost() {
+    let server = Server::start();
+    let (_redis, store) = connect(&server).await;
+    let (ann, there, newcomer) = (user("ann"), connection("a", 1), connection("b", 2));
+    come(&store, &ann, &there).await;
+    server.cli(&["del", "session:connections:a"]);
+    let refused = async || store.connect(&ann, &newcomer, Replace::Nothing, now()).await.unwrap();
+    assert_eq!(refused().await, Connect::Taken(there.clone()));
+    assert!(!store.disconnect(&ann, &newcomer).await.unwrap());
+    assert_eq!(server.cli(&["exists", "session:connections:b"]), "0");
+    store.forget_node(there.node()).await.unwrap();
+    assert!(matches!(refused().await, Connect::Done(_)));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]

@@ -1,5 +1,8 @@
 use std::path::PathBuf;
 
+use serde_json::json;
+use signaling_core::{id::UserId, time::Timestamp};
+
 use super::*;
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
@@ -82,9 +85,13 @@ fn what_is_wrong_is_named() {
         (&["--event-capacity", "18446744073709551615"], "--event-capacity"),
         (&["--redis-url", "http://host"], "--redis-url"),
         (&["--redis-prefix", "app:"], "--redis-prefix"),
+        (&["--second-connection", "ask"], "--second-connection"),
         (&["--node-id", ""], "--node-id"),
         (&["--node-id", "one node"], "--node-id"),
         (&["--node-id", &"n".repeat(NodeId::MAX_NAME_BYTES + 1)], "--node-id"),
+        (&["--stun-url", "stun.example"], "--stun-url"),
+        (&["--stun-url", "turn:turn.example"], "--stun-url"),
+        (&["--turn-url", "turn:turn.example"], "SIGNALING_TURN_SECRET"),
         (&["--no-such"], "--no-such"),
     ] {
         let problem = problem(with_keys(args));
@@ -108,6 +115,7 @@ fn a_key_that_does_not_do_is_named_and_not_shown() {
         ("--jwt-public-key", &[]),
         ("--jwks", &[]),
         ("--api-key-file", &secret),
+        ("--turn-secret-file", &secret),
         ("--redis-url", &secret),
     ] {
         let problem = problem(read(&[flag, "hunter2"], env));
@@ -136,10 +144,27 @@ fn the_type_of_a_public_key_says_its_algorithm() {
 
 #[test]
 fn debug_shows_no_secret() {
-    let env = [("SIGNALING_JWT_SECRET", SECRET), ("SIGNALING_API_KEY", "hunter2")];
-    let args = ["--dev", "--redis-url", "redis://ann:hunter2@host"];
+    let env = [
+        ("SIGNALING_JWT_SECRET", SECRET),
+        ("SIGNALING_API_KEY", "hunter2"),
+        ("SIGNALING_TURN_SECRET", "hunter2"),
+    ];
+    let args = ["--dev", "--redis-url", "redis://ann:hunter2@host", "--turn-url", "turn:a"];
     let shown = format!("{:?} {:?}", read(&args, &env).unwrap(), Cli::parse_from(args));
     assert!(!shown.contains(SECRET) && !shown.contains("hunter2"), "{shown}");
+}
+
+#[test]
+fn a_second_connection_replaces_the_first_unless_it_is_refused() {
+    for (args, refuses) in [
+        (&[][..], false),
+        (&["--second-connection", "replace"], false),
+        (&["--second-connection", "refuse"], true),
+    ] {
+        let policy = with_keys(args).unwrap().second_connection;
+        assert_eq!(matches!(policy, SecondConnection::Refuse), refuses, "{args:?}");
+        assert_eq!(matches!(policy, SecondConnection::Replace), !refuses, "{args:?}");
+    }
 }
 
 #[test]
@@ -153,4 +178,64 @@ fn a_node_is_alone_unless_it_is_told_of_redis() {
     assert_eq!(shared.node_name.as_deref(), Some("eu-1.a_B"));
     let longest = "n".repeat(NodeId::MAX_NAME_BYTES);
     assert!(with_keys(&["--node-id", &longest]).is_ok());
+}
+
+fn with_turn(args: &[&str], secret: &str) -> Result<Settings, SettingsError> {
+    let env = [
+        ("SIGNALING_JWT_SECRET", SECRET),
+        ("SIGNALING_API_KEY", "k"),
+        ("SIGNALING_TURN_SECRET", secret),
+    ];
+    read(args, &env)
+}
+
+/// What a user is told of at the start of 1970, as clients get it.
+async fn told(settings: Settings) -> serde_json::Value {
+    let ann = UserId::new("ann").unwrap();
+    let told = settings.ice_servers.unwrap().ice_servers(&ann, Timestamp::default()).await;
+    serde_json::to_value(&told.unwrap().servers).unwrap()
+}
+
+#[tokio::test]
+async fn stun_needs_no_secret_and_turn_makes_credentials_by_one() {
+    assert!(with_keys(&[]).unwrap().ice_servers.is_none());
+    assert!(with_keys(&["--stun-url", "", "--turn-url", ""]).unwrap().ice_servers.is_none());
+    let stun = ["--stun-url", "stun:a,stun:b", "--stun-url", "stun:c"];
+    let stun_told = json!({"urls": ["stun:a", "stun:b", "stun:c"]});
+    assert_eq!(told(with_keys(&stun).unwrap()).await, json!([stun_told]));
+    let turn = [&stun[..], &["--turn-url", "turn:d", "--turn-url", "turns:d"]].concat();
+    let mut both = told(with_turn(&turn, "north").unwrap()).await;
+    assert!(both[1]["credential"].take().as_str().is_some_and(|credential| !credential.is_empty()));
+    let turn_told =
+        json!({"urls": ["turn:d", "turns:d"], "username": "43200:ann", "credential": null});
+    assert_eq!(both, json!([stun_told, turn_told]));
+    let short = [&turn[..], &["--turn-ttl", "1h"]].concat();
+    assert_eq!(told(with_turn(&short, "north").unwrap()).await[1]["username"], "3600:ann");
+}
+
+#[test]
+fn what_is_wrong_with_turn_is_named_and_no_secret_is_shown() {
+    for (args, name) in [
+        (&["--turn-url", "turn.example"][..], "--turn-url: "),
+        (&["--turn-url", "turn:ann:hunter2@turn.example"], "--turn-url: "),
+        (&["--turn-url", "turn:a", "--turn-ttl", "10s"], "--turn-ttl: "),
+        (&["--turn-url", "turn:a", "--turn-secret-file", "x"], "only one of"),
+        (&[], "SIGNALING_TURN_SECRET: there is no --turn-url"),
+    ] {
+        let problem = problem(with_turn(args, "hunter2"));
+        assert!(problem.contains(name) && !problem.contains("hunter2"), "{args:?}: {problem}");
+    }
+}
+
+#[tokio::test]
+async fn the_secret_of_turn_may_be_in_a_file() {
+    let path = std::env::temp_dir().join(format!("turn-secret-{}", std::process::id()));
+    std::fs::write(&path, "north\n").unwrap();
+    let args = ["--turn-url", "turn:a", "--turn-secret-file", path.to_str().unwrap()];
+    let from_file = with_keys(&args);
+    std::fs::write(&path, "\n").unwrap();
+    let empty = with_keys(&args);
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(told(from_file.unwrap()).await, told(with_turn(&args[..2], "north").unwrap()).await);
+    assert!(problem(empty).starts_with("--turn-secret-file: the secret is empty"));
 }

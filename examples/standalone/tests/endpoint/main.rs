@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 use signaling_core::{
     Config,
+    relay::SecondConnection,
     session::Status,
     testing::endpoint::{
         AUDIENCE, Endpoint, ISSUER, Opening, ParticipantState, SECRET, SessionState, Setup,
@@ -39,13 +40,31 @@ async fn start_on_redis(setup: Setup) -> Result<Box<dyn Endpoint>, Unsupported> 
     start(setup, Some(Redis::start())).await
 }
 
-async fn start(setup: Setup, redis: Option<Redis>) -> Result<Box<dyn Endpoint>, Unsupported> {
-    if setup.store.is_some() {
-        return Err(Unsupported("this server's store cannot be made to fail"));
+async fn start(mut setup: Setup, redis: Option<Redis>) -> Result<Box<dyn Endpoint>, Unsupported> {
+    if setup.store.is_some() || setup.authenticator.is_some() {
+        return Err(Unsupported("this server's parts cannot be made to fail"));
     }
+    if setup.hooks.is_some() {
+        return Err(Unsupported("this server has no hooks"));
+    }
+    let policy = match setup.second_connection {
+        SecondConnection::Replace => "replace",
+        SecondConnection::Refuse => "refuse",
+        _ => return Err(Unsupported("this server asks nobody about second connections")),
+    };
+    let origins = setup.allowed_origins.take().unwrap_or_default();
+    setup.relay_only()?;
     let mut args = ["--jwt-issuer", ISSUER, "--jwt-audience", AUDIENCE].to_vec();
-    let flags: Vec<_> = flags(&setup.config).collect();
+    if policy != "replace" {
+        args.extend(["--second-connection", policy]);
+    }
+    let origins = origins.iter().map(|origin| format!("--allowed-origin={origin}"));
+    let flags: Vec<_> = flags(&setup.config).chain(origins).collect();
     args.extend(flags.iter().map(String::as_str));
+    let stun_urls = setup.stun_urls.join(",");
+    if !stun_urls.is_empty() {
+        args.extend(["--stun-url", &stun_urls]);
+    }
     let url = redis.as_ref().map(Redis::url).unwrap_or_default();
     let env = [
         ("SIGNALING_JWT_SECRET", SECRET),

@@ -38,6 +38,32 @@ async fn the_api_key_is_needed() {
 }
 
 #[tokio::test]
+async fn users_and_counts_are_shown() {
+    let server = Server::start(&["--node-renewal", "100ms", "--sweep-interval", "50ms"]).await;
+    let user = async |name: &str| server.api("GET", &format!("/api/users/{name}"), None).await;
+    let shown = |connected: bool, sessions: &[&str]| json!({"userId": "ann", "connected": connected, "sessions": sessions});
+    assert_eq!(user("ann").await.json(), shown(false, &[]));
+    assert_eq!(user("a%00b").await.error(), error(404, "not-found"));
+    server.api("POST", "/api/sessions", pair("ann", "bob", Some("s"))).await;
+    assert_eq!(user("ann").await.json(), shown(false, &["s"]));
+    let mut ann = server.connect("ann").await;
+    ann.next().await;
+    assert_eq!(user("ann").await.json(), shown(true, &["s"]));
+    // This node says so from time to time, and what it has itself at once.
+    let one = json!({"connections": 1, "sessions": 1});
+    let counts = loop {
+        let counts = server.api("GET", "/api/counts", None).await;
+        assert_eq!(counts.status, 200);
+        assert_eq!(counts.json()["node"], one);
+        if counts.json()["all"] != json!({"connections": 0, "sessions": 0}) {
+            break counts.json();
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    assert_eq!(counts, json!({"all": one, "node": one}));
+}
+
+#[tokio::test]
 async fn a_session_is_opened_shown_and_closed() {
     let server = Server::start(&[]).await;
     let opened = server.api("POST", "/api/sessions", pair("ann", "bob", None)).await;
@@ -182,7 +208,31 @@ async fn a_user_is_disconnected() {
     assert_eq!(none.error(), error(404, "not-found"));
     let ann = server.connect("ann").await;
     assert_eq!(server.api("DELETE", path, None).await.status, 204);
-    assert_eq!(ann.closed().await, 1000);
+    assert_eq!(ann.closed_with().await, (1000, "closed normally".to_owned()));
+
+    let ann = server.connect("ann").await;
+    for wrong in ["x".repeat(124), "a%0Ab".to_owned()] {
+        let answer = server.api("DELETE", &format!("{path}?reason={wrong}"), None).await;
+        assert_eq!(answer.error(), error(422, "invalid"), "{wrong}");
+    }
+    let with_reason = format!("{path}?reason=see%20you+tomorrow%20%C3%A9");
+    assert_eq!(server.api("DELETE", &with_reason, None).await.status, 204);
+    assert_eq!(ann.closed_with().await, (1000, "see you tomorrow é".to_owned()));
+}
+
+#[tokio::test]
+async fn metadata_is_shown_as_it_was_first() {
+    let server = Server::start(&[]).await;
+    let open = async |metadata: &str| {
+        let mut body = pair("ann", "bob", Some("s")).unwrap();
+        body["metadata"] = metadata.into();
+        server.api("POST", "/api/sessions", Some(body)).await
+    };
+    assert_eq!(open(&"x".repeat(4097)).await.error(), error(422, "invalid"));
+    assert_eq!(open(r#"{"lesson":7}"#).await.status, 201);
+    assert_eq!(open("other").await.status, 200);
+    let shown = server.api("GET", "/api/sessions/s", None).await.json();
+    assert_eq!(shown["metadata"], r#"{"lesson":7}"#);
 }
 
 #[tokio::test]

@@ -73,6 +73,8 @@ async fn help_and_version_are_no_failures_and_show_no_secret() {
         ("SIGNALING_JWT_SECRET_FILE", "hunter2"),
         ("SIGNALING_API_KEY_FILE", "hunter2"),
         ("SIGNALING_REDIS_URL", "redis://ann:hunter2@host"),
+        ("SIGNALING_TURN_SECRET", "hunter2"),
+        ("SIGNALING_TURN_SECRET_FILE", "hunter2"),
     ];
     for flag in ["--help", "-h", "--version"] {
         let (code, said) = run(&[flag], &env).await;
@@ -88,6 +90,8 @@ async fn help_and_version_are_no_failures_and_show_no_secret() {
         "--jwks",
         "SIGNALING_REDIS_URL",
         "--max-signals-per-second",
+        "--turn-url",
+        "SIGNALING_TURN_SECRET",
     ] {
         assert!(said.contains(name), "{name}");
     }

@@ -244,16 +244,23 @@ impl Client {
     }
 
     /// The code that the server closes with, passing over what it says before.
-    pub(crate) async fn closed(mut self) -> u16 {
-        let mut code = None;
+    pub(crate) async fn closed(self) -> u16 {
+        self.closed_with().await.0
+    }
+
+    /// The code and the text of its close frame.
+    pub(crate) async fn closed_with(mut self) -> (u16, String) {
+        let mut closed = None;
         while let Some(frame) = timeout(PATIENCE, self.socket.next()).await.expect("an end") {
             match frame {
-                Ok(Message::Close(Some(close))) => code = Some(close.code.into()),
+                Ok(Message::Close(Some(close))) => {
+                    closed = Some((close.code.into(), close.reason.to_string()));
+                }
                 Ok(_) => {}
                 Err(error) => panic!("no clean end: {error}"),
             }
         }
-        code.expect("a close code")
+        closed.expect("a close code")
     }
 }
 

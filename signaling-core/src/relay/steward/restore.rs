@@ -12,8 +12,9 @@ use crate::{
     event::DisconnectReason,
     id::{ConnectionId, UserId},
     notice::Notice,
+    protocol::PartnerReason,
     session::{Participant, SessionRecord},
-    store::{Created, StoreError},
+    store::{Connect, Created, Replace, StoreError},
 };
 
 impl Steward {
@@ -55,7 +56,8 @@ impl Steward {
         loop {
             let generation = node.health.generation();
             if self.local.mailbox.closing().is_none() {
-                self.connect().await?;
+                // Any may be replaced, so it is done.
+                let _ = self.connect(Replace::Any).await?;
             }
             for record in records {
                 self.put_back(record).await?;
@@ -68,9 +70,13 @@ impl Steward {
     }
 
     /// Puts `record` back for those who come after this connection, which has ended.
-    pub(super) async fn leave_behind(&self, record: &SessionRecord) -> Result<(), StoreError> {
+    pub(super) async fn leave_behind(
+        &self,
+        record: &SessionRecord,
+        reason: DisconnectReason,
+    ) -> Result<(), StoreError> {
         let (now, patience) = (self.node.clock.now(), self.node.config.abandon_after);
-        let Some(detached) = record.detach(&self.local.id, now, patience) else {
+        let Some(detached) = record.detach(&self.local.id, reason.into(), now, patience) else {
             return Ok(());
         };
         loop {
@@ -126,7 +132,8 @@ impl Steward {
         let partner = known.participant(role.partner());
         if let Some(connection) = partner.connection()
             && !self.vouch_for(&partner.user, connection).await?
-            && let Some(detached) = known.detach(connection, now, node.config.abandon_after)
+            && let Some(detached) =
+                known.detach(connection, PartnerReason::Lost, now, node.config.abandon_after)
         {
             known = detached;
         }
@@ -177,15 +184,9 @@ impl Steward {
             return Ok(node.locals.get(connection.number()).is_some());
         }
         node.store.presume_alive(connection.node(), now, node.config.node_lease).await?;
-        if let Some(there) = node.store.user(user).await?.connection {
-            return Ok(there == *connection);
+        match node.store.connect(user, connection, Replace::Nothing, now).await? {
+            Connect::Done(_) => Ok(true),
+            Connect::Taken(_) => Ok(false),
         }
-        let newer = node.store.connect(user, connection, now).await?.previous;
-        if let Some(newer) = newer.filter(|newer| newer != connection) {
-            // It came in between.
-            node.store.connect(user, &newer, now).await?;
-            return Ok(false);
-        }
-        Ok(true)
     }
 }

@@ -13,6 +13,7 @@ use tokio_tungstenite::{
 };
 
 use super::{Client, PATIENCE};
+use crate::protocol::Dialect;
 
 /// How a client connects, before it does.
 #[derive(Debug, Clone)]
@@ -65,6 +66,11 @@ impl Dial {
     /// With `token` among the subprotocols, which browsers can set and headers they cannot.
     pub fn subprotocol_token(self, token: &str) -> Self {
         self.header("sec-websocket-protocol", &format!("signaling.v1, bearer.{token}"))
+    }
+
+    /// Asking for all that the server says beyond the base messages.
+    pub fn v1(self) -> Self {
+        self.header("sec-websocket-protocol", Dialect::V1_SUBPROTOCOL)
     }
 
     /// With one more header.

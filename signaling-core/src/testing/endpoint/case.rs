@@ -45,6 +45,13 @@ macro_rules! __endpoint_cases {
                 a_responder_may_come_back_as_well
                 a_participant_that_stays_away_ends_the_session_and_one_that_returns_does_not
             }
+            reasons {
+                a_partner_that_closes_or_hangs_up_has_left
+                a_partner_whose_connection_breaks_is_lost
+                a_partner_that_is_not_heard_of_timed_out
+                a_partner_on_a_newer_connection_was_replaced
+                a_partner_or_a_session_that_the_host_ends_has_ended
+            }
             messages {
                 a_call_is_set_up_with_the_messages_of_the_protocol
                 every_form_of_description_and_candidate_is_relayed
@@ -81,6 +88,7 @@ macro_rules! __endpoint_cases {
             closes {
                 the_host_disconnects_with_1000
                 a_clients_close_is_answered
+                a_clients_close_code_comes_back
                 a_close_waits_for_its_answer_and_not_for_ever
                 a_shutdown_closes_with_1001
                 a_corrupt_store_closes_with_1011
@@ -91,12 +99,30 @@ macro_rules! __endpoint_cases {
                 without_the_store_a_connection_closes_with_4503
                 one_connection_too_many_closes_with_4503
             }
+            handshake {
+                pages_of_other_origins_are_refused_before_the_upgrade
+                without_that_option_every_origin_may_connect
+                what_is_no_handshake_is_refused_as_http
+                a_subprotocol_that_is_not_known_is_not_answered
+                a_bad_token_may_get_an_http_status
+                beneath_a_prefix_it_is_the_same
+                a_panic_in_the_hosts_own_handler_changes_nothing
+            }
+            admission {
+                where_second_connections_are_refused_the_first_stays
+                of_connections_at_the_same_time_one_is_admitted
+                the_host_decides_which_connection_stays
+                who_the_host_refuses_is_closed_with_1008_and_its_reason
+                a_hook_that_does_not_answer_closes_with_4503
+                a_session_that_the_host_refuses_is_not_opened
+            }
             tokens {
                 a_token_comes_by_query_header_or_subprotocol
                 only_the_protocol_itself_is_echoed_as_subprotocol
                 a_bad_token_is_closed_with_4401_and_nothing_else
                 a_bad_token_is_refused_however_it_comes
                 a_bad_token_replaces_nobody
+                a_token_that_cannot_be_checked_now_is_closed_with_4503
                 an_expiring_token_ends_its_connection
             }
             malformed {
@@ -110,8 +136,13 @@ macro_rules! __endpoint_cases {
                 pings_are_answered_and_pongs_ignored
                 the_largest_frame_is_relayed
                 a_frame_too_large_closes_with_1009
+                the_close_code_reaches_a_client_that_is_still_sending
                 text_that_is_not_utf8_closes_with_1007
                 a_breach_of_the_transports_rules_closes_with_1002
+            }
+            ice {
+                who_negotiated_v1_is_told_of_ice_servers_and_nobody_else
+                without_ice_servers_a_match_is_the_same_for_all
             }
             relaying {
                 a_signal_arrives_byte_for_byte

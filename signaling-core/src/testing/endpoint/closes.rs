@@ -8,7 +8,11 @@ use super::{
     faulty::{Fault, FaultyStore},
     stage::{Host, heartbeat, offer},
 };
-use crate::{frame::CloseCode, protocol::ErrorCode, testing::client::Incoming};
+use crate::{
+    frame::CloseCode,
+    protocol::ErrorCode,
+    testing::client::{Incoming, Opcode, RawFrame},
+};
 
 pub(super) async fn the_host_disconnects_with_1000(host: &Host) {
     let stage = host.start().await;
@@ -24,6 +28,27 @@ pub(super) async fn a_clients_close_is_answered(host: &Host) {
     let call = stage.call().await;
     call.ann.close().await;
     call.bob.close().await;
+}
+
+pub(super) async fn a_clients_close_code_comes_back(host: &Host) {
+    let stage = host.start().await;
+    let with = |code: u16| RawFrame::new(Opcode::Close, code.to_be_bytes());
+    let nothing = RawFrame::new(Opcode::Close, "");
+    let normal = [1000, 1001, 1008, 3000, 4000, 4999].map(|code| (with(code), Some(code)));
+    // RFC 6455, section 7.4: these are not for the wire, or stand for nothing.
+    let wrong = [0, 999, 1004, 1005, 1006, 1015, 5000].map(|code| (with(code), Some(1002)));
+    for (frame, code) in normal.into_iter().chain(wrong).chain([(nothing, None)]) {
+        let mut ann = stage.client("ann").await;
+        ann.rename(format!("ann, who closed by {:?}", frame.payload));
+        ann.send_frame(&frame).await;
+        match ann.next_incoming().await {
+            Incoming::Close(answer) => {
+                assert_eq!(answer.map(|(code, _)| code), code, "{ann:?}");
+            }
+            other => panic!("{ann:?} expected a close, got {other:?}"),
+        }
+        ann.expect_end().await;
+    }
 }
 
 pub(super) async fn a_close_waits_for_its_answer_and_not_for_ever(host: &Host) {

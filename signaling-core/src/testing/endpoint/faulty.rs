@@ -1,4 +1,4 @@
-//! A store that can be told to fail.
+//! A store that can be told to fail, and an authenticator that always does.
 
 use std::{
     sync::{
@@ -11,15 +11,27 @@ use std::{
 use async_trait::async_trait;
 
 use crate::{
+    auth::{AuthError, Authenticator, Credentials, Identity},
     id::{ConnectionId, NodeId, SessionId, UserId},
     memory::MemoryStore,
     session::SessionRecord,
     store::{
-        Connected, Created, Enrolled, Heartbeat, Lease, SessionStore, StoreError, UserRecord,
-        Written,
+        Connect, Counts, Created, Enrolled, Heartbeat, Lease, Replace, SessionStore, StoreError,
+        UserRecord, Written,
     },
     time::Timestamp,
 };
+
+/// Whoever must be asked about tokens does not answer.
+#[derive(Debug)]
+pub(super) struct NobodyToAsk;
+
+#[async_trait]
+impl Authenticator for NobodyToAsk {
+    async fn authenticate(&self, _: &Credentials) -> Result<Identity, AuthError> {
+        Err(AuthError::Unavailable("the cause, which no client may see".into()))
+    }
+}
 
 /// How a [`FaultyStore`] answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,10 +110,11 @@ impl SessionStore for FaultyStore {
         &self,
         user: &UserId,
         connection: &ConnectionId,
+        replace: Replace<'_>,
         now: Timestamp,
-    ) -> Result<Connected, StoreError> {
+    ) -> Result<Connect, StoreError> {
         self.check()?;
-        self.inner.connect(user, connection, now).await
+        self.inner.connect(user, connection, replace, now).await
     }
 
     async fn disconnect(
@@ -140,9 +153,15 @@ impl SessionStore for FaultyStore {
         node: &NodeId,
         now: Timestamp,
         lease: Duration,
+        counts: Counts,
     ) -> Result<Lease, StoreError> {
         self.check()?;
-        self.inner.renew_lease(node, now, lease).await
+        self.inner.renew_lease(node, now, lease, counts).await
+    }
+
+    async fn counts(&self, now: Timestamp) -> Result<Counts, StoreError> {
+        self.check()?;
+        self.inner.counts(now).await
     }
 
     async fn presume_alive(

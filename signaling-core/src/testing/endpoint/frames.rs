@@ -135,6 +135,14 @@ pub(super) async fn a_frame_too_large_closes_with_1009(host: &Host) {
     }
 }
 
+pub(super) async fn the_close_code_reaches_a_client_that_is_still_sending(host: &Host) {
+    let stage = host.start().await;
+    let mut client = stage.client("eve").await;
+    // As a browser, it reads nothing before all of its message is sent.
+    client.send_frame(&text(vec![b' '; 16 * 1024 * 1024])).await;
+    client.expect_close(CloseCode::TooLarge).await;
+}
+
 pub(super) async fn text_that_is_not_utf8_closes_with_1007(host: &Host) {
     let stage = host.start().await;
     let around = |bytes: &[u8]| [b"{\"type\":\"heartbeat\",\"x\":\"", bytes, b"\"}"].concat();

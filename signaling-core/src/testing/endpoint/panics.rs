@@ -7,6 +7,8 @@ use std::{
     thread,
 };
 
+use super::PANIC;
+
 /// By the name of the threads that a case's runtime has.
 static PANICS: Mutex<Option<HashMap<String, Vec<String>>>> = Mutex::new(None);
 
@@ -30,7 +32,9 @@ pub(super) fn watch(name: &str) {
     panics().get_or_insert_default().insert(name.to_owned(), Vec::new());
 }
 
-/// What was noted.
+/// What was noted, but for what a case asked the host for.
 pub(super) fn noted(name: &str) -> Vec<String> {
-    panics().as_mut().and_then(|all| all.remove(name)).unwrap_or_default()
+    let mut noted = panics().as_mut().and_then(|all| all.remove(name)).unwrap_or_default();
+    noted.retain(|panic| !panic.contains(PANIC));
+    noted
 }

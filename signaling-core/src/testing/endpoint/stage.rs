@@ -65,7 +65,11 @@ impl Host {
 
     /// An endpoint on this store; none where it cannot have one.
     pub(super) async fn start_on(&self, store: Arc<dyn SessionStore>) -> Option<Stage> {
-        let setup = Setup { store: Some(store), ..Setup::default() };
+        self.start_if_possible(Setup { store: Some(store), ..Setup::default() }).await
+    }
+
+    /// An endpoint set up so; none where it cannot be.
+    pub(super) async fn start_if_possible(&self, setup: Setup) -> Option<Stage> {
         match self.set_up(setup).await {
             Ok(stage) => Some(stage),
             Err(Unsupported(reason)) => {

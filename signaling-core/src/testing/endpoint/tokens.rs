@@ -1,10 +1,13 @@
 //! Good and bad tokens, and the three ways in which one comes.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::{
-    AUDIENCE, ISSUER, SECRET,
+    AUDIENCE, ISSUER, SECRET, Setup,
+    faulty::NobodyToAsk,
     stage::{Host, now, token, token_until},
 };
 use crate::{
@@ -217,6 +220,18 @@ pub(super) async fn a_bad_token_replaces_nobody(host: &Host) {
         client.expect_close(CloseCode::Unauthorized).await;
     }
     call.talk().await;
+}
+
+pub(super) async fn a_token_that_cannot_be_checked_now_is_closed_with_4503(host: &Host) {
+    let set_up = host.start_if_possible(Setup {
+        authenticator: Some(Arc::new(NobodyToAsk)),
+        ..Setup::default()
+    });
+    let Some(stage) = set_up.await else {
+        return;
+    };
+    host.no_checkup();
+    stage.connect("ann").await.expect_close(CloseCode::Unavailable).await;
 }
 
 pub(super) async fn an_expiring_token_ends_its_connection(host: &Host) {

@@ -12,9 +12,10 @@ use tokio::{sync::mpsc, time};
 use super::history::{Entry, SignalName};
 use crate::{
     Relay,
-    auth::Identity,
+    auth::{Client, Identity},
     id::{SessionId, UserId},
-    testing::wire::{Client, Received, wire},
+    protocol::Dialect,
+    testing::wire::{Client as Wire, Received, wire},
 };
 
 /// What an actor is told to do.
@@ -36,6 +37,7 @@ pub(super) enum Order {
 pub(super) struct Actor {
     pub(super) number: usize,
     pub(super) user: UserId,
+    pub(super) dialect: Dialect,
     pub(super) relay: Relay,
     orders: mpsc::Sender<Order>,
     log: Arc<Mutex<Log>>,
@@ -52,7 +54,9 @@ impl Actor {
         let (server, client) = wire(64);
         let (orders, receiver) = mpsc::channel(64);
         let log = Arc::new(Mutex::new(Log::default()));
-        let (identity, serving) = (Identity::new(user.clone()), relay.clone());
+        let dialect = if number.is_multiple_of(2) { Dialect::V1 } else { Dialect::Base };
+        let identity = Client::new(Identity::new(user.clone())).speaking(dialect);
+        let serving = relay.clone();
         tokio::spawn(async move { serving.serve(server, identity).await });
         let mind = Mind {
             number,
@@ -63,7 +67,7 @@ impl Actor {
             random: fastrand::Rng::with_seed(seed),
         };
         tokio::spawn(mind.live());
-        Self { number, user, relay, orders, log }
+        Self { number, user, dialect, relay, orders, log }
     }
 
     fn log(&self) -> MutexGuard<'_, Log> {
@@ -98,7 +102,7 @@ impl Actor {
 
 struct Mind {
     number: usize,
-    client: Client,
+    client: Wire,
     orders: mpsc::Receiver<Order>,
     log: Arc<Mutex<Log>>,
     /// The next signal's number, by session.
@@ -123,6 +127,7 @@ impl Mind {
                     Some(Order::Chat) => self.chat().await,
                     Some(Order::Leave) => self.leave().await,
                     Some(Order::Close) => {
+                        self.note(Entry::Closed);
                         self.client.close().await;
                         self.note(Entry::Over);
                         break;
@@ -153,7 +158,9 @@ impl Mind {
         let session = message["sessionId"].as_str().map(|id| SessionId::new(id).expect("an id"));
         match (kind, session) {
             ("match-found", Some(session)) => {
-                self.note(Entry::MatchFound { session: session.clone() });
+                let partner = message["partnerId"].as_str().expect("a partner");
+                let partner = UserId::new(partner).expect("a user id");
+                self.note(Entry::MatchFound { session: session.clone(), partner });
                 self.sessions.entry(session.clone()).or_insert(0);
                 if message["isInitiator"] == true {
                     self.signal(&session, "offer").await;
@@ -167,7 +174,9 @@ impl Mind {
             ("answer", Some(session)) => self.got(&session, &message["sdp"]),
             ("ice-candidate", Some(session)) => self.got(&session, &message["candidate"]),
             ("partner-disconnected", Some(session)) => {
-                self.note(Entry::PartnerDisconnected { session });
+                let reason = message.get("reason").cloned();
+                let reason = reason.map(|reason| serde_json::from_value(reason).expect("a reason"));
+                self.note(Entry::PartnerDisconnected { session, reason });
             }
             ("error", Some(session)) => {
                 if message["code"] == "unknown-session" {

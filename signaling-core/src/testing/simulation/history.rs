@@ -9,7 +9,8 @@ use tokio::time::Instant;
 
 use super::{Summary, actor::Actor};
 use crate::{
-    id::SessionId,
+    id::{SessionId, UserId},
+    protocol::{Dialect, PartnerReason},
     session::{SessionRecord, Status},
 };
 
@@ -37,12 +38,13 @@ impl fmt::Display for SignalName {
 /// Something that a client did or saw.
 #[derive(Debug, Clone)]
 pub(super) enum Entry {
-    MatchFound { session: SessionId },
-    PartnerDisconnected { session: SessionId },
+    MatchFound { session: SessionId, partner: UserId },
+    PartnerDisconnected { session: SessionId, reason: Option<PartnerReason> },
     Sent { session: SessionId, signal: SignalName },
     Got { session: SessionId, signal: SignalName, at: Instant },
     Refused { session: SessionId },
     Left { session: SessionId },
+    Closed,
     Over,
 }
 
@@ -59,6 +61,7 @@ struct Thread {
 pub(super) fn check(actors: &[Actor], records: &BTreeMap<SessionId, SessionRecord>) {
     let delivered: BTreeSet<_> = actors.iter().flat_map(Actor::entries).filter_map(got).collect();
     for actor in actors {
+        check_reasons(actor, actors);
         let unexcused = follow(actor);
         for (session, signal) in unexcused {
             // A signal for a partner that has never come, or not since, waits for it.
@@ -69,6 +72,40 @@ pub(super) fn check(actors: &[Actor], records: &BTreeMap<SessionId, SessionRecor
                 actor.entries()
             );
         }
+    }
+}
+
+/// Who asked for it is told why, nobody else is, and nobody is told what was not so.
+fn check_reasons(actor: &Actor, actors: &[Actor]) {
+    let mut partners = BTreeMap::new();
+    for entry in actor.entries() {
+        let (session, reason) = match entry {
+            Entry::MatchFound { session, partner } => {
+                partners.insert(session, partner);
+                continue;
+            }
+            Entry::PartnerDisconnected { session, reason } => (session, reason),
+            _ => continue,
+        };
+        assert_eq!(reason.is_some(), actor.dialect == Dialect::V1, "{reason:?} for {}", actor.user);
+        let partner = &partners[&session];
+        let of_partner = || actors.iter().filter(|other| other.user == *partner);
+        let so = match reason {
+            Some(PartnerReason::Left) => {
+                of_partner().flat_map(Actor::entries).any(|did| match did {
+                    Entry::Left { session: left } => left == session,
+                    did => matches!(did, Entry::Closed),
+                })
+            }
+            Some(PartnerReason::Replaced) => of_partner().count() > 1,
+            _ => true,
+        };
+        assert!(
+            so,
+            "{} was told that {partner} in {session} {reason:?}: {:#?}",
+            actor.user,
+            actor.entries()
+        );
     }
 }
 
@@ -88,12 +125,12 @@ fn follow(actor: &Actor) -> Vec<(SessionId, SignalName)> {
     };
     for (at, entry) in entries.iter().enumerate() {
         match entry {
-            Entry::MatchFound { session } => {
+            Entry::MatchFound { session, .. } => {
                 let thread = threads.entry(session.clone()).or_default();
                 thread.has_partner = true;
                 thread.unexcused.clear();
             }
-            Entry::PartnerDisconnected { session } => {
+            Entry::PartnerDisconnected { session, .. } => {
                 let thread = threads.entry(session.clone()).or_default();
                 if !std::mem::replace(&mut thread.has_partner, false) {
                     wrong("a partner was lost that was not there", session, at);
@@ -120,7 +157,7 @@ fn follow(actor: &Actor) -> Vec<(SessionId, SignalName)> {
             Entry::Left { session } => {
                 threads.entry(session.clone()).or_default().unexcused.clear();
             }
-            Entry::Over => return Vec::new(),
+            Entry::Closed | Entry::Over => return Vec::new(),
         }
     }
     let left = |(session, thread): (SessionId, Thread)| {

@@ -8,7 +8,7 @@ use signaling_core::{
 };
 use signaling_redis::testing::Server;
 
-use super::{connect, connection, create, lifetime, now, replace};
+use super::{come, connect, connection, create, lifetime, now, renew, replace};
 use crate::harness::user;
 
 /// In ms, far below what the store gives.
@@ -27,7 +27,7 @@ async fn every_write_gives_its_key_a_lifetime() {
     let record = create(&store, "s", now().after(Duration::from_secs(60))).await;
     lives("active:s");
     lives("deadlines");
-    store.connect(&user("ann"), &ann, now()).await.unwrap();
+    come(&store, &user("ann"), &ann).await;
     lives("user:ann");
     lives("connections:a");
     let enrolled = store.enrol(&user("bob"), &record.id, now(), 9).await.unwrap();
@@ -36,9 +36,10 @@ async fn every_write_gives_its_key_a_lifetime() {
     store.presume_alive(ann.node(), now(), lease).await.unwrap();
     lives("{nodes}:leases");
     server.cli(&["persist", "session:{nodes}:leases"]);
-    store.renew_lease(ann.node(), now(), lease).await.unwrap();
+    renew(&store, ann.node(), lease).await.unwrap();
     lives("{nodes}:leases");
     lives("{nodes}:marker");
+    lives("{nodes}:counts");
     server.cli(&["pexpire", "session:active:s", DYING]);
     let record = replace(&store, record.attach(Role::Initiator, &ann, 1).unwrap()).await;
     assert!(lives("active:s") > 3_000_000);
@@ -53,7 +54,7 @@ async fn what_is_in_use_lives_on() {
     let (_redis, store) = connect(&server).await;
     let record = create(&store, "s", now().after(Duration::from_secs(60))).await;
     let ann = connection("a", 1);
-    store.connect(&user("ann"), &ann, now()).await.unwrap();
+    come(&store, &user("ann"), &ann).await;
     replace(&store, record.attach(Role::Initiator, &ann, 1).unwrap()).await;
     let keys = ["active:s", "user:ann", "connections:a", "deadlines"];
     let keys = keys.map(|key| format!("session:{key}"));

@@ -4,13 +4,14 @@ use std::{collections::BTreeSet, time::Duration};
 
 use signaling_core::{
     id::NodeId,
+    protocol::PartnerReason,
     session::{Participant, Role, SessionRecord},
     store::{Created, Enrolled, SessionStore, StoreError},
     time::Timestamp,
 };
 use signaling_redis::testing::Server;
 
-use super::{connect, connection, create, now, replace, session};
+use super::{come, connect, connection, create, now, replace, session};
 use crate::harness::user;
 
 fn a_minute_ago() -> Timestamp {
@@ -86,7 +87,8 @@ async fn only_changes_that_set_a_deadline_list_one() {
     let attached = opened.attach(Role::Initiator, &connection("a", 1), 1).unwrap();
     let attached = replace(&store, attached).await;
     assert_eq!(listed(&server), 0);
-    let left = attached.detach(&connection("a", 1), now(), Duration::from_secs(5)).unwrap();
+    let (id, reason, patience) = (connection("a", 1), PartnerReason::Left, Duration::from_secs(5));
+    let left = attached.detach(&id, reason, now(), patience).unwrap();
     replace(&store, left).await;
     assert!(listed(&server) > 0);
 }
@@ -111,7 +113,7 @@ async fn records_that_cannot_be_read_stop_neither_the_sweep_nor_the_next() {
     assert_eq!(listed(&server), 1);
 
     let ann = connection("a", 1);
-    store.connect(&user("ann"), &ann, now()).await.unwrap();
+    come(&store, &user("ann"), &ann).await;
     let enrolled = store.enrol(&user("ann"), &due.id, now(), 9).await.unwrap();
     assert_eq!(enrolled, Enrolled::Done);
     replace(&store, due.attach(Role::Initiator, &ann, 1).unwrap()).await;
@@ -133,8 +135,8 @@ async fn all_that_a_lost_node_left_is_found_some_at_a_time_until_nothing_is() {
         for (user, id) in ends {
             assert_eq!(store.enrol(&user, &id, now(), 99).await.unwrap(), Enrolled::Done);
         }
-        store.connect(&ann, &connection("lost", 1), now()).await.unwrap();
-        store.connect(&bob, &connection("lost", 100 + n), now()).await.unwrap();
+        come(&store, &ann, &connection("lost", 1)).await;
+        come(&store, &bob, &connection("lost", 100 + n)).await;
         let record = SessionRecord::open(id, 1, ann, bob, far).unwrap();
         assert_eq!(store.create(&record).await.unwrap(), Created::Done);
         let record = record.attach(Role::Initiator, &connection("lost", 1), 1).unwrap();
@@ -158,7 +160,9 @@ async fn all_that_a_lost_node_left_is_found_some_at_a_time_until_nothing_is() {
             let connections = record.participants.iter().filter_map(own).collect::<Vec<_>>();
             let mut record = record;
             for connection in connections {
-                let next = record.detach(&connection, now(), Duration::from_secs(9)).unwrap();
+                let next = record
+                    .detach(&connection, PartnerReason::Lost, now(), Duration::from_secs(9))
+                    .unwrap();
                 record = replace(&store, next).await;
             }
             assert!(left.remove(&record.id), "{} was found before", record.id);
@@ -178,7 +182,7 @@ async fn what_a_lost_node_left_is_all_found_also_where_nobody_detaches_it() {
     for n in 0..23_u64 {
         let (ann, bob, id) = (user(&format!("ann-{n}")), user("bob"), session(&format!("s-{n}")));
         assert_eq!(store.enrol(&ann, &id, now(), 1).await.unwrap(), Enrolled::Done);
-        store.connect(&ann, &connection("lost", n), now()).await.unwrap();
+        come(&store, &ann, &connection("lost", n)).await;
         let record = SessionRecord::open(id, 1, ann, bob, far).unwrap();
         assert_eq!(store.create(&record).await.unwrap(), Created::Done);
         replace(&store, record.attach(Role::Initiator, &connection("lost", n), 1).unwrap()).await;

@@ -1,5 +1,4 @@
-//! The example as it is run: a lesson of two, and its end.
-#![allow(clippy::unwrap_used, reason = "tests, of which clippy knows only the functions marked so")]
+//! A lesson of two, and its end, in the school that axum-app and warp-app are.
 
 use std::{process::Stdio, time::Duration};
 
@@ -21,9 +20,9 @@ const SECRET: &str = "axum-app-test-secret-0123456789abcdef";
 const ANN: &str = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhbm4iLCJleHAiOjMyNTAzNjgwMDAwfQ.IwP1cGh87ospwpJzlO731EWzplJSBl5FtMkFFxGJY6s";
 const BOB: &str = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJib2IiLCJleHAiOjMyNTAzNjgwMDAwfQ.u_p1AIqNoOmDyV8Nbe5ldDhJOVdGC0vwVtABi5DFIt0";
 
-#[tokio::test]
-async fn two_users_who_join_a_lesson_have_a_call() {
-    let mut app = Command::new(env!("CARGO_BIN_EXE_axum-app"))
+/// Starts the example `binary`, has two users join a lesson, and ends the example.
+pub(crate) async fn is_held_by(binary: &str) {
+    let mut app = Command::new(binary)
         .envs([("JWT_SECRET", SECRET), ("LISTEN", "127.0.0.1:0")])
         .stdout(Stdio::piped())
         .kill_on_drop(true)

@@ -6,11 +6,10 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use axum::body::Bytes;
+use bytes::Bytes;
 use futures::{Sink, Stream};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
-use signaling_core::frame::{CloseFrame, Frame, Text, TransportError};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_tungstenite::{
     WebSocketStream,
@@ -19,12 +18,14 @@ use tokio_tungstenite::{
     },
 };
 
+use crate::frame::{CloseFrame, Frame, Text, TransportError};
+
 type Socket = WebSocketStream<TokioIo<Upgraded>>;
 
 /// How much is thrown away at a time.
 const DISCARD_BYTES: usize = 4 * 1024;
 
-pub(crate) struct Transport {
+pub(super) struct Transport {
     socket: Socket,
     /// The peer broke the rules: what else it sent cannot be understood, and may be on its way.
     broken: bool,
@@ -32,7 +33,7 @@ pub(crate) struct Transport {
 }
 
 impl Transport {
-    pub(crate) async fn new(upgraded: Upgraded, config: WebSocketConfig) -> Self {
+    pub(super) async fn new(upgraded: Upgraded, config: WebSocketConfig) -> Self {
         let (io, role) = (TokioIo::new(upgraded), protocol::Role::Server);
         Self {
             socket: Socket::from_raw_socket(io, role, Some(config)).await,

@@ -1,13 +1,13 @@
 //! What a request says about who sent it.
 
-use axum::http::{
-    HeaderMap,
-    header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL},
-};
-use signaling_core::auth::Credentials;
+use http::{HeaderMap, header::AUTHORIZATION};
 
-/// The token of a request; see the crate's page for which counts when there are several.
-pub(crate) fn credentials(query: Option<&str>, headers: &HeaderMap) -> Credentials {
+use super::handshake::subprotocols;
+use crate::auth::Credentials;
+
+/// The token of a request; see the [module's page](super) for which counts when there are several.
+#[must_use]
+pub fn credentials(query: Option<&str>, headers: &HeaderMap) -> Credentials {
     let places = [in_query, in_subprotocols, in_authorization];
     let token = places.iter().find_map(|place| place(query, headers));
     token.map_or_else(Credentials::none, Credentials::bearer)
@@ -20,12 +20,8 @@ fn in_query(query: Option<&str>, _: &HeaderMap) -> Option<String> {
 }
 
 fn in_subprotocols(_: Option<&str>, headers: &HeaderMap) -> Option<String> {
-    headers
-        .get_all(SEC_WEBSOCKET_PROTOCOL)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|protocol| protocol.trim_ascii().strip_prefix("bearer."))
+    subprotocols(headers)
+        .filter_map(|protocol| protocol.strip_prefix("bearer."))
         .find(|token| !token.is_empty())
         .map(str::to_owned)
 }
@@ -40,7 +36,7 @@ fn in_authorization(_: Option<&str>, headers: &HeaderMap) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use axum::http::{HeaderName, HeaderValue};
+    use http::{HeaderName, HeaderValue, header::SEC_WEBSOCKET_PROTOCOL};
 
     use super::*;
 

@@ -1,0 +1,250 @@
+//! A session store on SQLite: the nodes of one machine, which keep their sessions when it restarts.
+//!
+//! ```text
+//! cargo run -p custom-store
+//! ```
+//!
+//! A store compares, writes and finds; the rules of a session are not its business. Each call is
+//! one transaction that has the file for itself from its start (`BEGIN IMMEDIATE`), so that nothing
+//! changes between a look and the write that depends on it, also where several processes share the
+//! file. `tests/suite.rs` shows that it does all that a store must.
+
+mod database;
+
+use std::{ops::Add, path::Path, time::Duration};
+
+use async_trait::async_trait;
+use rusqlite::{Params, Row, params};
+use signaling_core::{id::*, session::SessionRecord, store::*, time::Timestamp};
+
+use database::{Database, Db, Read, rows, text};
+
+type Answer<T> = Result<T, StoreError>;
+
+/// Sessions, users and nodes in one file. It needs tokio's multi-threaded runtime.
+#[derive(Debug)]
+pub struct SqliteStore(Database);
+
+impl SqliteStore {
+    /// The store in the file at `path`, which is made where there is none.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be opened, or is something else.
+    pub fn open(path: &Path) -> rusqlite::Result<Self> {
+        Database::open(path).map(Self)
+    }
+}
+
+#[async_trait]
+impl SessionStore for SqliteStore {
+    async fn create(&self, record: &SessionRecord) -> Answer<Created> {
+        self.0.call(|db| match load(db, &record.id)? {
+            Some(there) if there.opening != record.opening || there.revision >= record.revision => {
+                Ok(Created::Exists(Box::new(there)))
+            }
+            there => put(db, record, there.as_ref()).map(|()| Created::Done),
+        })
+    }
+
+    async fn load(&self, session: &SessionId) -> Answer<Option<SessionRecord>> {
+        self.0.call(|db| load(db, session))
+    }
+
+    async fn replace(&self, record: &SessionRecord) -> Answer<Written> {
+        self.0.call(|db| match expected(db, record, 1)? {
+            Ok(there) => put(db, record, Some(&there)).map(|()| Written::Done),
+            Err(other) => Ok(other),
+        })
+    }
+
+    async fn delete(&self, record: &SessionRecord) -> Answer<Written> {
+        let delete = "DELETE FROM session WHERE id = ?";
+        self.0.call(|db| match expected(db, record, 0)? {
+            Ok(there) => Ok(db.execute(delete, [there.id.as_str()]).map(|_| Written::Done)?),
+            Err(other) => Ok(other),
+        })
+    }
+
+    async fn enrol(
+        &self,
+        user: &UserId,
+        session: &SessionId,
+        now: Timestamp,
+        limit: usize,
+    ) -> Answer<Enrolled> {
+        self.0.call(|db| {
+            let there = enrolments(db, user)?;
+            let known = there.iter().any(|enrolment| enrolment.session == *session);
+            if !known && there.len() >= limit {
+                return Ok(Enrolled::Full(there));
+            }
+            let row = params![user.as_str(), session.as_str(), now.as_millis()];
+            db.execute("INSERT OR IGNORE INTO enrolment VALUES (?, ?, ?)", row)?;
+            Ok(Enrolled::Done)
+        })
+    }
+
+    async fn withdraw(&self, user: &UserId, session: &SessionId) -> Answer<()> {
+        let delete = "DELETE FROM enrolment WHERE user = ? AND session = ?";
+        self.0.call(|db| Ok(db.execute(delete, [user.as_str(), session.as_str()]).map(drop)?))
+    }
+
+    async fn connect(
+        &self,
+        user: &UserId,
+        id: &ConnectionId,
+        replace: Replace<'_>,
+        _now: Timestamp,
+    ) -> Answer<Connect> {
+        let put = "REPLACE INTO connection (user, id, node, previous) VALUES (?, ?, ?, ?)";
+        self.0.call(|db| {
+            let there = connection(db, user)?;
+            if there.as_ref().is_none_or(|(there, ..)| there != id) {
+                if let Some((there, ..)) = there.as_ref().filter(|it| !replace.allows(&it.0)) {
+                    return Ok(Connect::Taken(there.clone()));
+                }
+                let previous = there.map(|(there, ..)| there.to_string());
+                let row = params![user.as_str(), id.to_string(), id.node().as_str(), previous];
+                db.execute(put, row)?;
+            }
+            let (_, epoch, previous) = connection(db, user)?.ok_or("it was just written")?;
+            let enrolments = enrolments(db, user)?;
+            Ok(Connect::Done(Connected { epoch, previous, enrolments }))
+        })
+    }
+
+    async fn disconnect(&self, user: &UserId, id: &ConnectionId) -> Answer<bool> {
+        let delete = "DELETE FROM connection WHERE user = ? AND id = ?";
+        self.0.call(|db| Ok(db.execute(delete, [user.as_str(), &id.to_string()])? > 0))
+    }
+
+    async fn user(&self, user: &UserId) -> Answer<UserRecord> {
+        self.0.call(|db| {
+            let connection = connection(db, user)?.map(|(id, ..)| id);
+            Ok(UserRecord { connection, enrolments: enrolments(db, user)? })
+        })
+    }
+
+    async fn record_heartbeats(&self, heartbeats: &[Heartbeat]) -> Answer<Vec<ConnectionId>> {
+        self.0.call(|db| {
+            let mut doubtful = Vec::new();
+            for Heartbeat { user, connection: id, at, places } in heartbeats {
+                let mut as_believed = connection(db, user)?.is_some_and(|(there, ..)| there == *id);
+                for place in places {
+                    let there = load(db, &place.session)?.filter(|r| r.opening == place.opening);
+                    let attached = there.filter(|r| r.attached_as(id) == Some(place.role));
+                    as_believed &= attached.as_ref().is_some_and(|r| r.revision == place.revision);
+                    let Some(mut there) = attached else { continue };
+                    let last = &mut there.participants[place.role as usize].last_heartbeat;
+                    *last = (*last).max(Some(*at));
+                    put(db, &there, None)?;
+                }
+                doubtful.extend((!as_believed).then(|| id.clone()));
+            }
+            Ok(doubtful)
+        })
+    }
+
+    async fn overdue(&self, now: Timestamp, limit: usize) -> Answer<Vec<SessionRecord>> {
+        let which = "WHERE deadline <= ? ORDER BY deadline LIMIT ?";
+        self.0.call(|db| records(db, which, params![now.as_millis(), limit]))
+    }
+
+    async fn renew_lease(
+        &self,
+        node: &NodeId,
+        now: Timestamp,
+        lease: Duration,
+        has: Counts,
+    ) -> Answer<Lease> {
+        let lost = "SELECT node FROM lease WHERE until <= ?";
+        let held = "SELECT 1 FROM lease WHERE node = ? AND until > ?";
+        let put = "REPLACE INTO lease VALUES (?, ?, ?, ?)";
+        self.0.call(|db| {
+            let held = db.prepare(held)?.exists(params![node.as_str(), now.as_millis()])?;
+            let until = now.after(lease).as_millis();
+            db.execute(put, params![node.as_str(), until, has.connections, has.sessions])?;
+            let lost = rows(db, lost, [now.as_millis()], |row| Ok(text(row)?.parse()?))?;
+            // SQLite does not lose what it has written: one generation for ever.
+            Ok(Lease { held, generation: 0, lost })
+        })
+    }
+
+    async fn counts(&self, now: Timestamp) -> Answer<Counts> {
+        let alive = "SELECT connections, sessions FROM lease WHERE until > ?";
+        let read = |row: &Row<'_>| Ok(Counts { connections: row.get(0)?, sessions: row.get(1)? });
+        self.0.call(|db| {
+            let alive = rows(db, alive, [now.as_millis()], read)?;
+            Ok(alive.into_iter().fold(Counts::default(), Add::add))
+        })
+    }
+
+    async fn presume_alive(&self, node: &NodeId, now: Timestamp, lease: Duration) -> Answer<()> {
+        let put = "INSERT OR IGNORE INTO lease VALUES (?, ?, 0, 0)";
+        let until = now.after(lease).as_millis();
+        self.0.call(|db| Ok(db.execute(put, params![node.as_str(), until]).map(drop)?))
+    }
+
+    async fn attached_to(&self, node: &NodeId, limit: usize) -> Answer<Vec<SessionRecord>> {
+        let which = "WHERE node1 = ?1 OR node2 = ?1 LIMIT ?2";
+        self.0.call(|db| records(db, which, params![node.as_str(), limit]))
+    }
+
+    async fn forget_node(&self, node: &NodeId) -> Answer<()> {
+        self.0.call(|db| {
+            db.execute("DELETE FROM lease WHERE node = ?", [node.as_str()])?;
+            db.execute("DELETE FROM connection WHERE node = ?", [node.as_str()])?;
+            Ok(())
+        })
+    }
+}
+
+/// What is there, where it is of the opening of `new` and this many revisions before it; else what
+/// the write comes to.
+fn expected(db: &Db<'_>, new: &SessionRecord, before: u64) -> Read<Result<SessionRecord, Written>> {
+    Ok(match load(db, &new.id)? {
+        None => Err(Written::Missing),
+        Some(it) if (it.opening, it.revision + before) == (new.opening, new.revision) => Ok(it),
+        Some(it) => Err(Written::Conflict(Box::new(it))),
+    })
+}
+
+/// Writes `record` in the place of `there`, of which it keeps what is not of a revision.
+fn put(db: &Db<'_>, record: &SessionRecord, there: Option<&SessionRecord>) -> Read<()> {
+    let mut record = record.clone();
+    there.inspect(|there| record.keep_beside(there));
+    let node = |n: usize| record.participants[n].connection().map(|it| it.node().as_str());
+    let (json, deadline) = (serde_json::to_string(&record)?, record.deadline());
+    let due = deadline.map(Timestamp::as_millis);
+    let row = params![record.id.as_str(), json, due, node(0), node(1)];
+    Ok(db.execute("REPLACE INTO session VALUES (?, ?, ?, ?, ?)", row).map(drop)?)
+}
+
+fn load(db: &Db<'_>, session: &SessionId) -> Read<Option<SessionRecord>> {
+    Ok(records(db, "WHERE id = ?", [session.as_str()])?.pop())
+}
+
+fn records(db: &Db<'_>, which: &str, params: impl Params) -> Read<Vec<SessionRecord>> {
+    let select = format!("SELECT record FROM session {which}");
+    rows(db, &select, params, |row| Ok(serde_json::from_str(text(row)?)?))
+}
+
+fn enrolments(db: &Db<'_>, user: &UserId) -> Read<Vec<Enrolment>> {
+    let select = "SELECT session, since FROM enrolment WHERE user = ?";
+    rows(db, select, [user.as_str()], |row| {
+        Ok(Enrolment { session: text(row)?.parse()?, since: Timestamp::from_millis(row.get(1)?) })
+    })
+}
+
+/// A user's connection, its epoch, and whom it replaced.
+type Known = (ConnectionId, u64, Option<ConnectionId>);
+
+fn connection(db: &Db<'_>, user: &UserId) -> Read<Option<Known>> {
+    let select = "SELECT id, epoch, previous FROM connection WHERE user = ?";
+    let known = rows(db, select, [user.as_str()], |row| {
+        let previous = row.get::<_, Option<String>>(2)?.map(|id| id.parse()).transpose()?;
+        Ok((text(row)?.parse()?, row.get(1)?, previous))
+    });
+    Ok(known?.pop())
+}

@@ -1,0 +1,34 @@
+-- What is found by something else than its key has a column of its own; all else is in the record.
+CREATE TABLE IF NOT EXISTS session (
+    id TEXT PRIMARY KEY,
+    record TEXT NOT NULL, -- the SessionRecord, as JSON
+    deadline INTEGER,     -- when to look at it, in milliseconds since the Unix epoch
+    node1 TEXT,           -- where its participants are attached
+    node2 TEXT
+) STRICT;
+CREATE INDEX IF NOT EXISTS session_deadline ON session (deadline);
+CREATE INDEX IF NOT EXISTS session_node1 ON session (node1);
+CREATE INDEX IF NOT EXISTS session_node2 ON session (node2);
+
+CREATE TABLE IF NOT EXISTS enrolment (
+    user TEXT NOT NULL,
+    session TEXT NOT NULL,
+    since INTEGER NOT NULL,
+    PRIMARY KEY (user, session)
+) STRICT;
+
+-- AUTOINCREMENT: an epoch is never given out again, also when its row is gone.
+CREATE TABLE IF NOT EXISTS connection (
+    epoch INTEGER PRIMARY KEY AUTOINCREMENT,
+    user TEXT NOT NULL UNIQUE,
+    id TEXT NOT NULL,
+    node TEXT NOT NULL,
+    previous TEXT
+) STRICT;
+
+CREATE TABLE IF NOT EXISTS lease (
+    node TEXT PRIMARY KEY,
+    until INTEGER NOT NULL,
+    connections INTEGER NOT NULL, -- how much the node has
+    sessions INTEGER NOT NULL
+) STRICT;

@@ -1,0 +1,90 @@
+//! An endpoint without an adapter: any stream and sink of frames is a transport of the relay, and
+//! this one is made by hand, of a WebSocket that was opened over plain hyper.
+//!
+//! ```text
+//! JWT_SECRET="32 bytes or more, as your login has it" cargo run -p raw-hyper
+//! ```
+//!
+//! Connect to `ws://127.0.0.1:3000/?token=…`; to match two users, type their ids.
+
+mod frames;
+
+use std::{convert::Infallible, env, error::Error, future::ready, time::Duration};
+
+use frames::{failed, incoming, outgoing};
+use futures::{SinkExt, StreamExt};
+use http_body_util::Full;
+use hyper::{Request, Response, body::Bytes, server::conn::http1, service::service_fn, upgrade};
+use hyper_util::rt::TokioIo;
+use signaling_core::{
+    Relay,
+    auth::{AuthError, Client},
+    frame::CloseCode,
+    jwt::{Algorithm, JwtAuthenticator, JwtKey},
+    protocol::Dialect,
+    websocket,
+};
+use tokio::{
+    io::{self, AsyncBufReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::protocol::{Role, WebSocketConfig},
+};
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let key = JwtKey::secret(Algorithm::HS256, env::var("JWT_SECRET")?);
+    let relay = Relay::builder(JwtAuthenticator::builder().key(key).build()?).start().await?;
+    let address = env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:3000".to_owned());
+    let listener = TcpListener::bind(address).await?;
+    println!("raw-hyper listening on http://{}", listener.local_addr()?);
+    tokio::spawn(serve(listener, relay.clone()));
+    let mut lines = io::BufReader::new(io::stdin()).lines();
+    while let Some(line) = lines.next_line().await? {
+        let (first, second) = line.split_once(' ').ok_or("two user ids, please")?;
+        relay.open_session(&first.parse()?, &second.parse()?).await?;
+    }
+    Ok(())
+}
+
+pub(crate) async fn serve(listener: TcpListener, relay: Relay) {
+    while let Ok((stream, _)) = listener.accept().await {
+        let _ = stream.set_nodelay(true);
+        let relay = relay.clone();
+        let service =
+            service_fn(move |request| ready(Ok::<_, Infallible>(answer(&relay, request))));
+        let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+        tokio::spawn(connection.with_upgrades());
+    }
+}
+
+fn answer<B>(relay: &Relay, request: Request<B>) -> Response<Full<Bytes>> {
+    let accepted = websocket::accept(&request);
+    let answer = accepted.map(|(answer, dialect)| {
+        tokio::spawn(connection(relay.clone(), request.map(drop), dialect));
+        answer
+    });
+    answer.unwrap_or_else(|refusal| *refusal).map(Full::from)
+}
+
+async fn connection(relay: Relay, request: Request<()>, dialect: Dialect) {
+    let credentials = websocket::credentials(request.uri().query(), request.headers());
+    let Ok(upgraded) = upgrade::on(request).await else { return };
+    let limit = Some(relay.config().max_frame_bytes);
+    let config = Some(WebSocketConfig::default().max_message_size(limit).max_frame_size(limit));
+    let io = TokioIo::new(upgraded);
+    let mut socket = WebSocketStream::from_raw_socket(io, Role::Server, config).await;
+    let frames = (&mut socket).map(|next| next.map(incoming).map_err(failed)).sink_map_err(failed);
+    let frames = frames.with(|frame| ready(Ok(outgoing(frame))));
+    match relay.authenticate(&credentials).await {
+        Ok(identity) => drop(relay.serve(frames, Client::new(identity).speaking(dialect)).await),
+        Err(AuthError::Unavailable(_)) => relay.refuse(frames, CloseCode::Unavailable).await,
+        Err(_) => relay.refuse(frames, CloseCode::Unauthorized).await,
+    }
+    // A socket that is dropped while the peer still sends is reset, and the close code lost.
+    let (mut io, mut nowhere) = (socket.into_inner(), io::sink());
+    let _ = io.shutdown().await;
+    let _ = tokio::time::timeout(Duration::from_secs(2), io::copy(&mut io, &mut nowhere)).await;
+}

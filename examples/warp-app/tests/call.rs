@@ -1,0 +1,10 @@
+//! The example as it is run.
+#![allow(clippy::unwrap_used, reason = "tests, of which clippy knows only the functions marked so")]
+
+#[path = "../../axum-app/tests/call/lesson.rs"]
+mod lesson;
+
+#[tokio::test]
+async fn two_users_who_join_a_lesson_have_a_call() {
+    lesson::is_held_by(env!("CARGO_BIN_EXE_warp-app")).await;
+}

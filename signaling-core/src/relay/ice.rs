@@ -1,0 +1,35 @@
+//! Asks for the ICE servers of a connection's client. Where one is already matched, that is no duty
+//! of its steward's: a leave or an end would wait behind it.
+
+use std::{error::Error, sync::Arc};
+
+use super::{Node, hooks, local::Local, mailbox::Mail};
+
+impl Node {
+    /// Has the connection told of the servers, or that there are none now, within
+    /// [`Config::ice_server_timeout`](crate::Config::ice_server_timeout).
+    pub(super) async fn ask_for_ice_servers(&self, local: &Local) {
+        let Some(provider) = &self.ice_servers else {
+            return;
+        };
+        let asked = async { provider.ice_servers(&local.user, self.clock.now()).await };
+        let answer = hooks::ask(self.config.ice_server_timeout, asked).await;
+        let failed = match &answer {
+            Ok(Ok(_)) => None,
+            Ok(Err(error)) => Some(error as &dyn Error),
+            Err(error) => Some(error as &dyn Error),
+        };
+        if let Some(error) = failed {
+            tracing::warn!(connection = %local.id, error, "no ICE servers yet");
+        }
+        local.mailbox.push(Mail::IceServers(answer.ok().and_then(Result::ok)));
+    }
+
+    /// The same while everything goes on. It ends with its timeout, or with the node.
+    pub(super) fn renew_ice_servers(self: &Arc<Self>, local: &Arc<Local>) {
+        let (node, local) = (self.clone(), local.clone());
+        tokio::spawn(async move {
+            node.stopped.run_until_cancelled(node.ask_for_ice_servers(&local)).await;
+        });
+    }
+}

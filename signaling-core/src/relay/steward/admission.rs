@@ -1,0 +1,160 @@
+//! How a connection becomes its user's: the host is asked, and another connection that is there
+//! gives way or does not.
+
+use super::{
+    super::{
+        hooks::{HookError, Newcomer, SecondConnection, Stays, ask},
+        local::Local,
+        writes::{Contended, ROUNDS},
+    },
+    Admission, Steward,
+};
+use crate::{
+    event::{DisconnectReason, Event},
+    frame::CloseReason,
+    id::ConnectionId,
+    notice::Notice,
+    store::{Connect, Connected, Replace, StoreError},
+};
+
+/// Why a connection is not admitted.
+#[derive(Debug)]
+pub(super) enum NotAdmitted {
+    Store(StoreError),
+    Hook(HookError),
+    Refused(CloseReason),
+    AlreadyConnected,
+    /// It has ended meanwhile.
+    Over,
+}
+
+impl From<StoreError> for NotAdmitted {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<HookError> for NotAdmitted {
+    fn from(error: HookError) -> Self {
+        Self::Hook(error)
+    }
+}
+
+impl Steward {
+    /// Asks the host, and makes the connection its user's.
+    pub(super) async fn win(&self, newcomer: &Newcomer) -> Result<Connected, NotAdmitted> {
+        let (node, limit) = (&self.node, self.node.config.hook_timeout);
+        self.local.duties.agenda().admission = Admission::Pending;
+        let asked = async { node.hooks.before_connection(newcomer).await };
+        ask(limit, asked).await?.map_err(NotAdmitted::Refused)?;
+        let mut over = None;
+        for _ in 0..ROUNDS {
+            if self.local.mailbox.closing().is_some() {
+                return Err(NotAdmitted::Over);
+            }
+            let replace = match (&node.second_connection, &over) {
+                (SecondConnection::Replace, _) => Replace::Any,
+                (_, Some(present)) => Replace::Only(present),
+                (_, None) => Replace::Nothing,
+            };
+            let present = match self.connect(replace).await? {
+                Connect::Done(connected) => {
+                    self.tell_connected();
+                    return Ok(connected);
+                }
+                Connect::Taken(present) => present,
+            };
+            if !self.gives_way(newcomer, &present).await? {
+                self.contest(present).await?;
+                return Err(NotAdmitted::AlreadyConnected);
+            }
+            over = Some(present);
+        }
+        Err(StoreError::unavailable(Contended).into())
+    }
+
+    /// Closes the connection, and says why.
+    pub(super) fn not_admitted(&self, not: NotAdmitted) {
+        let Local { id, mailbox, goodbye, .. } = &*self.local;
+        let reason = match not {
+            NotAdmitted::Store(error) => {
+                self.failed("connection not admitted", &error);
+                match error {
+                    StoreError::Unavailable(_) => DisconnectReason::StoreUnavailable,
+                    StoreError::Corrupt(_) => DisconnectReason::Internal,
+                }
+            }
+            NotAdmitted::Hook(error) => {
+                tracing::error!(connection = %id, %error, "connection not admitted");
+                match error {
+                    HookError::TimedOut => DisconnectReason::HookTimeout,
+                    HookError::Panicked => DisconnectReason::Internal,
+                }
+            }
+            NotAdmitted::Refused(reason) => {
+                tracing::debug!(connection = %id, reason = reason.as_str(), "refused by the host");
+                // The first words count.
+                let _ = goodbye.set(reason);
+                DisconnectReason::Refused
+            }
+            NotAdmitted::AlreadyConnected => DisconnectReason::AlreadyConnected,
+            NotAdmitted::Over => return,
+        };
+        mailbox.close(reason);
+    }
+
+    async fn gives_way(
+        &self,
+        newcomer: &Newcomer,
+        present: &ConnectionId,
+    ) -> Result<bool, HookError> {
+        let node = &self.node;
+        // One of this node that is over; the store is about to learn of it.
+        if *present.node() == node.id && node.locals.get(present.number()).is_none() {
+            return Ok(true);
+        }
+        match &node.second_connection {
+            SecondConnection::Replace => Ok(true),
+            SecondConnection::Refuse => Ok(false),
+            SecondConnection::Ask(arbiter) => {
+                let asked = async { arbiter.decide(newcomer, present).await };
+                Ok(ask(node.config.hook_timeout, asked).await? == Stays::Newcomer)
+            }
+        }
+    }
+
+    fn tell_connected(&self) {
+        let Local { id, user, duties, .. } = &*self.local;
+        duties.agenda().admission = Admission::Done;
+        let (user, connection) = (user.clone(), id.clone());
+        self.node.emit(Event::UserConnected { user, connection });
+    }
+
+    /// Tells the host that the connection is over, once.
+    pub(super) fn tell_end(&self, reason: DisconnectReason) {
+        let Local { id, user, duties, goodbye, .. } = &*self.local;
+        let (user, connection) = (user.clone(), id.clone());
+        let text = goodbye.get().cloned().unwrap_or_default();
+        match std::mem::take(&mut duties.agenda().admission) {
+            Admission::Untold => {}
+            Admission::Pending => {
+                self.node.emit(Event::ConnectionRefused { user, connection, reason, text });
+            }
+            Admission::Done => {
+                self.node.emit(Event::UserDisconnected { user, connection, reason, text });
+            }
+        }
+    }
+
+    /// Has `present`, which keeps another connection out, found out where it is over and only the
+    /// store does not know: by its node, or when that turns out to be dead.
+    async fn contest(&self, present: ConnectionId) -> Result<(), StoreError> {
+        let (node, user) = (&self.node, &self.local.user);
+        if *present.node() != node.id {
+            let (now, lease) = (node.clock.now(), node.config.node_lease);
+            node.store.presume_alive(present.node(), now, lease).await?;
+            node.notify(&present, Notice::Contested { user: user.clone() });
+        }
+        Ok(())
+    }
+}
