@@ -1,7 +1,7 @@
-//! Ours, with every check on: one route of an axum application, tokens verified, sessions in memory.
+//! Ours, with every check on: tokens verified, sessions in memory, one route of an application.
 //!
-//! `contender-signaling <port>`. Who connects as `{room}-a` or `{room}-b` was matched with the other:
-//! the session `{room}` is opened when the first asks to connect.
+//! `contender-signaling <port> axum|warp`. Who connects as `{room}-a` or `{room}-b` was matched with
+//! the other: the session `{room}` is opened when the first asks to connect.
 
 use std::{env, error::Error};
 
@@ -9,7 +9,6 @@ use axum::{
     extract::{Query, Request, State},
     middleware::{self, Next},
     response::Response,
-    serve::ListenerExt,
 };
 use serde::Deserialize;
 use signaling_core::{
@@ -17,26 +16,43 @@ use signaling_core::{
     id::{SessionId, UserId},
     jwt::{Algorithm, JwtAuthenticator, JwtKey},
 };
-use tokio::net::TcpListener;
+use tokio::net::TcpSocket;
+use warp::Filter;
 
 #[path = "../load/secret.rs"]
 mod secret;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let port = env::args().nth(1).ok_or("a port")?.parse::<u16>()?;
+    let mut args = env::args().skip(1);
+    let port = args.next().ok_or("a port")?.parse::<u16>()?;
     let key = JwtKey::secret(Algorithm::HS256, secret::SECRET);
     let authenticator = JwtAuthenticator::builder().key(key).build()?;
     let mut config = Config::default();
-    config.max_signals_per_second = u32::MAX;
-    config.signal_burst = u32::MAX;
+    config.max_signals_per_second = 0;
     let relay = Relay::builder(authenticator).config(config).start().await?;
-    let listener = TcpListener::bind(("127.0.0.1", port)).await?.tap_io(|socket| {
-        let _ = socket.set_nodelay(true);
-    });
-    let app =
-        signaling_axum::router(relay.clone()).layer(middleware::from_fn_with_state(relay, matched));
-    axum::serve(listener, app).await?;
+    let socket = TcpSocket::new_v4()?;
+    // Accepted sockets have it from here.
+    socket.set_nodelay(true)?;
+    socket.bind(([127, 0, 0, 1], port).into())?;
+    let listener = socket.listen(4096)?;
+    match args.next().as_deref() {
+        Some("axum") => {
+            let app = signaling_axum::router(relay.clone())
+                .layer(middleware::from_fn_with_state(relay, on_axum));
+            axum::serve(listener, app).await?;
+        }
+        Some("warp") => {
+            let matcher = relay.clone();
+            let matched = warp::query::<Place>().then(move |place| {
+                let relay = matcher.clone();
+                async move { matched(&relay, place).await }
+            });
+            let route = matched.untuple_one().and(signaling_warp::endpoint(relay));
+            warp::serve(route).incoming(listener).run().await;
+        }
+        _ => return Err("axum or warp".into()),
+    }
     Ok(())
 }
 
@@ -47,12 +63,7 @@ struct Place {
 }
 
 /// What a matchmaker would do before its users connect.
-async fn matched(
-    State(relay): State<Relay>,
-    Query(Place { room, side }): Query<Place>,
-    request: Request,
-    next: Next,
-) -> Response {
+async fn matched(relay: &Relay, Place { room, side }: Place) {
     let users = ["a", "b"].map(|side| UserId::new(&format!("{room}-{side}")));
     if let (Ok(session), [Ok(first), Ok(second)]) = (SessionId::new(&room), users)
         && side == "a"
@@ -60,5 +71,14 @@ async fn matched(
     {
         eprintln!("{error}");
     }
+}
+
+async fn on_axum(
+    State(relay): State<Relay>,
+    Query(place): Query<Place>,
+    request: Request,
+    next: Next,
+) -> Response {
+    matched(&relay, place).await;
     next.run(request).await
 }

@@ -14,8 +14,10 @@ use crate::secret::SECRET;
 )]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Contender {
-    /// Ours.
+    /// Ours, on axum.
     Signaling,
+    /// Ours, on warp.
+    SignalingWarp,
     /// A bare forwarder on axum.
     Axum,
     /// A bare forwarder on tokio-tungstenite.
@@ -48,15 +50,16 @@ impl Side {
 }
 
 impl Contender {
-    /// The program that is started with a port.
-    pub(crate) fn program(self) -> io::Result<PathBuf> {
-        let name = match self {
-            Self::Signaling => "contender-signaling",
-            Self::Axum => "contender-axum",
-            Self::Tungstenite => "contender-tungstenite",
-            Self::Tcp => "contender-tcp",
+    /// The program, and what follows the port on its command line.
+    pub(crate) fn program(self) -> io::Result<(PathBuf, Option<&'static str>)> {
+        let (name, adapter) = match self {
+            Self::Signaling => ("contender-signaling", Some("axum")),
+            Self::SignalingWarp => ("contender-signaling", Some("warp")),
+            Self::Axum => ("contender-axum", None),
+            Self::Tungstenite => ("contender-tungstenite", None),
+            Self::Tcp => ("contender-tcp", None),
         };
-        Ok(env::current_exe()?.with_file_name(name))
+        Ok((env::current_exe()?.with_file_name(name), adapter))
     }
 
     pub(crate) const fn is_websocket(self) -> bool {
@@ -65,14 +68,14 @@ impl Contender {
 
     /// Whether a client is told when its partner is there.
     pub(crate) const fn matches(self) -> bool {
-        matches!(self, Self::Signaling)
+        matches!(self, Self::Signaling | Self::SignalingWarp)
     }
 
     /// Where a client connects: path and query; for plain TCP its first line.
     pub(crate) fn path(self, place: Place) -> String {
         let (room, side) = (session(place.room), place.side.name());
         match self {
-            Self::Signaling => {
+            Self::Signaling | Self::SignalingWarp => {
                 let claims = json!({"sub": format!("{room}-{side}"), "exp": 4_000_000_000_u64});
                 let token = token::sign(SECRET, &claims);
                 format!("/ws/signaling?room={room}&side={side}&token={token}")

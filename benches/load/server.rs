@@ -27,10 +27,12 @@ pub(crate) struct Server {
 impl Server {
     pub(crate) async fn start(contender: Contender) -> Result<Self, Box<dyn Error>> {
         let address = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?;
+        let (program, adapter) = contender.program()?;
         let process = Command::new("taskset")
             .args(["-c", CORE])
-            .arg(contender.program()?)
+            .arg(program)
             .arg(address.port().to_string())
+            .args(adapter)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .spawn()?;
