@@ -14,7 +14,7 @@ $(TARGET)/tools/bin/%:
 	@echo "test tools: building $*, which is not installed, into $(TARGET)/tools"
 	$(CARGO) install --locked --debug --quiet --root $(TARGET)/tools $*
 
-.PHONY: run test tools lint features packages docs rust browser simulate release minimal-versions deny
+.PHONY: run test tools lint features packages docs rust browser simulate bench release minimal-versions deny
 
 # The server in development mode, with the demonstration page. It prints the address to open.
 run:
@@ -56,6 +56,13 @@ browser:
 # The long search: thousands of deployments in trouble.
 simulate:
 	SIMULATION_SEEDS=$(or $(SEEDS),5000) $(CARGO) test --release --package signaling-core --test engine seeds -- --nocapture
+
+# A comparison of some eight minutes: the load generator on core 1, each contender on core 0.
+bench:
+	$(CARGO) build --release --package signaling-benches
+	rm -f $(TARGET)/bench.jsonl
+	taskset -c 1 $(TARGET)/release/load compare --out $(TARGET)/bench.jsonl
+	$(TARGET)/release/load report $(TARGET)/bench.jsonl
 
 # Before a release, beside `make test`: what takes longer, or asks others.
 release: minimal-versions deny

@@ -1,0 +1,84 @@
+//! Ours, with every check on: tokens verified, sessions in memory, one route of an application.
+//!
+//! `contender-signaling <port> axum|warp`. Who connects as `{room}-a` or `{room}-b` was matched with
+//! the other: the session `{room}` is opened when the first asks to connect.
+
+use std::{env, error::Error};
+
+use axum::{
+    extract::{Query, Request, State},
+    middleware::{self, Next},
+    response::Response,
+};
+use serde::Deserialize;
+use signaling_core::{
+    Config, Relay,
+    id::{SessionId, UserId},
+    jwt::{Algorithm, JwtAuthenticator, JwtKey},
+};
+use tokio::net::TcpSocket;
+use warp::Filter;
+
+#[path = "../load/secret.rs"]
+mod secret;
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let mut args = env::args().skip(1);
+    let port = args.next().ok_or("a port")?.parse::<u16>()?;
+    let key = JwtKey::secret(Algorithm::HS256, secret::SECRET);
+    let authenticator = JwtAuthenticator::builder().key(key).build()?;
+    let mut config = Config::default();
+    config.max_signals_per_second = 0;
+    let relay = Relay::builder(authenticator).config(config).start().await?;
+    let socket = TcpSocket::new_v4()?;
+    // Accepted sockets have it from here.
+    socket.set_nodelay(true)?;
+    socket.bind(([127, 0, 0, 1], port).into())?;
+    let listener = socket.listen(4096)?;
+    match args.next().as_deref() {
+        Some("axum") => {
+            let app = signaling_axum::router(relay.clone())
+                .layer(middleware::from_fn_with_state(relay, on_axum));
+            axum::serve(listener, app).await?;
+        }
+        Some("warp") => {
+            let matcher = relay.clone();
+            let matched = warp::query::<Place>().then(move |place| {
+                let relay = matcher.clone();
+                async move { matched(&relay, place).await }
+            });
+            let route = matched.untuple_one().and(signaling_warp::endpoint(relay));
+            warp::serve(route).incoming(listener).run().await;
+        }
+        _ => return Err("axum or warp".into()),
+    }
+    Ok(())
+}
+
+#[derive(Deserialize)]
+struct Place {
+    room: String,
+    side: String,
+}
+
+/// What a matchmaker would do before its users connect.
+async fn matched(relay: &Relay, Place { room, side }: Place) {
+    let users = ["a", "b"].map(|side| UserId::new(&format!("{room}-{side}")));
+    if let (Ok(session), [Ok(first), Ok(second)]) = (SessionId::new(&room), users)
+        && side == "a"
+        && let Err(error) = relay.open_session_as(&session, &first, &second).await
+    {
+        eprintln!("{error}");
+    }
+}
+
+async fn on_axum(
+    State(relay): State<Relay>,
+    Query(place): Query<Place>,
+    request: Request,
+    next: Next,
+) -> Response {
+    matched(&relay, place).await;
+    next.run(request).await
+}

@@ -1,0 +1,92 @@
+//! Who is measured: how each is started, and how a client joins its partner there.
+
+use std::{env, io, path::PathBuf};
+
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use signaling_core::testing::token;
+
+use crate::secret::SECRET;
+
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, ValueEnum, Serialize, Deserialize,
+)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Contender {
+    /// Ours, on axum.
+    Signaling,
+    /// Ours, on warp.
+    SignalingWarp,
+    /// A bare forwarder on axum.
+    Axum,
+    /// A bare forwarder on tokio-tungstenite.
+    Tungstenite,
+    /// Bytes from one TCP connection to another.
+    Tcp,
+}
+
+/// A client's place: in which room, on which of its two sides.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place {
+    pub(crate) room: usize,
+    pub(crate) side: Side,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// Comes first, and offers.
+    A,
+    B,
+}
+
+impl Side {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::A => "a",
+            Self::B => "b",
+        }
+    }
+}
+
+impl Contender {
+    /// The program, and what follows the port on its command line.
+    pub(crate) fn program(self) -> io::Result<(PathBuf, Option<&'static str>)> {
+        let (name, adapter) = match self {
+            Self::Signaling => ("contender-signaling", Some("axum")),
+            Self::SignalingWarp => ("contender-signaling", Some("warp")),
+            Self::Axum => ("contender-axum", None),
+            Self::Tungstenite => ("contender-tungstenite", None),
+            Self::Tcp => ("contender-tcp", None),
+        };
+        Ok((env::current_exe()?.with_file_name(name), adapter))
+    }
+
+    pub(crate) const fn is_websocket(self) -> bool {
+        !matches!(self, Self::Tcp)
+    }
+
+    /// Whether a client is told when its partner is there.
+    pub(crate) const fn matches(self) -> bool {
+        matches!(self, Self::Signaling | Self::SignalingWarp)
+    }
+
+    /// Where a client connects: path and query; for plain TCP its first line.
+    pub(crate) fn path(self, place: Place) -> String {
+        let (room, side) = (session(place.room), place.side.name());
+        match self {
+            Self::Signaling | Self::SignalingWarp => {
+                let claims = json!({"sub": format!("{room}-{side}"), "exp": 4_000_000_000_u64});
+                let token = token::sign(SECRET, &claims);
+                format!("/ws/signaling?room={room}&side={side}&token={token}")
+            }
+            Self::Axum | Self::Tungstenite => format!("/{room}"),
+            Self::Tcp => room,
+        }
+    }
+}
+
+/// The session of a room.
+pub(crate) fn session(room: usize) -> String {
+    format!("room-{room:06}")
+}
