@@ -3,7 +3,6 @@
 
 use std::net::SocketAddr;
 
-use async_trait::async_trait;
 use axum::{
     Router,
     extract::{Request, State},
@@ -15,27 +14,13 @@ use axum::{
 use signaling_axum::Endpoint;
 use signaling_core::{
     Relay,
-    auth::{AuthError, Authenticator, Credentials, Identity},
-    id::UserId,
-    testing::client::Dial,
+    testing::{client::Dial, guest::NameIsToken},
 };
 use tokio::net::TcpListener;
 use tokio_tungstenite::{
     connect_async,
     tungstenite::{Error, http},
 };
-
-/// A token is the user's name.
-#[derive(Debug)]
-struct NameIsToken;
-
-#[async_trait]
-impl Authenticator for NameIsToken {
-    async fn authenticate(&self, credentials: &Credentials) -> Result<Identity, AuthError> {
-        let name = credentials.token().ok_or(AuthError::Missing)?;
-        UserId::new(name).map(Identity::new).map_err(AuthError::invalid)
-    }
-}
 
 async fn relay() -> Relay {
     Relay::builder(NameIsToken).start().await.unwrap()

@@ -9,19 +9,13 @@ use hyper::{Request, Response, body::Incoming, server::conn::http1, service::ser
 use hyper_util::rt::TokioIo;
 use signaling_core::{
     testing::endpoint::{Endpoint, Hosted, PANIC, Setup, Unsupported},
-    websocket::{self, OnInvalidToken},
+    websocket,
 };
 use tokio::net::TcpListener;
 
 async fn start(setup: Setup) -> Result<Box<dyn Endpoint>, Unsupported> {
     let relay = setup.relay().await;
-    let mut endpoint = websocket::Endpoint::new(relay.clone());
-    if let Some(origins) = setup.allowed_origins {
-        endpoint = endpoint.allowed_origins(origins);
-    }
-    if setup.status_for_bad_tokens {
-        endpoint = endpoint.on_invalid_token(OnInvalidToken::HttpStatus);
-    }
+    let endpoint = setup.endpoint(&relay);
     // It looks at no path, so it is beneath any.
     let prefix = setup.prefix.map(|prefix| format!("/{prefix}")).unwrap_or_default();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -3,12 +3,9 @@
 
 use std::{convert::Infallible, net::SocketAddr};
 
-use async_trait::async_trait;
 use signaling_core::{
     Relay,
-    auth::{AuthError, Authenticator, Credentials, Identity},
-    id::UserId,
-    testing::client::Dial,
+    testing::{client::Dial, guest::NameIsToken},
 };
 use signaling_warp::{Endpoint, OnInvalidToken};
 use tokio::net::TcpListener;
@@ -17,18 +14,6 @@ use tokio_tungstenite::{
     tungstenite::{Error, http},
 };
 use warp::{Filter, Rejection, Reply};
-
-/// A token is the user's name.
-#[derive(Debug)]
-struct NameIsToken;
-
-#[async_trait]
-impl Authenticator for NameIsToken {
-    async fn authenticate(&self, credentials: &Credentials) -> Result<Identity, AuthError> {
-        let name = credentials.token().ok_or(AuthError::Missing)?;
-        UserId::new(name).map(Identity::new).map_err(AuthError::invalid)
-    }
-}
 
 async fn relay() -> Relay {
     Relay::builder(NameIsToken).start().await.unwrap()
@@ -103,7 +88,8 @@ async fn what_it_refuses_is_no_rejection() {
         .on_invalid_token(OnInvalidToken::HttpStatus)
         .allowed_origins(["https://app.example"]);
     let behind = warp::any().map(|| "the filter behind it").boxed();
-    let address = serve(signaling_warp::endpoint(endpoint).or(behind.clone()).recover(own_answer)).await;
+    let address =
+        serve(signaling_warp::endpoint(endpoint).or(behind.clone()).recover(own_answer)).await;
     assert_eq!(upgrade(address, "/ws/signaling").await.status(), 401);
     assert_eq!(upgrade(address, "/ws/signaling?token=").await.status(), 401);
     assert_eq!(upgrade(address, "/elsewhere").await.status(), 200);

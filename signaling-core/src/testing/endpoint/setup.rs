@@ -21,6 +21,9 @@ use crate::{
     relay::Relay,
 };
 
+#[cfg(all(feature = "websocket", any(feature = "jwt", feature = "jwt-aws-lc")))]
+use crate::websocket::{Endpoint, OnInvalidToken};
+
 /// What a case wants of its endpoint.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
@@ -100,6 +103,19 @@ impl Setup {
         }
         let started = builder.start().await;
         started.unwrap_or_else(|error| panic!("the relay did not start: {error:?}"))
+    }
+
+    /// The endpoint of `relay` with the options that are asked for.
+    #[cfg(feature = "websocket")]
+    pub fn endpoint(&self, relay: &Relay) -> Endpoint {
+        let mut endpoint = Endpoint::new(relay.clone());
+        if let Some(origins) = &self.allowed_origins {
+            endpoint = endpoint.allowed_origins(origins);
+        }
+        if self.status_for_bad_tokens {
+            endpoint = endpoint.on_invalid_token(OnInvalidToken::HttpStatus);
+        }
+        endpoint
     }
 }
 
