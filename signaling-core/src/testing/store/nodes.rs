@@ -1,0 +1,199 @@
+//! What is found by something else than its key: overdue sessions, leases, and what a node has left.
+
+use std::time::Duration;
+
+use super::{Names, Outcome, Store, connect};
+use crate::{
+    protocol::PartnerReason,
+    session::{Role, SessionRecord},
+    store::{Counts, Created, Enrolled, StoreError, Written},
+    time::{Clock, SystemClock},
+};
+
+pub(super) async fn overdue_sessions_are_listed_with_the_longest_first(
+    store: Store<'_>,
+) -> Outcome {
+    let now = SystemClock.now();
+    let mut all = Vec::new();
+    for seconds in [30, 10, 20] {
+        let names = Names { now, ..Names::new() };
+        let record = names.opened(1, Duration::from_secs(seconds));
+        assert_eq!(store.create(&record).await?, Created::Done);
+        all.push((names, record));
+    }
+    let ours = async |at: u64| {
+        let listed = store.overdue(now.after(Duration::from_secs(at)), 1_000).await?;
+        let of = |record: &SessionRecord| all.iter().position(|(n, _)| n.session == record.id);
+        Ok::<_, StoreError>(listed.iter().filter_map(of).collect::<Vec<_>>())
+    };
+    assert_eq!(ours(9).await?, [0_usize; 0]);
+    assert_eq!(ours(10).await?, [1]);
+    assert_eq!(ours(60).await?, [1, 2, 0]);
+    assert_eq!(store.overdue(now.after(Duration::from_secs(60)), 1).await?.len(), 1);
+    // Active sessions have no deadline, and deleted ones are gone.
+    let (names, record) = &all[1];
+    let attached = names.attached(record, Role::Initiator, 1);
+    assert_eq!(store.replace(&attached).await?, Written::Done);
+    let active = names.attached(&attached, Role::Responder, 2);
+    assert_eq!(store.replace(&active).await?, Written::Done);
+    assert_eq!(store.delete(&all[2].1).await?, Written::Done);
+    assert_eq!(ours(60).await?, [0]);
+    assert_eq!(store.delete(&active).await?, Written::Done);
+    assert_eq!(store.delete(&all[0].1).await?, Written::Done);
+    Ok(())
+}
+
+const LEASE: Duration = Duration::from_secs(2);
+const NOTHING: Counts = Counts { connections: 0, sessions: 0 };
+
+pub(super) async fn a_lease_is_held_until_it_runs_out(store: Store<'_>) -> Outcome {
+    let names = Names::new();
+    let first = store.renew_lease(&names.node, names.now, LEASE, NOTHING).await?;
+    assert!(!first.held);
+    let second = store.renew_lease(&names.node, names.now, LEASE, NOTHING).await?;
+    assert!(second.held);
+    assert_eq!(second.generation, first.generation);
+    assert!(!second.lost.contains(&names.node));
+    store.forget_node(&names.node).await?;
+    assert!(!store.renew_lease(&names.node, names.now, LEASE, NOTHING).await?.held);
+    store.forget_node(&names.node).await
+}
+
+pub(super) async fn what_living_nodes_have_is_added_up(store: Store<'_>) -> Outcome {
+    let (first, second) = (Names::new(), Names::new());
+    // Others may be at work on the same store, and have nothing.
+    let has = |connections, sessions| Counts { connections, sessions };
+    let say = async |names: &Names, now, lease, counts| {
+        store.renew_lease(&names.node, now, lease, counts).await.map(drop)
+    };
+    assert_eq!(store.counts(first.now).await?, NOTHING);
+    say(&first, first.now, LEASE, has(3, 1)).await?;
+    say(&second, first.now, LEASE * 1_000, has(20, 10)).await?;
+    assert_eq!(store.counts(first.now).await?, has(23, 11));
+    say(&first, first.now, LEASE, has(4_000_000_000, 0)).await?;
+    assert_eq!(store.counts(first.now).await?, has(4_000_000_020, 10));
+    store.presume_alive(&first.node, first.now, LEASE * 1_000).await?;
+    let mut now = first.now;
+    for _ in 0..100 {
+        now = now.after(LEASE / 10);
+        tokio::time::sleep(LEASE / 10).await;
+        if store.counts(now).await? == has(20, 10) {
+            break;
+        }
+    }
+    assert_eq!(store.counts(now).await?, has(20, 10), "without the one that is lost");
+    for names in [&first, &second] {
+        store.forget_node(&names.node).await?;
+    }
+    // A node that is back says anew what it has.
+    store.presume_alive(&second.node, now, LEASE * 1_000).await?;
+    assert_eq!(store.counts(now).await?, NOTHING);
+    store.forget_node(&second.node).await
+}
+
+pub(super) async fn a_lost_node_is_named_until_it_is_forgotten(store: Store<'_>) -> Outcome {
+    let (names, survivor) = (Names::new(), Names::new());
+    let (lost, [ann, _]) = (&names.node, &names.users);
+    store.renew_lease(lost, names.now, LEASE, NOTHING).await?;
+    connect(store, ann, &names.connection(1), names.now).await?;
+    // Stores with a clock of their own need the time to pass, stores without to be told of it.
+    let mut now = names.now;
+    for _ in 0..100 {
+        now = now.after(LEASE / 10);
+        tokio::time::sleep(LEASE / 10).await;
+        if store.renew_lease(&survivor.node, now, LEASE, NOTHING).await?.lost.contains(lost) {
+            break;
+        }
+    }
+    let again = store.renew_lease(&survivor.node, now, LEASE, NOTHING).await?;
+    assert!(again.held && again.lost.contains(lost), "named until forgotten: {again:?}");
+    store.forget_node(lost).await?;
+    assert!(!store.renew_lease(&survivor.node, now, LEASE, NOTHING).await?.lost.contains(lost));
+    store.forget_node(&survivor.node).await
+}
+
+pub(super) async fn a_node_without_a_lease_is_presumed_alive(store: Store<'_>) -> Outcome {
+    let (presumed, held, survivor) = (Names::new(), Names::new(), Names::new());
+    store.presume_alive(&presumed.node, presumed.now, LEASE).await?;
+    let first = store.renew_lease(&presumed.node, presumed.now, LEASE, NOTHING).await?;
+    assert!(first.held);
+    // A lease that is known is not made longer, whether it has run out or not.
+    store.renew_lease(&held.node, held.now, LEASE, NOTHING).await?;
+    store.presume_alive(&held.node, held.now, LEASE * 1_000).await?;
+    let mut now = held.now;
+    for _ in 0..100 {
+        now = now.after(LEASE / 10);
+        tokio::time::sleep(LEASE / 10).await;
+        let lost = store.renew_lease(&survivor.node, now, LEASE, NOTHING).await?.lost;
+        if lost.contains(&held.node) && lost.contains(&presumed.node) {
+            break;
+        }
+    }
+    store.presume_alive(&held.node, now, LEASE * 1_000).await?;
+    let lost = store.renew_lease(&survivor.node, now, LEASE, NOTHING).await?.lost;
+    assert!(lost.contains(&held.node) && lost.contains(&presumed.node), "{lost:?}");
+    for names in [&presumed, &held, &survivor] {
+        store.forget_node(&names.node).await?;
+    }
+    Ok(())
+}
+
+impl Names {
+    /// Both users are enrolled.
+    async fn enrol(&self, store: Store<'_>) -> Outcome {
+        for user in &self.users {
+            assert_eq!(store.enrol(user, &self.session, self.now, 8).await?, Enrolled::Done);
+        }
+        Ok(())
+    }
+}
+
+pub(super) async fn attachments_to_a_node_are_listed(store: Store<'_>) -> Outcome {
+    let (names, other) = (Names::new(), Names::new());
+    let [ann, bob] = &names.users;
+    names.enrol(store).await?;
+    let record = names.create(store).await?;
+    connect(store, ann, &names.connection(1), names.now).await?;
+    connect(store, bob, &other.connection(2), names.now).await?;
+    assert_eq!(store.attached_to(&names.node, 10).await?, []);
+    let record = names.attached(&record, Role::Initiator, 1);
+    assert_eq!(store.replace(&record).await?, Written::Done);
+    let record = record.attach(Role::Responder, &other.connection(2), 2).expect("newer");
+    assert_eq!(store.replace(&record).await?, Written::Done);
+    for node in [&names.node, &other.node] {
+        assert_eq!(store.attached_to(node, 10).await?, std::slice::from_ref(&record));
+    }
+    assert_eq!(store.attached_to(&names.node, 0).await?, []);
+    let record = record
+        .detach(&names.connection(1), PartnerReason::Timeout, names.now, Duration::from_secs(9))
+        .expect("attached");
+    assert_eq!(store.replace(&record).await?, Written::Done);
+    assert_eq!(store.attached_to(&names.node, 10).await?, []);
+    assert_eq!(store.attached_to(&other.node, 10).await?, [record]);
+    Ok(())
+}
+
+pub(super) async fn attachments_of_replaced_connections_are_listed_until_they_disconnect(
+    store: Store<'_>,
+) -> Outcome {
+    let (names, other) = (Names::new(), Names::new());
+    let [ann, _] = &names.users;
+    names.enrol(store).await?;
+    let record = names.create(store).await?;
+    connect(store, ann, &names.connection(1), names.now).await?;
+    let record = names.attached(&record, Role::Initiator, 1);
+    assert_eq!(store.replace(&record).await?, Written::Done);
+    connect(store, ann, &names.connection(2), names.now).await?;
+    assert_eq!(store.attached_to(&names.node, 10).await?, std::slice::from_ref(&record));
+    assert!(store.disconnect(ann, &names.connection(2)).await?);
+    assert_eq!(store.attached_to(&names.node, 10).await?, std::slice::from_ref(&record));
+    connect(store, ann, &other.connection(3), names.now).await?;
+    assert_eq!(store.attached_to(&names.node, 10).await?, std::slice::from_ref(&record));
+    assert_eq!(store.attached_to(&other.node, 10).await?, []);
+    let record = record.attach(Role::Initiator, &other.connection(3), 3).expect("newer");
+    assert_eq!(store.replace(&record).await?, Written::Done);
+    assert_eq!(store.attached_to(&names.node, 10).await?, []);
+    assert_eq!(store.attached_to(&other.node, 10).await?, [record]);
+    assert!(!store.disconnect(ann, &names.connection(1)).await?);
+    Ok(())
+}
