@@ -15,10 +15,10 @@ pub(crate) type Fields = HashMap<String, String>;
 
 /// The fields of one participant.
 #[derive(Debug)]
-struct Names {
+pub(crate) struct Names {
     id: &'static str,
-    ws: &'static str,
-    last_heartbeat: &'static str,
+    pub(crate) ws: &'static str,
+    pub(crate) last_heartbeat: &'static str,
     epoch: &'static str,
     since: &'static str,
     until: &'static str,
@@ -45,7 +45,8 @@ const RESPONDER: Names = Names {
     ended: "ended2",
 };
 
-fn names(role: Role) -> &'static Names {
+/// The names of the fields of the participant in `role`.
+pub(crate) fn names(role: Role) -> &'static Names {
     match role {
         Role::Initiator => &INITIATOR,
         Role::Responder => &RESPONDER,
@@ -54,14 +55,6 @@ fn names(role: Role) -> &'static Names {
 
 /// There only where a host gave it, and written only with a new record.
 const METADATA: &str = "metadata";
-
-/// The number of a participant in field names.
-pub(crate) fn number(role: Role) -> &'static str {
-    match role {
-        Role::Initiator => "1",
-        Role::Responder => "2",
-    }
-}
 
 /// A hash that is no record of a session.
 #[derive(Debug, thiserror::Error)]

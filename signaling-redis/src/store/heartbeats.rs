@@ -25,15 +25,19 @@ const KEEP_ONE_IN: u32 = 16;
 /// over is found by every heartbeat: the sessions.
 const LOOK_ONE_IN: u32 = 4;
 
-/// What a batch has for one session.
-type Beats<'a> = Vec<(&'a Heartbeat, &'a Place)>;
+/// Heartbeats in one script: its answer has a bit for each. More than two are in a batch only where
+/// connections were replaced.
+const MOST_AT_ONCE: usize = 32;
+
+/// What a heartbeat says of one session.
+type Beat<'a> = (&'a Heartbeat, &'a Place);
 
 impl RedisStore {
     pub(super) async fn write_heartbeats(
         &self,
         heartbeats: &[Heartbeat],
     ) -> Result<Vec<ConnectionId>, StoreError> {
-        let mut sessions: BTreeMap<&SessionId, Beats<'_>> = BTreeMap::new();
+        let mut sessions: BTreeMap<&SessionId, Vec<Beat<'_>>> = BTreeMap::new();
         for heartbeat in heartbeats {
             for place in &heartbeat.places {
                 sessions.entry(&place.session).or_default().push((heartbeat, place));
@@ -41,8 +45,9 @@ impl RedisStore {
         }
         let mut writes: Vec<BoxFuture<'_, Result<Vec<ConnectionId>, StoreError>>> = Vec::new();
         writes.extend(heartbeats.iter().map(|heartbeat| self.beat_of_user(heartbeat).boxed()));
-        for (session, beats) in sessions {
-            writes.push(self.beats_of_session(session, beats).boxed());
+        for (session, beats) in &sessions {
+            let parts = beats.chunks(MOST_AT_ONCE);
+            writes.extend(parts.map(|beats| self.beats_of_session(session, beats).boxed()));
         }
         let written = stream::iter(writes).buffer_unordered(CONCURRENT);
         let doubtful: Vec<_> = written.try_collect().await?;
@@ -75,14 +80,16 @@ impl RedisStore {
     async fn beats_of_session(
         &self,
         session: &SessionId,
-        beats: Beats<'_>,
+        beats: &[Beat<'_>],
     ) -> Result<Vec<ConnectionId>, StoreError> {
         let (link, script) = (&self.shared.link, &self.shared.scripts.record_heartbeats);
         let keep = one_in(KEEP_ONE_IN);
         let mut args = vec![if keep { self.retention() } else { Value::from_static_str("") }];
-        for (Heartbeat { connection, at, .. }, place) in &beats {
+        for (Heartbeat { connection, at, .. }, place) in beats {
+            let names = record::names(place.role);
             args.extend([
-                Value::from_static_str(record::number(place.role)),
+                Value::from_static_str(names.ws),
+                Value::from_static_str(names.last_heartbeat),
                 connection.to_string().into(),
                 at.as_millis().to_string().into(),
                 place.opening.to_string().into(),
@@ -90,9 +97,9 @@ impl RedisStore {
             ]);
         }
         let done = link.run(script, vec![self.shared.keys.session(session)], args).await;
-        let as_believed: Vec<u64> = done.map_err(failed)?.convert().map_err(corrupt)?;
-        let doubtful = beats.iter().zip(as_believed).filter(|(_, right)| *right == 0);
-        Ok(doubtful.map(|((heartbeat, _), _)| heartbeat.connection.clone()).collect())
+        let wrong: u64 = done.map_err(failed)?.convert().map_err(corrupt)?;
+        let doubtful = beats.iter().enumerate().filter(|(nth, _)| wrong >> nth & 1 == 1);
+        Ok(doubtful.map(|(_, (heartbeat, _))| heartbeat.connection.clone()).collect())
     }
 }
 

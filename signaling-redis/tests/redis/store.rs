@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use signaling_core::{
     id::{ConnectionId, NodeId, SessionId, UserId},
-    session::SessionRecord,
+    session::{Place, Role, SessionRecord},
     store::{
         Connect, Connected, Counts, Created, Enrolled, Heartbeat, Lease, Replace, SessionStore,
         StoreError, Written,
@@ -100,6 +100,13 @@ async fn every_one_of_many_heartbeats_is_answered() {
     };
     let beats: Vec<_> = (0..2_500).map(beat).collect();
     assert_eq!(store.record_heartbeats(&beats).await.unwrap().len(), 2_500);
+    // Also where they are all in one session, which is not there.
+    let session = SessionId::new("s").unwrap();
+    let place = Place { session, role: Role::Initiator, opening: 1, revision: 1 };
+    let beats = beats.into_iter().take(100);
+    let beats: Vec<_> =
+        beats.map(|beat| Heartbeat { places: vec![place.clone()], ..beat }).collect();
+    assert_eq!(store.record_heartbeats(&beats).await.unwrap().len(), 100);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
