@@ -99,7 +99,7 @@ fn signal(room: usize, payload: Payload, number: u32) -> Utf8Bytes {
     let session = session(room);
     let head = format!(r#"{{"type":"{kind}","sessionId":"{session}","{field}":"#);
     // An object, as browsers make it of a candidate; all in it is opaque to a server.
-    let frame = head.len() + r#"{"usernameFragment":"","n":}}"#.len() + DIGITS + 1;
+    let frame = head.len() + r#"{"usernameFragment":"","n":}}"#.len() + DIGITS;
     let filling = "candidate 1 udp 2122260223 192.0.2.7 54400 typ host ".chars().cycle();
     let filling = filling.take(size.saturating_sub(frame)).collect::<String>();
     let number = 100_000_000 + number;
