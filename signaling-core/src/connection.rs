@@ -19,7 +19,7 @@ use std::{
 
 use crate::{
     config::Config,
-    frame::{CloseCode, Frame, Text, TransportError},
+    frame::{Frame, Text, TransportError},
     id::{ConnectionId, SessionId, UserId},
     notice::{Notice, Pair},
     protocol::{ClientMessage, Dialect, ErrorCode, IceServer, PartnerReason, ServerMessage},
@@ -30,93 +30,8 @@ use crate::{
 pub(crate) use effect::Effect;
 use ice::Ice;
 use rate::{RateLimit, Verdict};
+pub use reason::DisconnectReason;
 use seat::Seat;
-
-/// Why a connection ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum DisconnectReason {
-    /// The client closed it.
-    Left,
-    /// The transport broke.
-    Lost,
-    /// No heartbeat came in time.
-    HeartbeatTimeout,
-    /// Nothing at all came in time, not even a pong.
-    Silent,
-    /// A newer connection of the same user is there.
-    Replaced,
-    /// Another connection of the same user was there, and stays.
-    AlreadyConnected,
-    /// The host did not let it in.
-    Refused,
-    /// The host wanted it gone.
-    ByHost,
-    /// The token expired.
-    TokenExpired,
-    /// The client did not read what was sent to it.
-    ReadsTooSlowly,
-    /// Too many malformed messages came in a row.
-    Malformed,
-    /// Too many signals came.
-    RateLimited,
-    /// A frame was larger than is accepted.
-    FrameTooLarge,
-    /// A text was not UTF-8.
-    InvalidText,
-    /// The peer broke the transport's rules.
-    ProtocolError,
-    /// The node shuts down.
-    ShuttingDown,
-    /// The node has as many connections as it may.
-    NodeFull,
-    /// The store was not there to admit it.
-    StoreUnavailable,
-    /// The host did not say in time whether it may be admitted.
-    HookTimeout,
-    /// A fault of this server.
-    Internal,
-    /// Its node died, or could not be told from a dead one.
-    NodeLost,
-}
-
-impl DisconnectReason {
-    /// With which code to close; none where there is nobody to tell.
-    #[must_use]
-    pub const fn close_code(self) -> Option<CloseCode> {
-        match self {
-            Self::Lost | Self::NodeLost => None,
-            Self::Left | Self::ByHost => Some(CloseCode::Normal),
-            Self::HeartbeatTimeout | Self::Silent => Some(CloseCode::HeartbeatTimeout),
-            Self::Replaced => Some(CloseCode::Replaced),
-            Self::AlreadyConnected => Some(CloseCode::AlreadyConnected),
-            Self::Refused => Some(CloseCode::Refused),
-            Self::TokenExpired => Some(CloseCode::Unauthorized),
-            Self::ReadsTooSlowly => Some(CloseCode::TooSlow),
-            Self::Malformed => Some(CloseCode::Malformed),
-            Self::RateLimited => Some(CloseCode::RateLimited),
-            Self::FrameTooLarge => Some(CloseCode::TooLarge),
-            Self::InvalidText => Some(CloseCode::InvalidText),
-            Self::ProtocolError => Some(CloseCode::ProtocolError),
-            Self::ShuttingDown => Some(CloseCode::GoingAway),
-            Self::NodeFull | Self::StoreUnavailable | Self::HookTimeout => {
-                Some(CloseCode::Unavailable)
-            }
-            Self::Internal => Some(CloseCode::Internal),
-        }
-    }
-}
-
-impl From<&TransportError> for DisconnectReason {
-    fn from(error: &TransportError) -> Self {
-        match error {
-            TransportError::TooLarge => Self::FrameTooLarge,
-            TransportError::InvalidText => Self::InvalidText,
-            TransportError::Protocol(_) => Self::ProtocolError,
-            TransportError::Lost(_) => Self::Lost,
-        }
-    }
-}
 
 /// How many ended sessions are remembered, so that late news of them is known as such.
 const REMEMBERED_ENDS: usize = 8;

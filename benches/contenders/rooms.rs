@@ -1,0 +1,80 @@
+//! Two in a room, each of whom gets what the other one sends: what the bare WebSocket forwarders
+//! share. Nothing is parsed and nothing is checked.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use futures::{Sink, SinkExt, Stream, StreamExt};
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+
+/// What may wait for one side.
+const QUEUED: usize = 256;
+
+/// To the other one, and from it.
+pub(crate) type Side<M> = (Sender<M>, Receiver<M>);
+
+/// Who waits for its partner.
+pub(crate) struct Rooms<M>(Arc<Mutex<HashMap<String, Side<M>>>>);
+
+impl<M> Clone for Rooms<M> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<M> Rooms<M> {
+    pub(crate) fn new() -> Self {
+        Self(Arc::default())
+    }
+
+    pub(crate) fn join(&self, room: String) -> Side<M> {
+        let mut rooms = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        rooms.remove(&room).unwrap_or_else(|| {
+            let ((to_first, first), (to_second, second)) = (channel(QUEUED), channel(QUEUED));
+            rooms.insert(room, (to_first, second));
+            (to_second, first)
+        })
+    }
+}
+
+/// Hands on what is a text, until the socket ends or the other one has.
+pub(crate) async fn forward<S, M, E>(
+    mut socket: S,
+    (to_other, mut from_other): Side<M>,
+    is_text: fn(&M) -> bool,
+) where
+    S: Stream<Item = Result<M, E>> + Sink<M> + Unpin,
+{
+    loop {
+        tokio::select! {
+            received = socket.next() => match received {
+                Some(Ok(message)) if is_text(&message) => {
+                    if to_other.send(message).await.is_err() {
+                        break;
+                    }
+                }
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => break,
+            },
+            message = from_other.recv() => {
+                let Some(mut message) = message else { break };
+                // All that waits, and one flush.
+                let sent = loop {
+                    if let Err(error) = socket.feed(message).await {
+                        break Err(error);
+                    }
+                    message = match from_other.try_recv() {
+                        Ok(next) => next,
+                        Err(_) => break socket.flush().await,
+                    };
+                };
+                if sent.is_err() {
+                    break;
+                }
+            }
+        }
+    }
+    let _ = socket.close().await;
+}
