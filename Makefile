@@ -57,7 +57,7 @@ browser:
 simulate:
 	SIMULATION_SEEDS=$(or $(SEEDS),5000) $(CARGO) test --release --package signaling-core --test engine seeds -- --nocapture
 
-# A comparison of some eight minutes: the load generator on core 1, each contender on core 0.
+# A comparison of seven minutes: the load generator on core 1, each contender on core 0.
 bench:
 	$(CARGO) build --release --package signaling-benches
 	rm -f $(TARGET)/bench.jsonl
