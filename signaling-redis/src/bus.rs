@@ -29,7 +29,7 @@ impl fmt::Debug for RedisBus {
 #[async_trait]
 impl MessageBus for RedisBus {
     async fn publish(&self, node: &NodeId, envelopes: &[Envelope]) -> Result<(), BusError> {
-        let Shared { settings, link, scripts, keys } = &*self.0;
+        let Shared { settings, link, scripts, keys, .. } = &*self.0;
         let mut args = vec![Value::from(settings.inbox_capacity.to_string())];
         for envelope in envelopes {
             let text = serde_json::to_string(envelope).map_err(BusError::unavailable)?;

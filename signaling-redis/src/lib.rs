@@ -62,8 +62,8 @@
 //! | 1 `delete_session` | one leaves |
 //! | 2 `HDEL` of users | neither is enrolled any more |
 //!
-//! Beside these: a heartbeat costs one script for each session and, one time in four, an `HGET` of the
-//! user; a signal to another node one script, and to the same node nothing; a node two commands every [`node_renewal`] for its lease and one every
+//! Beside these: a heartbeat costs one script for each session, or an `HGET` of the user where there is
+//! none; a signal to another node one script, and to the same node nothing; a node two commands every [`node_renewal`] for its lease and one every
 //! [`sweep_interval`] to look for sessions that are over. `Relay::counts` costs one script, whatever
 //! there is to count; `Relay::sessions_of` one `HGETALL` for the user and one for each session.
 //!
@@ -125,6 +125,8 @@ pub struct Redis(Arc<Shared>);
 struct Shared {
     settings: Settings,
     link: Link,
+    /// For batches of heartbeats.
+    heartbeats: Link,
     scripts: Scripts,
     keys: Keys,
 }
@@ -141,9 +143,11 @@ impl Redis {
         if settings.prefix.contains(|c: char| matches!(c, '{' | '}') || c.is_control()) {
             return Err(ConnectError::Prefix);
         }
-        let link = Link::connect(&settings).await?;
+        let (link, heartbeats) =
+            futures::try_join!(Link::connect(&settings), Link::connect(&settings))?;
         tracing::info!(redis = settings.address(), "connected to Redis");
-        Ok(Self(Arc::new(Shared { settings, link, scripts: Scripts::new(), keys })))
+        let scripts = Scripts::new();
+        Ok(Self(Arc::new(Shared { settings, link, heartbeats, scripts, keys })))
     }
 
     /// Where sessions are kept.

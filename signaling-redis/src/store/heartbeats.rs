@@ -1,5 +1,6 @@
 //! Heartbeats, in batches: one short script for each session, however many of its participants are
-//! in the batch, and a look at some of the users.
+//! in the batch, and a look at some of the users. They have a connection of their own, on which
+//! nothing else waits behind them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,22 +9,24 @@ use fred::{
     interfaces::HashesInterface,
     types::Value,
 };
-use futures::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture, stream};
+use futures::{
+    FutureExt,
+    future::{BoxFuture, try_join_all},
+};
 use signaling_core::{
     id::{ConnectionId, SessionId},
     session::Place,
     store::{Heartbeat, StoreError},
 };
 
-use super::{CONCURRENT, RedisStore, corrupt, failed};
-use crate::record;
+use super::{RedisStore, corrupt, failed};
+use crate::{Shared, record};
 
 /// One heartbeat in so many lets what it touches live on. With a heartbeat every 10 s that is every
 /// three minutes, and the chance that an hour passes without is one in ten thousand million.
 const KEEP_ONE_IN: u32 = 16;
-/// One heartbeat in so many looks whether the connection is still its user's. What a newer one took
-/// over is found by every heartbeat: the sessions.
-const LOOK_ONE_IN: u32 = 4;
+/// Commands that are sent together. The more there are, the fewer times the server reads for them.
+const AT_ONCE: usize = 4096;
 
 /// Heartbeats in one script: its answer has a bit for each. More than two are in a batch only where
 /// connections were replaced.
@@ -44,35 +47,47 @@ impl RedisStore {
             }
         }
         let mut writes: Vec<BoxFuture<'_, Result<Vec<ConnectionId>, StoreError>>> = Vec::new();
-        writes.extend(heartbeats.iter().map(|heartbeat| self.beat_of_user(heartbeat).boxed()));
+        for heartbeat in heartbeats {
+            if one_in(KEEP_ONE_IN) {
+                writes.push(self.keep_user(heartbeat).boxed());
+            } else if heartbeat.places.is_empty() {
+                writes.push(self.look_at_user(heartbeat).boxed());
+            }
+            // What a newer connection took over of any other is found by its sessions.
+        }
         for (session, beats) in &sessions {
             let parts = beats.chunks(MOST_AT_ONCE);
             writes.extend(parts.map(|beats| self.beats_of_session(session, beats).boxed()));
         }
-        let written = stream::iter(writes).buffer_unordered(CONCURRENT);
-        let doubtful: Vec<_> = written.try_collect().await?;
-        Ok(doubtful.into_iter().flatten().collect::<BTreeSet<_>>().into_iter().collect())
+        let (mut writes, mut doubtful) = (writes.into_iter(), BTreeSet::new());
+        while writes.len() > 0 {
+            let done = try_join_all(writes.by_ref().take(AT_ONCE)).await?;
+            doubtful.extend(done.into_iter().flatten());
+        }
+        Ok(doubtful.into_iter().collect())
+    }
+
+    /// Lets the user live on. The connection, if another one is its user's.
+    async fn keep_user(&self, heartbeat: &Heartbeat) -> Result<Vec<ConnectionId>, StoreError> {
+        let Heartbeat { user, connection, .. } = heartbeat;
+        self.hold(connection, user).await?;
+        let Shared { heartbeats, scripts, keys, .. } = &*self.shared;
+        let args = vec![connection.to_string().into(), self.retention()];
+        let kept = heartbeats.run(&scripts.keep_user, vec![keys.user(user)], args).await;
+        let known = kept.map_err(failed)?.as_u64() == Some(1);
+        Ok((!known).then(|| connection.clone()).into_iter().collect())
     }
 
     /// The connection, if another one is its user's.
-    async fn beat_of_user(&self, heartbeat: &Heartbeat) -> Result<Vec<ConnectionId>, StoreError> {
+    async fn look_at_user(&self, heartbeat: &Heartbeat) -> Result<Vec<ConnectionId>, StoreError> {
         let Heartbeat { user, connection, .. } = heartbeat;
-        let key = &self.shared.keys.user(user);
-        let known = if one_in(KEEP_ONE_IN) {
-            self.hold(connection, user).await?;
-            let (link, script) = (&self.shared.link, &self.shared.scripts.keep_user);
-            let args = vec![connection.to_string().into(), self.retention()];
-            let kept = link.run(script, vec![key.clone()], args).await.map_err(failed)?;
-            kept.as_u64() == Some(1)
-        } else if heartbeat.places.is_empty() || one_in(LOOK_ONE_IN) {
-            let get = |client: WithOptions<Client>| async move {
-                client.hget::<Option<String>, _, _>(key, "connection").await
-            };
-            let there = self.shared.link.call(get).await.map_err(failed)?;
-            there.is_some_and(|there| there == connection.to_string())
-        } else {
-            true
+        let Shared { heartbeats, keys, .. } = &*self.shared;
+        let key = &keys.user(user);
+        let get = |client: WithOptions<Client>| async move {
+            client.hget::<Option<String>, _, _>(key, "connection").await
         };
+        let there = heartbeats.call(get).await.map_err(failed)?;
+        let known = there.is_some_and(|there| there == connection.to_string());
         Ok((!known).then(|| connection.clone()).into_iter().collect())
     }
 
@@ -82,7 +97,7 @@ impl RedisStore {
         session: &SessionId,
         beats: &[Beat<'_>],
     ) -> Result<Vec<ConnectionId>, StoreError> {
-        let (link, script) = (&self.shared.link, &self.shared.scripts.record_heartbeats);
+        let Shared { heartbeats, scripts, keys, .. } = &*self.shared;
         let keep = one_in(KEEP_ONE_IN);
         let mut args = vec![if keep { self.retention() } else { Value::from_static_str("") }];
         for (Heartbeat { connection, at, .. }, place) in beats {
@@ -96,7 +111,8 @@ impl RedisStore {
                 place.revision.to_string().into(),
             ]);
         }
-        let done = link.run(script, vec![self.shared.keys.session(session)], args).await;
+        let key = vec![keys.session(session)];
+        let done = heartbeats.run(&scripts.record_heartbeats, key, args).await;
         let wrong: u64 = done.map_err(failed)?.convert().map_err(corrupt)?;
         let doubtful = beats.iter().enumerate().filter(|(nth, _)| wrong >> nth & 1 == 1);
         Ok(doubtful.map(|(_, (heartbeat, _))| heartbeat.connection.clone()).collect())
