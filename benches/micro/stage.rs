@@ -53,6 +53,11 @@ impl User {
         let claims = json!({ "sub": id.as_str(), "exp": EXPIRES });
         Self { credentials: Credentials::bearer(token::sign(SECRET, &claims)), id }
     }
+
+    /// Two users for each of so many sessions.
+    pub(crate) fn pairs(count: usize) -> Vec<[Self; 2]> {
+        (0..count).map(|pair| [Self::new(2 * pair), Self::new(2 * pair + 1)]).collect()
+    }
 }
 
 impl Stage {
@@ -68,11 +73,6 @@ impl Stage {
         Self { relay: relay.expect("a relay in memory starts") }
     }
 
-    /// How long the relay gathers heartbeats.
-    pub(crate) fn heartbeat_batch(&self) -> Duration {
-        self.relay.config().heartbeat_batch
-    }
-
     /// Matches two users, and connects both.
     pub(crate) async fn connect(&self, session: &SessionId, users: [&User; 2]) -> [Caller; 2] {
         let [initiator, responder] = users;
@@ -83,6 +83,15 @@ impl Stage {
             caller.client.expect("match-found").await;
         }
         callers
+    }
+
+    /// Matches two users, connects both, has the first leave, and closes both.
+    pub(crate) async fn call(&self, session: &SessionId, users: [&User; 2]) {
+        let [ann, bob] = self.connect(session, users).await;
+        ann.say(&texts::leave(session).into());
+        bob.client.expect("partner-disconnected").await;
+        ann.close().await;
+        bob.close().await;
     }
 
     async fn admit(&self, user: &User) -> Caller {
@@ -97,6 +106,16 @@ impl Stage {
 impl Caller {
     pub(crate) fn say(&self, text: &Text) {
         self.client.say(Frame::Text(text.clone()));
+    }
+
+    /// Sends `count` candidates with the words `text` at once, and waits until `to` has them.
+    pub(crate) async fn send(&self, to: &Self, text: &Text, count: usize) {
+        for _ in 0..count {
+            self.say(text);
+        }
+        for _ in 0..count {
+            to.client.expect("ice-candidate").await;
+        }
     }
 
     /// Closes in order, and waits for the relay to be done with it.

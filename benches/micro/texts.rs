@@ -33,7 +33,7 @@ pub(crate) fn leave(session: &SessionId) -> String {
 }
 
 /// `text`, then `line` again and again and what is left in `x`, then `tail`: `bytes` in all.
-fn filled(mut text: String, line: &str, tail: &str, bytes: usize) -> String {
+pub(crate) fn filled(mut text: String, line: &str, tail: &str, bytes: usize) -> String {
     while text.len() + line.len() + tail.len() <= bytes {
         text.push_str(line);
     }
