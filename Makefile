@@ -14,7 +14,7 @@ $(TARGET)/tools/bin/%:
 	@echo "test tools: building $*, which is not installed, into $(TARGET)/tools"
 	$(CARGO) install --locked --debug --quiet --root $(TARGET)/tools $*
 
-.PHONY: run test tools lint features packages docs rust browser simulate bench release minimal-versions deny
+.PHONY: run test tools lint features packages docs rust browser simulate bench instructions instructions-keep release minimal-versions deny
 
 # The server in development mode, with the demonstration page. It prints the address to open.
 run:
@@ -63,6 +63,12 @@ bench:
 	rm -f $(TARGET)/bench.jsonl
 	taskset -c 1 $(TARGET)/release/load compare --out $(TARGET)/bench.jsonl
 	$(TARGET)/release/load report $(TARGET)/bench.jsonl
+
+# How many instructions the parts that are done most take, against the numbers in the repository. It needs
+# valgrind, and leaves profiles for callgrind_annotate in target/instructions.
+instructions instructions-keep:
+	$(CARGO) build --release --package signaling-benches --bin instructions
+	$(TARGET)/release/instructions $(if $(filter %-keep,$@),keep,check) --profiles $(TARGET)/instructions
 
 # Before a release, beside `make test`: what takes longer, or asks others.
 release: minimal-versions deny
