@@ -30,7 +30,7 @@ pub enum IdError {
     Random,
 }
 
-fn checked(text: &str, max: usize, allowed: fn(char) -> bool) -> Result<Arc<str>, IdError> {
+fn checked(text: &str, max: usize, allowed: impl Fn(char) -> bool) -> Result<Arc<str>, IdError> {
     if text.is_empty() {
         return Err(IdError::Empty);
     }

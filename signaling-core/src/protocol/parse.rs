@@ -1,11 +1,14 @@
-//! Reading a client's message: one pass over the text into one flat struct of raw values, then a
-//! match on its `type`.
+//! Reading a client's message: its text as one flat struct of raw values, then a match on its `type`.
+
+mod scan;
 
 use std::{borrow::Cow, fmt};
 
+use memchr::{memchr, memchr2_iter};
+
 use serde::{
     Deserialize, Deserializer,
-    de::{Error, IgnoredAny, MapAccess, Visitor},
+    de::{Error, MapAccess, Visitor},
 };
 use serde_json::value::RawValue;
 
@@ -13,16 +16,19 @@ use super::{ClientMessage, HeartbeatId, Malformed, Signal, SignalKind};
 use crate::id::SessionId;
 
 pub(super) fn client_message(text: &str) -> Result<ClientMessage<'_>, Malformed> {
-    let fields: Fields<'_> = serde_json::from_str(text).map_err(|_| Malformed)?;
-    let kind: Cow<'_, str> = string(fields.kind)?;
+    let fields = match scan::fields(text) {
+        Some(fields) => fields,
+        None => serde_json::from_str(text).map_err(|_| Malformed)?,
+    };
+    let kind = string(fields.kind.ok_or(Malformed)?)?;
     match &*kind {
         "offer" => fields.signal(SignalKind::Offer),
         "answer" => fields.signal(SignalKind::Answer),
         "ice-candidate" => fields.signal(SignalKind::IceCandidate),
         "heartbeat" => {
             let session = fields.session.map(session_id).transpose()?;
-            let id = fields.id.map(|id| HeartbeatId::deserialize(id).map_err(|_| Malformed));
-            Ok(ClientMessage::Heartbeat { session, id: id.transpose()? })
+            let id = fields.id.map(serde_json::from_str::<HeartbeatId>).transpose();
+            Ok(ClientMessage::Heartbeat { session, id: id.map_err(|_| Malformed)? })
         }
         "leave" => Ok(ClientMessage::Leave { session: fields.session()? }),
         _ => Err(Malformed),
@@ -31,23 +37,45 @@ pub(super) fn client_message(text: &str) -> Result<ClientMessage<'_>, Malformed>
 
 /// The fields of every message, unread. A field that a message does not have is, for that message,
 /// an unknown one.
-#[derive(Default)]
+#[derive(Debug, Default, PartialEq)]
 struct Fields<'a> {
-    kind: Option<&'a RawValue>,
-    session: Option<&'a RawValue>,
-    sdp: Option<&'a RawValue>,
-    candidate: Option<&'a RawValue>,
-    id: Option<&'a RawValue>,
+    kind: Option<&'a str>,
+    session: Option<&'a str>,
+    sdp: Option<&'a str>,
+    candidate: Option<&'a str>,
+    id: Option<&'a str>,
     unknown: bool,
 }
 
+/// A field was given twice.
+struct Twice;
+
 impl<'a> Fields<'a> {
+    /// Takes the raw value of the field `name`.
+    fn set(&mut self, name: Name, value: &'a str) -> Result<(), Twice> {
+        let field = match name {
+            Name::Type => &mut self.kind,
+            Name::Session => &mut self.session,
+            Name::Sdp => &mut self.sdp,
+            Name::Candidate => &mut self.candidate,
+            Name::Id => &mut self.id,
+            Name::Unknown => {
+                self.unknown = true;
+                return Ok(());
+            }
+        };
+        match field.replace(value) {
+            None => Ok(()),
+            Some(_) => Err(Twice),
+        }
+    }
+
     fn signal(self, kind: SignalKind) -> Result<ClientMessage<'a>, Malformed> {
         let (payload, other) = match kind {
             SignalKind::Offer | SignalKind::Answer => (self.sdp, self.candidate),
             SignalKind::IceCandidate => (self.candidate, self.sdp),
         };
-        let payload = payload.ok_or(Malformed)?.get();
+        let payload = payload.ok_or(Malformed)?;
         let allowed = match kind {
             SignalKind::Offer | SignalKind::Answer => payload.starts_with(['"', '{']),
             SignalKind::IceCandidate => payload.starts_with(['"', '{']) || payload == "null",
@@ -80,21 +108,9 @@ impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields<'de>, A::Error> {
                 let mut fields = Fields::default();
                 while let Some(name) = map.next_key()? {
-                    let field = match name {
-                        Name::Type => &mut fields.kind,
-                        Name::Session => &mut fields.session,
-                        Name::Sdp => &mut fields.sdp,
-                        Name::Candidate => &mut fields.candidate,
-                        Name::Id => &mut fields.id,
-                        Name::Unknown => {
-                            fields.unknown = true;
-                            map.next_value::<IgnoredAny>()?;
-                            continue;
-                        }
-                    };
-                    if field.replace(map.next_value()?).is_some() {
-                        return Err(A::Error::custom("a field is given twice"));
-                    }
+                    let value = map.next_value::<&RawValue>()?.get();
+                    let twice = |Twice| A::Error::custom("a field is given twice");
+                    fields.set(name, value).map_err(twice)?;
                 }
                 Ok(fields)
             }
@@ -118,21 +134,19 @@ enum Name {
 }
 
 /// A JSON string; borrowed unless it has escapes.
-fn string(value: Option<&RawValue>) -> Result<Cow<'_, str>, Malformed> {
-    let text = value.ok_or(Malformed)?.get();
-    match text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
-        Some(plain) if !plain.contains('\\') => Ok(Cow::Borrowed(plain)),
-        _ => serde_json::from_str(text).map(Cow::Owned).map_err(|_| Malformed),
+fn string(value: &str) -> Result<Cow<'_, str>, Malformed> {
+    match value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+        Some(plain) if memchr(b'\\', plain.as_bytes()).is_none() => Ok(Cow::Borrowed(plain)),
+        _ => serde_json::from_str(value).map(Cow::Owned).map_err(|_| Malformed),
     }
 }
 
-fn session_id(value: &RawValue) -> Result<SessionId, Malformed> {
-    SessionId::new(&string(Some(value))?).map_err(|_| Malformed)
+fn session_id(value: &str) -> Result<SessionId, Malformed> {
+    SessionId::new(&string(value)?).map_err(|_| Malformed)
 }
 
 fn nests_too_deep(value: &str) -> bool {
-    let opens = |b: &u8| matches!(b, b'{' | b'[');
-    if value.bytes().filter(opens).count() <= ClientMessage::MAX_DEPTH {
+    if memchr2_iter(b'{', b'[', value.as_bytes()).nth(ClientMessage::MAX_DEPTH).is_none() {
         return false;
     }
     let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
