@@ -95,6 +95,11 @@ impl Connection {
         self.effects.pop_front()
     }
 
+    /// There is no input for a while: keeps room for two effects.
+    pub(crate) fn rest(&mut self) {
+        self.effects.shrink_to(2);
+    }
+
     /// What the client understands.
     pub(crate) fn dialect(&self) -> Dialect {
         self.dialect
@@ -396,7 +401,11 @@ impl Connection {
                 let taken = Seat::take(record, role, self.dialect, &mut self.effects);
                 match seat {
                     Some(seat) => self.seats[seat] = taken,
-                    None => self.seats.push(taken),
+                    None => {
+                        // Most users are in one session at a time.
+                        self.seats.reserve_exact(1);
+                        self.seats.push(taken);
+                    }
                 }
             }
             (Some(_), _) => {

@@ -198,7 +198,7 @@ impl Driver {
                 return Poll::Pending;
             }
             if !self.connection.is_admitted() {
-                return Poll::Pending;
+                break;
             }
             let mut read = 0;
             while frames < FRAMES_PER_TURN {
@@ -213,9 +213,17 @@ impl Driver {
                 }
             }
             if read == 0 {
-                return Poll::Pending;
+                break;
             }
         }
+        self.rest();
+        Poll::Pending
+    }
+
+    /// A connection that waits, as most do most of the time, keeps room for one thing at a time.
+    fn rest(&mut self) {
+        self.connection.rest();
+        self.outgoing.shrink_to(1);
     }
 
     fn on_next(&mut self, next: Option<Result<Frame, TransportError>>) -> ControlFlow<()> {

@@ -74,9 +74,6 @@ struct Queue {
     closing: Option<DisconnectReason>,
 }
 
-/// An empty queue gives memory back from here on.
-const KEPT_CAPACITY: usize = 16;
-
 impl Mailbox {
     pub(super) fn new(config: &Config) -> Self {
         let bounds =
@@ -130,8 +127,8 @@ impl Mailbox {
         let mut queue = self.queue();
         let mail = queue.mails.pop_front()?;
         queue.bytes -= mail.bytes();
-        if queue.mails.is_empty() && queue.mails.capacity() > KEPT_CAPACITY {
-            queue.mails = VecDeque::new();
+        if queue.mails.is_empty() {
+            queue.mails.shrink_to(1);
         }
         Some(mail)
     }

@@ -128,6 +128,9 @@ impl Duties {
         let mut agenda = self.agenda();
         let duty = agenda.waiting.pop_front();
         agenda.at_work = duty.is_some();
+        if duty.is_none() {
+            agenda.waiting = VecDeque::new();
+        }
         duty
     }
 }
