@@ -14,7 +14,7 @@ $(TARGET)/tools/bin/%:
 	@echo "test tools: building $*, which is not installed, into $(TARGET)/tools"
 	$(CARGO) install --locked --debug --quiet --root $(TARGET)/tools $*
 
-.PHONY: run test tools lint features packages docs rust browser simulate bench instructions instructions-keep release minimal-versions deny
+.PHONY: run test tools lint features packages docs rust browser simulate bench instructions instructions-keep scale release minimal-versions deny
 
 # The server in development mode, with the demonstration page. It prints the address to open.
 run:
@@ -69,6 +69,13 @@ bench:
 instructions instructions-keep:
 	$(CARGO) build --release --package signaling-benches --bin instructions
 	$(TARGET)/release/instructions $(if $(filter %-keep,$@),keep,check) --profiles $(TARGET)/instructions
+
+# What benches/SCALE.md is calculated from: a million users on a virtual clock (5 GiB of memory), and calls on a
+# real Redis.
+scale:
+	$(CARGO) build --release --package signaling-benches --bin scale
+	$(TARGET)/release/scale users
+	$(TARGET)/release/scale redis
 
 # Before a release, beside `make test`: what takes longer, or asks others.
 release: minimal-versions deny

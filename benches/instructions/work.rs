@@ -17,6 +17,8 @@ use crate::{
 pub(crate) enum Work {
     /// Reading a candidate of 300 bytes.
     Parse,
+    /// Reading an offer of 6 KB.
+    ParseOffer,
     /// Verifying a token, HS256.
     Token,
     /// A candidate from one client to the other, one at a time.
@@ -47,7 +49,7 @@ impl Work {
     pub(crate) const fn count(self) -> usize {
         match self {
             Self::Parse | Self::Relay | Self::RelayBurst | Self::Heartbeat => 9600,
-            Self::Token | Self::Call => 1000,
+            Self::ParseOffer | Self::Token | Self::Call => 1000,
         }
     }
 
@@ -57,7 +59,8 @@ impl Work {
             runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?;
         runtime.block_on(async {
             match self {
-                Self::Parse => parse(count),
+                Self::Parse => parse(&texts::candidate(&texts::session(0)), count),
+                Self::ParseOffer => parse(&texts::description("offer", &texts::session(0)), count),
                 Self::Token => verify(count).await,
                 Self::Relay => relay(count, 1).await,
                 Self::RelayBurst => relay(count, BURST).await,
@@ -69,10 +72,9 @@ impl Work {
     }
 }
 
-fn parse(count: usize) {
-    let text = texts::candidate(&texts::session(0));
+fn parse(text: &str, count: usize) {
     for _ in 0..count {
-        let message = ClientMessage::parse(black_box(&text));
+        let message = ClientMessage::parse(black_box(text));
         black_box(message.expect("a message"));
     }
 }

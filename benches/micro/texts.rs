@@ -3,7 +3,9 @@
 use signaling_core::id::{SessionId, UserId};
 
 /// Bytes of a candidate's message.
-pub(crate) const CANDIDATE: usize = 300;
+const CANDIDATE: usize = 300;
+/// Bytes of an offer's or an answer's message: audio and video.
+const DESCRIPTION: usize = 6000;
 
 /// Session number `number`; its id is as long as one that is generated.
 pub(crate) fn session(number: usize) -> SessionId {
@@ -23,6 +25,14 @@ pub(crate) fn candidate(session: &SessionId) -> String {
     filled(head, "xQ3v", r#""}}"#, CANDIDATE)
 }
 
+/// A session description of [`DESCRIPTION`] bytes, of the type `kind`.
+pub(crate) fn description(kind: &str, session: &SessionId) -> String {
+    let head = format!(
+        r#"{{"type":"{kind}","sessionId":"{session}","sdp":"v=0\r\no=- 4611731400430051336 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n"#
+    );
+    filled(head, r"a=rtpmap:111 opus/48000/2\r\n", r#""}"#, DESCRIPTION)
+}
+
 /// A heartbeat that asks for an answer.
 pub(crate) fn heartbeat(session: &SessionId) -> String {
     format!(r#"{{"type":"heartbeat","id":1,"sessionId":"{session}"}}"#)
@@ -33,7 +43,7 @@ pub(crate) fn leave(session: &SessionId) -> String {
 }
 
 /// `text`, then `line` again and again and what is left in `x`, then `tail`: `bytes` in all.
-pub(crate) fn filled(mut text: String, line: &str, tail: &str, bytes: usize) -> String {
+fn filled(mut text: String, line: &str, tail: &str, bytes: usize) -> String {
     while text.len() + line.len() + tail.len() <= bytes {
         text.push_str(line);
     }

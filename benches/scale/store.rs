@@ -1,0 +1,212 @@
+//! A store in memory that counts what it is asked.
+
+use std::{
+    ops::Sub,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use signaling_core::{
+    id::{ConnectionId, NodeId, SessionId, UserId},
+    memory::MemoryStore,
+    session::SessionRecord,
+    store::{
+        Connect, Counts, Created, Enrolled, Heartbeat, Lease, Replace, SessionStore, StoreError,
+        UserRecord, Written,
+    },
+    testing::TokioClock,
+    time::{Clock, Timestamp},
+};
+
+use crate::process;
+
+#[derive(Debug)]
+pub(crate) struct Counting {
+    store: MemoryStore,
+    clock: TokioClock,
+    batches: AtomicU64,
+    heartbeats: AtomicU64,
+    doubtful: AtomicU64,
+    others: AtomicU64,
+    /// Heartbeats in the largest batch, and microseconds of CPU for the dearest.
+    pub(crate) largest: AtomicU64,
+    pub(crate) dearest_us: AtomicU64,
+    /// Sessions that were ended because somebody stayed away.
+    pub(crate) abandoned: AtomicU64,
+    /// How long after its deadline the last of those was, at most; in milliseconds.
+    pub(crate) overdue_ms: AtomicU64,
+}
+
+/// What it was asked so far.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Calls {
+    /// Batches of heartbeats.
+    pub(crate) batches: u64,
+    pub(crate) heartbeats: u64,
+    /// Of these, from connections that believed something wrong.
+    pub(crate) doubtful: u64,
+    /// Everything else.
+    pub(crate) others: u64,
+}
+
+impl Sub for Calls {
+    type Output = Self;
+    fn sub(self, before: Self) -> Self {
+        Self {
+            batches: self.batches - before.batches,
+            heartbeats: self.heartbeats - before.heartbeats,
+            doubtful: self.doubtful - before.doubtful,
+            others: self.others - before.others,
+        }
+    }
+}
+
+impl Counting {
+    pub(crate) fn new(clock: TokioClock) -> Self {
+        Self {
+            store: MemoryStore::new(),
+            clock,
+            batches: AtomicU64::new(0),
+            heartbeats: AtomicU64::new(0),
+            largest: AtomicU64::new(0),
+            dearest_us: AtomicU64::new(0),
+            doubtful: AtomicU64::new(0),
+            others: AtomicU64::new(0),
+            abandoned: AtomicU64::new(0),
+            overdue_ms: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn calls(&self) -> Calls {
+        Calls {
+            batches: self.batches.load(Relaxed),
+            heartbeats: self.heartbeats.load(Relaxed),
+            doubtful: self.doubtful.load(Relaxed),
+            others: self.others.load(Relaxed),
+        }
+    }
+
+    fn other(&self) -> &MemoryStore {
+        self.others.fetch_add(1, Relaxed);
+        &self.store
+    }
+}
+
+#[async_trait]
+impl SessionStore for Counting {
+    async fn create(&self, record: &SessionRecord) -> Result<Created, StoreError> {
+        self.other().create(record).await
+    }
+
+    async fn load(&self, session: &SessionId) -> Result<Option<SessionRecord>, StoreError> {
+        self.other().load(session).await
+    }
+
+    async fn replace(&self, record: &SessionRecord) -> Result<Written, StoreError> {
+        self.other().replace(record).await
+    }
+
+    async fn delete(&self, record: &SessionRecord) -> Result<Written, StoreError> {
+        if let Some(deadline) = record.deadline().filter(|at| *at <= self.clock.now()) {
+            let late = self.clock.now().since(deadline).as_millis();
+            self.overdue_ms.fetch_max(u64::try_from(late).unwrap_or(u64::MAX), Relaxed);
+            self.abandoned.fetch_add(1, Relaxed);
+        }
+        self.other().delete(record).await
+    }
+
+    async fn enrol(
+        &self,
+        user: &UserId,
+        session: &SessionId,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<Enrolled, StoreError> {
+        self.other().enrol(user, session, now, limit).await
+    }
+
+    async fn withdraw(&self, user: &UserId, session: &SessionId) -> Result<(), StoreError> {
+        self.other().withdraw(user, session).await
+    }
+
+    async fn connect(
+        &self,
+        user: &UserId,
+        connection: &ConnectionId,
+        replace: Replace<'_>,
+        now: Timestamp,
+    ) -> Result<Connect, StoreError> {
+        self.other().connect(user, connection, replace, now).await
+    }
+
+    async fn disconnect(
+        &self,
+        user: &UserId,
+        connection: &ConnectionId,
+    ) -> Result<bool, StoreError> {
+        self.other().disconnect(user, connection).await
+    }
+
+    async fn user(&self, user: &UserId) -> Result<UserRecord, StoreError> {
+        self.other().user(user).await
+    }
+
+    async fn record_heartbeats(
+        &self,
+        heartbeats: &[Heartbeat],
+    ) -> Result<Vec<ConnectionId>, StoreError> {
+        let count = heartbeats.len() as u64;
+        self.batches.fetch_add(1, Relaxed);
+        self.heartbeats.fetch_add(count, Relaxed);
+        self.largest.fetch_max(count, Relaxed);
+        let cpu = process::cpu();
+        let doubtful = self.store.record_heartbeats(heartbeats).await?;
+        self.dearest_us.fetch_max(((process::cpu() - cpu) * 1e6) as u64, Relaxed);
+        self.doubtful.fetch_add(doubtful.len() as u64, Relaxed);
+        Ok(doubtful)
+    }
+
+    async fn overdue(
+        &self,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<SessionRecord>, StoreError> {
+        self.other().overdue(now, limit).await
+    }
+
+    async fn renew_lease(
+        &self,
+        node: &NodeId,
+        now: Timestamp,
+        lease: Duration,
+        counts: Counts,
+    ) -> Result<Lease, StoreError> {
+        self.other().renew_lease(node, now, lease, counts).await
+    }
+
+    async fn counts(&self, now: Timestamp) -> Result<Counts, StoreError> {
+        self.other().counts(now).await
+    }
+
+    async fn presume_alive(
+        &self,
+        node: &NodeId,
+        now: Timestamp,
+        lease: Duration,
+    ) -> Result<(), StoreError> {
+        self.other().presume_alive(node, now, lease).await
+    }
+
+    async fn attached_to(
+        &self,
+        node: &NodeId,
+        limit: usize,
+    ) -> Result<Vec<SessionRecord>, StoreError> {
+        self.other().attached_to(node, limit).await
+    }
+
+    async fn forget_node(&self, node: &NodeId) -> Result<(), StoreError> {
+        self.other().forget_node(node).await
+    }
+}
