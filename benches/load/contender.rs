@@ -26,6 +26,14 @@ pub(crate) enum Contender {
     Tcp,
 }
 
+/// What a contender is in the comparison.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Ours,
+    /// Forwards, and does nothing else.
+    Floor,
+}
+
 /// A client's place: in which room, on which of its two sides.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Place {
@@ -60,6 +68,24 @@ impl Contender {
             Self::Tcp => ("contender-tcp", None),
         };
         Ok((env::current_exe()?.with_file_name(name), adapter))
+    }
+
+    pub(crate) const fn kind(self) -> Kind {
+        match self {
+            Self::Signaling | Self::SignalingWarp => Kind::Ours,
+            Self::Axum | Self::Tungstenite | Self::Tcp => Kind::Floor,
+        }
+    }
+
+    /// Whether a client is told that its partner's connection broke off. If not,
+    /// [`Client::partner_gone`](crate::client::Client::partner_gone) waits for ever after that.
+    #[allow(dead_code, reason = "no scenario of this commit breaks connections off")]
+    pub(crate) const fn tells_of_ends(self) -> bool {
+        match self {
+            Self::Signaling | Self::SignalingWarp | Self::Axum | Self::Tungstenite | Self::Tcp => {
+                true
+            }
+        }
     }
 
     pub(crate) const fn is_websocket(self) -> bool {

@@ -11,7 +11,7 @@ use tokio::{
 use super::{Payload, WARM_UP, micros, now, signal};
 use crate::{
     client::Client,
-    contender::{Contender, Place, Side, session},
+    contender::{Contender, Place, Side},
     figures::{Figures, Tally},
     server::Server,
 };
@@ -49,9 +49,8 @@ async fn call(contender: Contender, server: &Server, room: usize) -> Done<Instan
         b.receive().await?;
     }
     let set_up = now();
-    let leave = format!(r#"{{"type":"leave","sessionId":"{}"}}"#, session(room));
-    a.send(leave.into()).await?;
-    b.receive().await?;
+    a.leave().await?;
+    b.partner_gone().await?;
     a.close().await?;
     b.close().await?;
     Ok(set_up)
