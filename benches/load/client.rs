@@ -157,10 +157,10 @@ impl Client {
                 self.send(heartbeat.into()).await?;
             }
             // Answered by its server with a pong.
-            (Kind::Floor, Link::WebSocket(socket)) => {
+            (Kind::Floor | Kind::Peer, Link::WebSocket(socket)) => {
                 socket.send(Message::Ping(Bytes::new())).await?;
             }
-            (Kind::Floor, Link::Tcp { .. }) => return Ok(false),
+            (Kind::Floor | Kind::Peer, Link::Tcp { .. }) => return Ok(false),
         }
         Ok(true)
     }
@@ -179,8 +179,8 @@ impl Client {
                 (Kind::Ours, Some(text)) => text.starts_with(r#"{"type":"partner-disconnected""#),
                 (Kind::Ours, None) => return Err(Unexpected("the end".to_owned()).into()),
                 // A forwarder forwards what hangs up, and ends the connection when the other ends.
-                (Kind::Floor, Some(text)) => text.starts_with(r#"{"type":"leave""#),
-                (Kind::Floor, None) => true,
+                (Kind::Floor | Kind::Peer, Some(text)) => text.starts_with(r#"{"type":"leave""#),
+                (Kind::Floor | Kind::Peer, None) => true,
             };
             if gone {
                 return Ok(());
