@@ -32,8 +32,8 @@ async fn call(contender: Contender, server: &Server, room: usize) -> Done<Instan
     let place = |side| Place { room, side };
     let mut a = Client::connect(contender, server.address, place(Side::A)).await?;
     let mut b = Client::connect(contender, server.address, place(Side::B)).await?;
-    a.expect_match(contender, room).await?;
-    b.expect_match(contender, room).await?;
+    a.expect_match().await?;
+    b.expect_match().await?;
     a.send(signal(room, Payload::Offer, 0)).await?;
     b.receive().await?;
     b.send(signal(room, Payload::Offer, 0)).await?;

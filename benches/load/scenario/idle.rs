@@ -50,8 +50,8 @@ async fn connect(
         let place = |side| Place { room, side };
         let mut a = Client::connect(contender, server.address, place(Side::A)).await?;
         let mut b = Client::connect(contender, server.address, place(Side::B)).await?;
-        a.expect_match(contender, room).await?;
-        b.expect_match(contender, room).await?;
+        a.expect_match().await?;
+        b.expect_match().await?;
         Done::Ok([a, b])
     };
     let mut clients = Vec::with_capacity(rooms.len());

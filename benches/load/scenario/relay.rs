@@ -35,7 +35,7 @@ async fn connect(contender: Contender, server: &Server, pairs: usize) -> Done<Ve
         let b = Client::connect(contender, at, place(Side::B)).await?;
         let mut pair = [a, b];
         for client in &mut pair {
-            client.expect_match(contender, room).await?;
+            client.expect_match().await?;
         }
         // The first offer is the initiator's; and the way is open on both sides.
         for _ in 0..pair.len() {
