@@ -14,7 +14,7 @@ $(TARGET)/tools/bin/%:
 	@echo "test tools: building $*, which is not installed, into $(TARGET)/tools"
 	$(CARGO) install --locked --debug --quiet --root $(TARGET)/tools $*
 
-.PHONY: run test tools lint features packages docs rust browser simulate bench release minimal-versions deny
+.PHONY: run test tools lint features packages docs rust browser simulate bench peers release minimal-versions deny
 
 # The server in development mode, with the demonstration page. It prints the address to open.
 run:
@@ -63,6 +63,12 @@ bench:
 	rm -f $(TARGET)/bench.jsonl
 	taskset -c 1 $(TARGET)/release/load compare --out $(TARGET)/bench.jsonl
 	$(TARGET)/release/load report $(TARGET)/bench.jsonl
+
+# Whom `load` can compare with: servers in Rust with a lock file of their own, and in npm packages.
+peers:
+	$(CARGO) build --release --locked --manifest-path benches/peers/Cargo.toml --target-dir $(TARGET)/peers
+	$(CARGO) install --locked --root $(TARGET)/peers --version =0.15.0 matchbox_server
+	cd benches/peers/npm && npm ci --ignore-scripts --no-audit --no-fund
 
 # Before a release, beside `make test`: what takes longer, or asks others.
 release: minimal-versions deny

@@ -28,23 +28,28 @@ impl Server {
         redis: Option<&str>,
     ) -> Result<Self, Box<dyn Error>> {
         let address = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?;
-        let (program, adapter) = contender.program()?;
         let process = Command::new("taskset")
             .args(["-c", CORE])
-            .arg(program)
-            .arg(address.port().to_string())
-            .args(adapter)
+            .args(contender.command(address.port())?)
             .args(redis)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .spawn()?;
-        let server = Self { process, address };
+            .spawn()
+            .map_err(|error| format!("taskset cannot be started: {error}"))?;
+        let mut server = Self { process, address };
         let listens = async {
             while TcpStream::connect(address).await.is_err() {
+                // What it said about it went to our standard error.
+                if let Some(status) = server.process.try_wait()? {
+                    return Err(format!("{contender:?} ended as it started: {status}").into());
+                }
                 time::sleep(Duration::from_millis(20)).await;
             }
+            Ok::<_, Box<dyn Error>>(())
         };
-        time::timeout(PATIENCE, listens).await?;
+        time::timeout(PATIENCE, listens).await.map_err(|_| {
+            format!("{contender:?} did not listen within {} s", PATIENCE.as_secs())
+        })??;
         Ok(server)
     }
 

@@ -24,8 +24,8 @@ pub(super) async fn connect(contender: Contender, at: Entry, room: usize) -> Don
     let place = |side| Place { room, side };
     let mut a = Client::connect(contender, at.of(Side::A), place(Side::A)).await?;
     let mut b = Client::connect(contender, at.of(Side::B), place(Side::B)).await?;
-    a.expect_match(contender, room).await?;
-    b.expect_match(contender, room).await?;
+    a.expect_match().await?;
+    b.expect_match().await?;
     Ok([a, b])
 }
 

@@ -29,7 +29,7 @@ use bystanders::Bystanders;
 /// comes again after a second.
 const AT_THE_DOOR: usize = 500;
 /// A client that is not served by then is counted as lost.
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(10);
 /// What the server may take to rest before the storm.
 const REST: Duration = Duration::from_secs(1);
 
@@ -73,28 +73,28 @@ async fn come_back(contender: Contender, at: Entry, room: usize, door: &Semaphor
         let _in = door.acquire().await?;
         Client::connect(contender, at.of(side), Place { room, side }).await
     };
-    let (mut a, mut b) = try_join(one(Side::A), one(Side::B)).await?;
-    try_join(a.expect_match(contender, room), b.expect_match(contender, room)).await?;
+    let (mut a, mut b) = if contender.is_ordered() {
+        (one(Side::A).await?, one(Side::B).await?)
+    } else {
+        try_join(one(Side::A), one(Side::B)).await?
+    };
+    try_join(a.expect_match(), b.expect_match()).await?;
     let offer = || signal(room, Payload::Offer, 0);
     a.send(offer()).await?;
     loop {
-        let again = {
+        let heard = {
             let (a, b) = (a.receive(), b.receive());
             pin!(a, b);
             match select(a, b).await {
-                // The first match was with the connection that is gone: negotiation starts over.
-                Either::Left((text, _)) => text?.starts_with(r#"{"type":"match-found""#),
-                Either::Right((text, _)) => {
-                    if number(&text?).is_some() {
-                        break;
-                    }
-                    false
-                }
+                Either::Left((text, _)) => Either::Left(text?),
+                Either::Right((text, _)) => Either::Right(text?),
             }
         };
-        if again {
-            a.send(offer()).await?;
+        match heard {
+            Either::Right(text) if number(&text).is_some() => return Ok([a, b]),
+            // The first match was with the connection that is gone: negotiation starts over.
+            Either::Left(text) if a.is_match(&text) => a.send(offer()).await?,
+            Either::Left(_) | Either::Right(_) => {}
         }
     }
-    Ok([a, b])
 }
