@@ -134,5 +134,6 @@ mod tests {
         assert_eq!(first, format!("before\n{BEGIN}\nnew\n{END}after\n"));
         assert_eq!(with(&first).unwrap(), first);
         assert!(with("no place").is_err());
+        with(include_str!("../README.md")).unwrap();
     }
 }

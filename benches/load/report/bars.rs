@@ -164,6 +164,13 @@ mod tests {
     }
 
     #[test]
+    fn ours_is_held_against_every_peer() {
+        let cpu = [("npm-ws", 16.0), ("matchbox", 10.0), ("tcp", 1.0), ("signaling", 8.0)];
+        assert_eq!(judged(Rule::Peers(0.75), &cpu), [(0.8, false), (0.5, true)]);
+        assert_eq!(judged(Rule::Peers(0.75), &cpu[2..]), []);
+    }
+
+    #[test]
     fn ours_is_held_against_sessions_in_memory() {
         let with = |redis| {
             let cpu = [("signaling", 4.0), ("signaling-redis", redis), ("axum", 1.0)];

@@ -24,10 +24,10 @@ use crate::{
 };
 use bystanders::Bystanders;
 
-/// Clients between the first packet and the end of their handshake. What more there are stands in
-/// line, as packets do at a router: the backlog of Node's listeners holds 511, and whom a kernel leaves out
-/// comes again after a second.
-const AT_THE_DOOR: usize = 500;
+/// Clients between the first packet and the end of their handshake; what more there are stands in
+/// line. So many fit into the smallest backlog among the contenders, which is tokio's, and whom a kernel
+/// leaves out comes again after a second: servers are compared, not their backlogs.
+const AT_THE_DOOR: usize = 128;
 /// A client that is not served by then is counted as lost.
 const LIMIT: Duration = Duration::from_secs(10);
 /// What the server may take to rest before the storm.
