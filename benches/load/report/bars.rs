@@ -42,6 +42,20 @@ pub(super) enum Rule {
     FlatInTime(f64),
 }
 
+#[cfg(test)]
+impl Rule {
+    /// Who is to be measured for it.
+    pub(super) fn needs(self) -> Vec<Contender> {
+        match self {
+            Self::Floor(_) => vec![OURS, FLOOR],
+            Self::Peers(_) => vec![OURS, Contender::Matchbox, Contender::NpmSocketIo],
+            Self::Memory(other, _) | Self::Above(other, _) => vec![OURS, other],
+            Self::Nodes(_) => vec![Contender::SignalingNodes],
+            Self::AtMost(_) | Self::Never | Self::Flat(_) | Self::FlatInTime(_) => vec![OURS],
+        }
+    }
+}
+
 /// What was measured for a bar.
 #[derive(Debug, PartialEq)]
 pub(super) struct Measured {

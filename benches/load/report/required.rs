@@ -60,3 +60,21 @@ pub(super) const BARS: &[Bar] = &[
     bar("of these refused or timed out", (Storm, 5000), Lost, Never),
     bar("p99 of pairs that are there meanwhile", (Storm, 5000), P99, AtMost(20_000.0)),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{Length, plan};
+
+    #[test]
+    fn the_full_comparison_measures_every_bar() {
+        let plan = plan(Length::Full);
+        for Bar { what, case, rule, .. } in BARS {
+            let step = plan.iter().find(|(scenario, pairs, _)| (*scenario, *pairs) == *case);
+            let (.., contenders) = step.unwrap_or_else(|| panic!("{what}: no step"));
+            for needed in rule.needs() {
+                assert!(contenders.contains(&needed), "{what}: no {needed}");
+            }
+        }
+    }
+}
