@@ -52,9 +52,9 @@ enum Command {
         out: PathBuf,
         #[arg(long, default_value_t = 3)]
         rounds: usize,
-        /// Seconds for each measurement.
-        #[arg(long, default_value_t = 3)]
-        seconds: u64,
+        /// Seconds for each measurement; 2 by default in a short one, else 3.
+        #[arg(long)]
+        seconds: Option<u64>,
         /// Only these scenarios; all by default.
         #[arg(long)]
         scenario: Vec<Scenario>,
@@ -82,7 +82,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
         }
         Command::Compare { length, out, rounds, seconds, scenario, contender } => {
             let asked = Asked { scenarios: scenario, contenders: contender };
-            compare::run(&out, length, rounds, Duration::from_secs(seconds), &asked).await?;
+            let time = Duration::from_secs(seconds.unwrap_or(length.seconds()));
+            compare::run(&out, length, rounds, time, &asked).await?;
         }
         Command::Report { lines, readme } => {
             let text = report::report(&lines, readme.as_deref())?;

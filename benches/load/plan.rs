@@ -11,42 +11,73 @@ use crate::{
 pub(crate) enum Length {
     /// Under ten minutes: ours, the axum floor and the peers.
     Short,
-    /// Under forty: everything.
+    /// About forty: everything.
     Full,
 }
 
 /// A scenario, a number of pairs, and who is run with it in turn.
 pub(crate) type Step = (Scenario, usize, Vec<Contender>);
 
+impl Length {
+    /// How long one measurement takes.
+    pub(crate) const fn seconds(self) -> u64 {
+        match self {
+            Self::Short => 2,
+            Self::Full => 3,
+        }
+    }
+}
+
 pub(crate) fn plan(length: Length) -> Vec<Step> {
-    let (steps, everybody): (&[_], _) = match length {
-        Length::Short => (&SHORT, all(short)),
-        Length::Full => (&FULL, all(inside)),
+    let steps: &[_] = match length {
+        Length::Short => &SHORT,
+        Length::Full => &FULL,
     };
-    let who = |who: &Who| match who {
-        Who::Everybody => everybody.clone(),
-        Who::AndRedis => all(|one| everybody.contains(&one) || one == Contender::SignalingRedis),
-        Who::Only(contenders) => contenders.to_vec(),
+    let step = |(scenario, pairs, who): &(Scenario, usize, Who)| {
+        let everybody = Contender::value_variants().iter().copied();
+        (*scenario, *pairs, everybody.filter(|contender| who.has(*contender)).collect())
     };
-    steps.iter().map(|(scenario, pairs, whom)| (*scenario, *pairs, who(whom))).collect()
+    steps.iter().map(step).collect()
 }
 
 enum Who {
+    /// Ours, the axum floor, and of each peer one.
+    Few,
+    /// Ours, the axum floor, and all peers.
+    Compared,
+    /// And ours on warp, and the other floors.
     Everybody,
     /// And ours with its sessions in Redis.
     AndRedis,
     Only(&'static [Contender]),
 }
-use Who::{AndRedis, Everybody, Only};
+use Who::{AndRedis, Compared, Everybody, Few, Only};
+
+impl Who {
+    fn has(&self, contender: Contender) -> bool {
+        match self {
+            Self::Few => Self::Compared.has(contender) && contender != Contender::MatchboxServer,
+            Self::Compared => {
+                contender.kind() == Kind::Peer
+                    || matches!(contender, Contender::Signaling | Contender::Axum)
+            }
+            Self::Everybody => contender.sessions() == Sessions::Inside,
+            Self::AndRedis => {
+                Self::Everybody.has(contender) || contender == Contender::SignalingRedis
+            }
+            Self::Only(contenders) => contenders.contains(&contender),
+        }
+    }
+}
 
 const SHORT: [(Scenario, usize, Who); 7] = [
-    (Scenario::Pingpong, 64, Everybody),
-    (Scenario::Flood, 64, Everybody),
-    (Scenario::Paced, 64, Everybody),
-    (Scenario::Callsetup, 16, Everybody),
-    (Scenario::CallsetupPaced, 16, Everybody),
-    (Scenario::Churn, 64, Everybody),
-    (Scenario::Idle, 1000, Everybody),
+    (Scenario::Pingpong, 64, Few),
+    (Scenario::Flood, 64, Few),
+    (Scenario::Paced, 64, Few),
+    (Scenario::Callsetup, 16, Few),
+    (Scenario::CallsetupPaced, 16, Few),
+    (Scenario::Churn, 64, Few),
+    (Scenario::Idle, 500, Few),
 ];
 
 /// For what has to be flat, and has nothing to do with the peers.
@@ -56,19 +87,19 @@ const NODES: Who = Only(&[Contender::Signaling, Contender::SignalingNodes]);
 
 const FULL: [(Scenario, usize, Who); 20] = [
     (Scenario::Pingpong, 64, AndRedis),
-    (Scenario::Pingpong, 512, Everybody),
+    (Scenario::Pingpong, 512, Compared),
     (Scenario::Flood, 64, AndRedis),
     (Scenario::FloodDescriptions, 64, Everybody),
-    (Scenario::Paced, 64, Everybody),
+    (Scenario::Paced, 64, Compared),
     (Scenario::Callsetup, 16, Everybody),
-    (Scenario::CallsetupPaced, 16, Everybody),
+    (Scenario::CallsetupPaced, 16, Compared),
     (Scenario::CallsetupLong, 50_000, WITH_FLOOR),
     (Scenario::Idle, 500, WITH_FLOOR),
-    (Scenario::Idle, 5000, Everybody),
+    (Scenario::Idle, 5000, Compared),
     (Scenario::Idle, 9000, WITH_FLOOR),
-    (Scenario::Heartbeats, 9000, Everybody),
-    (Scenario::Churn, 64, Everybody),
-    (Scenario::Storm, 5000, Everybody),
+    (Scenario::Heartbeats, 9000, WITH_FLOOR),
+    (Scenario::Churn, 64, Compared),
+    (Scenario::Storm, 5000, Compared),
     (Scenario::PacedSlow, 64, NODES),
     (Scenario::PacedFast, 64, NODES),
     (Scenario::Sessions, 100, OURS),
@@ -76,20 +107,3 @@ const FULL: [(Scenario, usize, Who); 20] = [
     (Scenario::Sessions, 10_000, OURS),
     (Scenario::Sessions, 100_000, OURS),
 ];
-
-fn all(chosen: impl Fn(Contender) -> bool) -> Vec<Contender> {
-    Contender::value_variants().iter().copied().filter(|contender| chosen(*contender)).collect()
-}
-
-/// What two nodes cost is asked in steps of its own.
-fn inside(contender: Contender) -> bool {
-    contender.sessions() == Sessions::Inside
-}
-
-fn short(contender: Contender) -> bool {
-    match contender.kind() {
-        Kind::Ours => contender == Contender::Signaling,
-        Kind::Floor => contender == Contender::Axum,
-        Kind::Peer => true,
-    }
-}

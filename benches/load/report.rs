@@ -37,23 +37,22 @@ pub(crate) fn report(lines: &Path, readme: Option<&Path>) -> Result<String, Box<
     Ok(text)
 }
 
-/// A row for each bar; one against the peers has one for each of them.
+/// A row for each bar.
 fn held(results: &Results) -> Result<String, fmt::Error> {
     let mut text =
         String::from("| what | measured | in | bar | |\n| --- | --- | --- | --- | --- |\n");
     let (mut held, mut missed, mut missing) = (0, 0, Vec::new());
     for bar in BARS {
-        let measured = bar.measured(results);
-        if measured.is_empty() {
+        let Some(measured) = bar.measured(results) else {
             missing.push(bar.what);
-        }
-        for measured in measured {
-            *if measured.is_held() { &mut held } else { &mut missed } += 1;
-            writeln!(text, "| {} | {measured} |", bar.what)?;
-        }
+            continue;
+        };
+        *if measured.is_held() { &mut held } else { &mut missed } += 1;
+        writeln!(text, "| {} | {measured} |", bar.what)?;
     }
     writeln!(text, "\n{held} held, {missed} missed, {} not measured.", missing.len())?;
     if !missing.is_empty() {
+        missing.dedup();
         writeln!(text, "Not measured: {}.", missing.join("; "))?;
     }
     Ok(text)

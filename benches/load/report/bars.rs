@@ -82,57 +82,50 @@ impl fmt::Display for Measured {
 }
 
 impl Bar {
-    /// What was measured for it, nothing where a part is missing; against the peers one for each.
-    pub(super) fn measured(&self, results: &Results) -> Vec<Measured> {
+    /// None where a part of it was not measured. Against the peers it is the one that is nearest.
+    pub(super) fn measured(&self, results: &Results) -> Option<Measured> {
         let Self { case, figure, rule, .. } = *self;
         let median = |contender| results.median(case, contender, figure);
-        let one = |value: Option<f64>, limit, beside: &str| {
-            let beside = beside.to_owned();
-            value.map(|value| Measured { value, limit, beside }).into_iter().collect()
-        };
-        match rule {
+        let (value, limit, beside) = match rule {
             Rule::Floor(limit) => {
-                one(results.ratio(case, figure, OURS, FLOOR), limit, "× axum floor")
+                (results.ratio(case, figure, OURS, FLOOR)?, limit, "× axum floor".to_owned())
             }
             Rule::Peers(limit) => {
                 let peers = results.contenders(case).filter(|peer| peer.kind() == Kind::Peer);
-                let each = peers.flat_map(|peer| {
-                    let beside = format!("× {peer}");
-                    one(results.ratio(case, figure, OURS, peer), limit, &beside)
-                });
-                each.collect()
+                let ratio = |peer| Some((results.ratio(case, figure, OURS, peer)?, peer));
+                let ratios = peers.filter_map(ratio).collect::<Vec<_>>();
+                let (nearest, peer) =
+                    ratios.iter().max_by(|(one, _), (two, _)| one.total_cmp(two))?;
+                (*nearest, limit, format!("× {peer}, the nearest of {} peers", ratios.len()))
             }
             Rule::Memory(contender, limit) => {
-                let ratio = results.ratio(case, figure, contender, OURS);
-                one(ratio, limit, "× sessions in memory")
+                let ratio = results.ratio(case, figure, contender, OURS)?;
+                (ratio, limit, "× sessions in memory".to_owned())
             }
             Rule::Above(contender, limit) => {
-                let above =
-                    median(contender).zip(median(OURS)).map(|(with, without)| with - without);
-                one(above, limit, &format!("{} above one node", unit(figure)))
+                let above = median(contender)? - median(OURS)?;
+                (above, limit, format!("{} above one node", unit(figure)))
             }
-            Rule::AtMost(limit) => one(median(OURS), limit, unit(figure)),
-            Rule::Nodes(limit) => one(median(Contender::SignalingNodes), limit, unit(figure)),
-            Rule::Never => {
-                let most = results.spread(case, OURS, figure).map(|spread| spread.most);
-                one(most, 0.0, unit(figure))
+            Rule::AtMost(limit) => (median(OURS)?, limit, unit(figure).to_owned()),
+            Rule::Nodes(limit) => {
+                (median(Contender::SignalingNodes)?, limit, unit(figure).to_owned())
             }
+            Rule::Never => (results.spread(case, OURS, figure)?.most, 0.0, unit(figure).to_owned()),
             Rule::Flat(limit) => {
                 let sizes = results.sizes(case.0);
                 let values = sizes.map(|pairs| results.median((case.0, pairs), OURS, figure));
                 let mut values = values.flatten().collect::<Vec<_>>();
                 values.sort_unstable_by(f64::total_cmp);
-                let several = (values.len() > 1).then_some(&values);
-                let ratio = several.and_then(|all| Some(all.last()? / all.first()?));
-                one(ratio, limit, "most over least of all sizes")
+                let [least, .., most] = values.as_slice() else { return None };
+                (most / least, limit, "most over least of all sizes".to_owned())
             }
             Rule::FlatInTime(limit) => {
                 let at = |figure| results.median(case, OURS, figure);
-                let ratio =
-                    at(Figure::Last).zip(at(Figure::First)).map(|(last, first)| last / first);
-                one(ratio, limit, "last tenth over the first")
+                let ratio = at(Figure::Last)? / at(Figure::First)?;
+                (ratio, limit, "last tenth over the first".to_owned())
             }
-        }
+        };
+        Some(Measured { value, limit, beside })
     }
 }
 
@@ -156,32 +149,33 @@ mod tests {
     const CASE: Case = (Scenario::Pingpong, 64);
 
     /// The CPU time of contenders in one case, and what a rule says of it.
-    fn judged(rule: Rule, cpu: &[(&str, f64)]) -> Vec<(f64, bool)> {
+    fn judged(rule: Rule, cpu: &[(&str, f64)]) -> Option<(f64, bool)> {
         let lines =
             cpu.iter().map(|(contender, us)| line("pingpong", contender, 64, &[("cpu_us", *us)]));
         judge(rule, Figure::Cpu, &lines.collect::<String>())
     }
 
-    fn judge(rule: Rule, figure: Figure, lines: &str) -> Vec<(f64, bool)> {
+    fn judge(rule: Rule, figure: Figure, lines: &str) -> Option<(f64, bool)> {
         let results = Results::parse(lines).unwrap();
         let bar = Bar { what: "it", case: CASE, figure, rule };
-        bar.measured(&results).iter().map(|of| (of.value, of.is_held())).collect()
+        bar.measured(&results).map(|of| (of.value, of.is_held()))
     }
 
     #[test]
     fn ours_is_held_against_the_floor() {
         let with =
             |ours| judged(Rule::Floor(1.5), &[("signaling", ours), ("axum", 4.0), ("tcp", 1.0)]);
-        assert_eq!(with(6.0), [(1.5, true)]);
-        assert_eq!(with(8.0), [(2.0, false)]);
-        assert_eq!(judged(Rule::Floor(1.5), &[("signaling", 6.0), ("tcp", 4.0)]), []);
+        assert_eq!(with(6.0), Some((1.5, true)));
+        assert_eq!(with(8.0), Some((2.0, false)));
+        assert_eq!(judged(Rule::Floor(1.5), &[("signaling", 6.0), ("tcp", 4.0)]), None);
     }
 
     #[test]
     fn ours_is_held_against_every_peer() {
         let cpu = [("npm-ws", 16.0), ("matchbox", 10.0), ("tcp", 1.0), ("signaling", 8.0)];
-        assert_eq!(judged(Rule::Peers(0.75), &cpu), [(0.8, false), (0.5, true)]);
-        assert_eq!(judged(Rule::Peers(0.75), &cpu[2..]), []);
+        assert_eq!(judged(Rule::Peers(0.75), &cpu), Some((0.8, false)));
+        assert_eq!(judged(Rule::Peers(0.8), &cpu), Some((0.8, true)));
+        assert_eq!(judged(Rule::Peers(0.75), &cpu[2..]), None);
     }
 
     #[test]
@@ -190,8 +184,8 @@ mod tests {
             let cpu = [("signaling", 4.0), ("signaling-redis", redis), ("axum", 1.0)];
             judged(Rule::Memory(Contender::SignalingRedis, 1.25), &cpu)
         };
-        assert_eq!(with(5.0), [(1.25, true)]);
-        assert_eq!(with(6.0), [(1.5, false)]);
+        assert_eq!(with(5.0), Some((1.25, true)));
+        assert_eq!(with(6.0), Some((1.5, false)));
     }
 
     #[test]
@@ -200,40 +194,40 @@ mod tests {
             let cpu = [("signaling", 100.0), ("signaling-nodes", nodes)];
             judged(Rule::Above(Contender::SignalingNodes, 300.0), &cpu)
         };
-        assert_eq!(with(400.0), [(300.0, true)]);
-        assert_eq!(with(401.0), [(301.0, false)]);
+        assert_eq!(with(400.0), Some((300.0, true)));
+        assert_eq!(with(401.0), Some((301.0, false)));
     }
 
     #[test]
     fn once_is_more_than_never() {
         let lost = |never| line("pingpong", "signaling", 64, &[("never", never)]);
         let never = |lines: [String; 3]| judge(Rule::Never, Figure::Never, &lines.concat());
-        assert_eq!(never([lost(0.0), lost(0.0), lost(0.0)]), [(0.0, true)]);
-        assert_eq!(never([lost(0.0), lost(1.0), lost(0.0)]), [(1.0, false)]);
+        assert_eq!(never([lost(0.0), lost(0.0), lost(0.0)]), Some((0.0, true)));
+        assert_eq!(never([lost(0.0), lost(1.0), lost(0.0)]), Some((1.0, false)));
         let median = |lines: [String; 3]| judge(Rule::AtMost(0.0), Figure::Never, &lines.concat());
-        assert_eq!(median([lost(0.0), lost(1.0), lost(0.0)]), [(0.0, true)]);
+        assert_eq!(median([lost(0.0), lost(1.0), lost(0.0)]), Some((0.0, true)));
     }
 
     #[test]
     fn flat_is_over_all_sizes() {
         let lines = [(64, 3.0), (512, 2.0), (128, 4.0)]
             .map(|(pairs, us)| line("pingpong", "signaling", pairs, &[("cpu_us", us)]));
-        assert_eq!(judge(Rule::Flat(1.5), Figure::Cpu, &lines.concat()), [(2.0, false)]);
-        assert_eq!(judge(Rule::Flat(2.0), Figure::Cpu, &lines.concat()), [(2.0, true)]);
-        assert_eq!(judge(Rule::Flat(2.0), Figure::Cpu, &lines[0]), []);
+        assert_eq!(judge(Rule::Flat(1.5), Figure::Cpu, &lines.concat()), Some((2.0, false)));
+        assert_eq!(judge(Rule::Flat(2.0), Figure::Cpu, &lines.concat()), Some((2.0, true)));
+        assert_eq!(judge(Rule::Flat(2.0), Figure::Cpu, &lines[0]), None);
     }
 
     #[test]
     fn the_last_tenth_is_held_against_the_first() {
         let lines = line("pingpong", "signaling", 64, &[("first_us", 200.0), ("last_us", 300.0)]);
-        assert_eq!(judge(Rule::FlatInTime(1.1), Figure::Last, &lines), [(1.5, false)]);
-        assert_eq!(judge(Rule::FlatInTime(1.5), Figure::Last, &lines), [(1.5, true)]);
+        assert_eq!(judge(Rule::FlatInTime(1.1), Figure::Last, &lines), Some((1.5, false)));
+        assert_eq!(judge(Rule::FlatInTime(1.5), Figure::Last, &lines), Some((1.5, true)));
     }
 
     #[test]
     fn only_two_nodes_count_where_they_are_asked_for() {
         let redis = |contender, us| line("pingpong", contender, 64, &[("redis_us", us)]);
         let lines = [redis("signaling-redis", 1.0), redis("signaling-nodes", 6.0)].concat();
-        assert_eq!(judge(Rule::Nodes(5.0), Figure::Redis, &lines), [(6.0, false)]);
+        assert_eq!(judge(Rule::Nodes(5.0), Figure::Redis, &lines), Some((6.0, false)));
     }
 }
