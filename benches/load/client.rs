@@ -44,17 +44,13 @@ impl Client {
     pub(crate) async fn connect(contender: Contender, at: SocketAddr, place: Place) -> Done<Self> {
         let path = contender.path(place);
         let link = match contender {
-            Contender::Tcp => Link::tcp(at).await?,
+            Contender::Tcp => Link::tcp(at, path).await?,
             _ => Link::websocket(at, &path).await?,
         };
         let dialect = contender.dialect();
         let speech = Speech::new(dialect, place);
         let mut client = Self { link, speech, kept: VecDeque::new(), owed: 0, answered: 0 };
         match dialect {
-            Dialect::Bare if contender == Contender::Tcp => {
-                client.write(path.into()).await?;
-                client.expect("").await?;
-            }
             Dialect::Signaling | Dialect::Bare => {}
             Dialect::SocketIo => {
                 client.expect("0{").await?;

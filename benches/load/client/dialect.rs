@@ -109,7 +109,7 @@ impl Speech {
         }
     }
 
-    /// Whether the text says that the partner is there.
+    /// Whether the text says that the partner is there; whom it names is remembered.
     pub(super) fn is_match(&mut self, text: &str) -> bool {
         match self.dialect {
             Dialect::Signaling => {
@@ -157,13 +157,17 @@ impl Speech {
                 let _ = self.is_match(&text);
                 let start = SIGNAL_FROM.len() + ID + r#"","data":"#.len();
                 let signal = within(&text, start, SIGNAL_FROM, "}}");
-                if signal.is_some() && self.partner.is_none() {
-                    self.partner = Some(text[SIGNAL_FROM.len()..SIGNAL_FROM.len() + ID].to_owned());
+                if signal.is_some() {
+                    let sender = &text[SIGNAL_FROM.len()..SIGNAL_FROM.len() + ID];
+                    if self.partner.as_deref() != Some(sender) {
+                        self.partner = Some(sender.to_owned());
+                    }
                 }
                 signal
             }
         };
         let Some(range) = signal else { return Ok(text) };
+        // Whoever is measured brings signals to the right one; debug builds look.
         debug_assert!(text[range.clone()].contains(&session(self.place.room)), "{text}");
         let range = to_the_number(&text, range);
         Ok(Utf8Bytes::try_from(Bytes::from(text).slice(range))?)
@@ -250,6 +254,9 @@ mod tests {
         assert_eq!(wrapped, expected.as_str());
         unwraps(&mut b, &format!(r#"{{"Signal":{{"sender":"{A}","data":{SORTED}}}}}"#), CUT);
         assert!(b.wrap(SIGNAL.into()).unwrap().contains(A));
+        // Who came again has another id.
+        unwraps(&mut b, &format!(r#"{{"Signal":{{"sender":"{B}","data":{SIGNAL}}}}}"#), SIGNAL);
+        assert!(b.wrap(SIGNAL.into()).unwrap().contains(B));
         assert!(b.is_gone(&format!(r#"{{"PeerLeft":"{A}"}}"#)));
     }
 

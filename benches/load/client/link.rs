@@ -35,12 +35,17 @@ impl Link {
         Ok(Self::WebSocket(Box::new(socket)))
     }
 
-    pub(super) async fn tcp(at: SocketAddr) -> Done<Self> {
+    /// The answer to its first line stands for the handshake.
+    pub(super) async fn tcp(at: SocketAddr, first: String) -> Done<Self> {
         let socket = TcpStream::connect(at).await?;
         socket.set_nodelay(true)?;
         let (read, write) = socket.into_split();
         let (read, write) = (BufReader::new(read), BufWriter::new(write));
-        Ok(Self::Tcp { read, write, line: Vec::new() })
+        let mut link = Self::Tcp { read, write, line: Vec::new() };
+        link.feed(first.into()).await?;
+        link.flush().await?;
+        link.read().await?.ok_or("no answer to the first line")?;
+        Ok(link)
     }
 
     pub(super) async fn feed(&mut self, text: Utf8Bytes) -> Done<()> {
