@@ -22,28 +22,30 @@ pub(super) fn all(results: &Results) -> Result<Vec<Plot>, Error> {
     let mut plots = Vec::new();
     for (case, _) in results.cases() {
         let (scenario, pairs) = *case;
-        let mut add = |kind: &str, title: &str, rows: Vec<Row>, draw: Draw, unit| {
+        let mut add = |kind: &str, title: &str, rows: Vec<Row>, draw: Draw| {
             if rows.len() < 2 {
                 return Ok::<_, Error>(());
             }
             let title = format!("{title}: {scenario}, {pairs} pairs");
-            let svg = draw(&title, unit, &rows)?;
+            let svg = draw(&title, &rows)?;
             plots.push(Plot { title, file: format!("{kind}-{scenario}-{pairs}.svg"), svg });
             Ok(())
         };
         let (name, cpu) = ("CPU for each", medians(results, *case, Figure::Cpu));
-        add("cpu", name, cpu, svg::bars, "µs")?;
+        add("cpu", name, cpu, |title, rows| svg::bars(title, "µs", rows))?;
         if is_from_the_meant_moment(scenario) {
             let name = "p50, p99 and p99.9";
-            add("latency", name, percentiles(results, *case), svg::dots, "µs")?;
+            add("latency", name, percentiles(results, *case), svg::dots)?;
         }
         let memory = medians(results, *case, Figure::KibEach);
-        add("memory", "Memory of a connection", memory, svg::bars, "KiB")?;
+        add("memory", "Memory of a connection", memory, |title, rows| {
+            svg::bars(title, "KiB", rows)
+        })?;
     }
     Ok(plots)
 }
 
-type Draw = fn(&str, &str, &[Row]) -> Result<String, Error>;
+type Draw = fn(&str, &[Row]) -> Result<String, Error>;
 
 const fn is_from_the_meant_moment(scenario: Scenario) -> bool {
     match scenario {

@@ -8,7 +8,9 @@ use crate::contender::Kind;
 const WIDTH: f64 = 640.0;
 const TOP: f64 = 44.0;
 const ROW: f64 = 24.0;
-const BOTTOM: f64 = 30.0;
+const BOTTOM: f64 = 14.0;
+/// The same, with a scale in it.
+const SCALE: f64 = 30.0;
 /// Where the rows' labels end and the values begin.
 const LEFT: f64 = 150.0;
 /// What is left for the number behind the longest bar.
@@ -41,7 +43,7 @@ const fn class(kind: Kind) -> &'static str {
 pub(super) fn bars(title: &str, unit: &str, rows: &[Row]) -> Result<String, Error> {
     let most = rows.iter().map(|row| row.values[2]).fold(f64::MIN_POSITIVE, f64::max);
     let x = |value: f64| LEFT + value / most * (WIDTH - LEFT - RIGHT);
-    let mut text = page(title, rows.len())?;
+    let mut text = page(title, rows.len(), BOTTOM)?;
     for (Row { label, kind, values: [least, median, most] }, y) in rows.iter().zip(middles()) {
         labelled(&mut text, label, y)?;
         let (class, length, top) = (class(*kind), x(*median) - LEFT, y - 8.0);
@@ -58,22 +60,22 @@ pub(super) fn bars(title: &str, unit: &str, rows: &[Row]) -> Result<String, Erro
     Ok(text)
 }
 
-/// Three dots for each row, on a scale where ten times more is as far everywhere.
-pub(super) fn dots(title: &str, unit: &str, rows: &[Row]) -> Result<String, Error> {
+/// Three dots for each row, of times in µs, on a scale where ten times more is as far everywhere.
+pub(super) fn dots(title: &str, rows: &[Row]) -> Result<String, Error> {
     let values = || rows.iter().flat_map(|row| row.values).map(|value| value.max(1.0).log10());
     let first = values().fold(f64::INFINITY, f64::min).floor();
     let last = values().fold(first + 1.0, f64::max).ceil();
-    let scale = |power: f64| LEFT + (power - first) / (last - first) * (WIDTH - LEFT - 30.0);
+    let scale = |power: f64| LEFT + (power - first) / (last - first) * (WIDTH - LEFT - 40.0);
     let x = |value: f64| scale(value.max(1.0).log10());
-    let mut text = page(title, rows.len())?;
+    let mut text = page(title, rows.len(), SCALE)?;
     let foot = TOP + ROW * rows.len() as f64;
     for power in first as i32..=last as i32 {
-        let (at, value) = (scale(power.into()), 10_f64.powi(power));
+        let (at, value) = (scale(power.into()), time(power));
         writeln!(text, r#"<path class="grid" d="M{at:.1} {TOP}V{foot}"/>"#)?;
         let under = foot + 16.0;
         writeln!(
             text,
-            r#"<text class="soft" x="{at:.1}" y="{under}" text-anchor="middle">{value} {unit}</text>"#
+            r#"<text class="soft" x="{at:.1}" y="{under}" text-anchor="middle">{value}</text>"#
         )?;
     }
     for (Row { label, kind, values: [low, middle, high] }, y) in rows.iter().zip(middles()) {
@@ -88,9 +90,9 @@ pub(super) fn dots(title: &str, unit: &str, rows: &[Row]) -> Result<String, Erro
     Ok(text)
 }
 
-fn page(title: &str, rows: usize) -> Result<String, Error> {
+fn page(title: &str, rows: usize, bottom: f64) -> Result<String, Error> {
     let mut text = String::new();
-    let height = TOP + ROW * rows as f64 + BOTTOM;
+    let height = TOP + ROW * rows as f64 + bottom;
     writeln!(
         text,
         r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img">"#
@@ -108,6 +110,13 @@ fn middles() -> impl Iterator<Item = f64> {
 fn labelled(text: &mut String, label: &str, y: f64) -> Result<(), Error> {
     let (end, y) = (LEFT - 10.0, y + 4.5);
     writeln!(text, r#"<text x="{end}" y="{y:.1}" text-anchor="end">{label}</text>"#)
+}
+
+/// So many powers of ten of µs.
+fn time(power: i32) -> String {
+    let unit = ["µs", "ms", "s"][usize::try_from(power / 3).unwrap_or(0).min(2)];
+    let ones = 10_f64.powi(power - 3 * (power / 3).min(2));
+    format!("{ones} {unit}")
 }
 
 /// Three digits that count.
@@ -142,14 +151,20 @@ mod tests {
     }
 
     #[test]
+    fn times_are_told_in_units_that_fit() {
+        let told = [0, 2, 3, 5, 6, 8, 9].map(time);
+        assert_eq!(told, ["1 µs", "100 µs", "1 ms", "100 ms", "1 s", "100 s", "1000 s"]);
+    }
+
+    #[test]
     fn ten_times_more_is_as_far_everywhere() {
-        let svg = dots("title", "µs", &[row([10.0, 100.0, 1000.0])]).unwrap();
+        let svg = dots("title", &[row([10.0, 100.0, 1000.0])]).unwrap();
         let at = numbers(&svg, r#"cx=""#);
         assert_eq!(at.len(), 3);
         assert!((at[1] - at[0] - (at[2] - at[1])).abs() < 0.2, "{at:?}");
         assert_eq!(at[0], LEFT);
         // Less than the unit is shown as one, and no row at all as an empty page.
-        dots("title", "µs", &[row([0.0, 0.0, 0.0])]).unwrap();
-        dots("title", "µs", &[]).unwrap();
+        dots("title", &[row([0.0, 0.0, 0.0])]).unwrap();
+        dots("title", &[]).unwrap();
     }
 }
