@@ -24,7 +24,7 @@ const FIRST: usize = 10;
 /// Opened, timed, and closed again together.
 const BATCH: usize = 100;
 /// How often.
-const BATCHES: usize = 200;
+const BATCHES: usize = 2000;
 
 type Done<T> = Result<T, Box<dyn Error>>;
 

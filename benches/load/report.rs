@@ -14,7 +14,7 @@ use std::{
 };
 
 use self::required::BARS;
-use crate::results::Results;
+use crate::{contender::Kind, results::Results};
 
 /// Between these the README's results are put.
 const BEGIN: &str = "<!-- results: written by `load report` -->\n";
@@ -37,7 +37,7 @@ pub(crate) fn report(lines: &Path, readme: Option<&Path>) -> Result<String, Box<
     Ok(text)
 }
 
-/// A row for each bar.
+/// A row for each bar, and where one of ours failed.
 fn held(results: &Results) -> Result<String, fmt::Error> {
     let mut text =
         String::from("| what | measured | in | bar | |\n| --- | --- | --- | --- | --- |\n");
@@ -54,6 +54,13 @@ fn held(results: &Results) -> Result<String, fmt::Error> {
     if !missing.is_empty() {
         missing.dedup();
         writeln!(text, "Not measured: {}.", missing.join("; "))?;
+    }
+    for ((scenario, pairs), runs) in results.cases() {
+        for (contender, runs) in runs.iter().filter(|(who, _)| who.kind() == Kind::Ours) {
+            for why in &runs.failures {
+                writeln!(text, "\n**{contender} failed** in {scenario}, {pairs} pairs: {why}")?;
+            }
+        }
     }
     Ok(text)
 }
@@ -110,6 +117,10 @@ mod tests {
         let count = BARS.len() - 1;
         assert!(text.contains(&format!("0 held, 1 missed, {count} not measured.")), "{text}");
         assert!(text.contains("; p99 of a candidate, 512 pairs;"), "{text}");
+        assert!(!text.contains("failed"), "{text}");
+        let ours = lines().replace(r#""tcp""#, r#""signaling""#);
+        let text = held(&Results::parse(&ours).unwrap()).unwrap();
+        assert!(text.contains("**signaling failed** in pingpong, 64 pairs: it broke"), "{text}");
     }
 
     #[test]

@@ -55,7 +55,8 @@ pub(super) const BARS: &[Bar] = &[
     bar("CPU of a candidate, one at a time, sessions in Redis", (Pingpong, 64), Cpu, Memory(SignalingRedis, 1.03)),
     bar("CPU of a candidate, 16 under way, sessions in Redis", (Flood, 64), Cpu, Memory(SignalingRedis, 1.03)),
     bar("time to open a session, 100 to 100,000 open", (Sessions, 100), Cpu, Flat(1.15)),
-    bar("memory of a session, 100 to 100,000 open", (Sessions, 100), KibEach, Flat(1.15)),
+    // Tables double as they fill.
+    bar("memory of a session, 100 to 100,000 open", (Sessions, 100), KibEach, Flat(1.5)),
     bar("10,000 come back at once", (Storm, 5000), Served, AtMost(2_000.0)),
     bar("of these refused or timed out", (Storm, 5000), Lost, Never),
     bar("p99 of pairs that are there meanwhile", (Storm, 5000), P99, AtMost(20_000.0)),

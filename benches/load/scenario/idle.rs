@@ -36,6 +36,8 @@ pub(super) async fn idle(run: Run<'_>) -> Done<Figures> {
     time::sleep(SETTLE).await;
     let with_all = servers.resident()?;
 
+    // Before the first ones have been silent for too long.
+    keep_alive(&mut first).await?;
     leave(pairs).await?;
     time::sleep(SETTLE).await;
     keep_alive(&mut first).await?;
