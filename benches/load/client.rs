@@ -64,15 +64,21 @@ impl Client {
         Ok(client)
     }
 
-    /// Learns that its partner is expected, where a contender says so.
+    /// Learns that its partner is expected, where a contender says so. That somebody left who was there
+    /// before is passed over.
     pub(crate) async fn expect_match(&mut self) -> Done<()> {
-        if self.speech.has_match() {
+        if !self.speech.has_match() {
+            return Ok(());
+        }
+        loop {
             let found = self.text().await?;
-            if !self.speech.is_match(&found) {
+            if self.speech.is_match(&found) {
+                return Ok(());
+            }
+            if !self.speech.is_gone(&found) {
                 return Err(Unexpected(format!("no match: {found}")).into());
             }
         }
-        Ok(())
     }
 
     /// Whether a text that was received says that the partner is there.
