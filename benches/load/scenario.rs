@@ -78,9 +78,6 @@ impl Scenario {
         pairs: usize,
         length: Duration,
     ) -> Done<Figures> {
-        if self == Self::Sessions {
-            return sessions::sessions(contender, pairs);
-        }
         let servers = Deployment::start(contender).await?;
         let on = Run { contender, servers: &servers, pairs, length };
         match self {
@@ -97,7 +94,7 @@ impl Scenario {
             Self::Heartbeats => heartbeats::heartbeats(on).await,
             Self::Churn => churn::churn(on).await,
             Self::Storm => storm::storm(on).await,
-            Self::Sessions => unreachable!("ran without a server"),
+            Self::Sessions => sessions::sessions(on),
         }
     }
 }
