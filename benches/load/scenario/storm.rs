@@ -47,23 +47,21 @@ pub(super) async fn storm(run: Run<'_>) -> Done<Figures> {
     let mut returning: FuturesUnordered<_> = (0..run.pairs)
         .map(|room| time::timeout(LIMIT, come_back(contender, at, room, &door)))
         .collect();
-    let (mut served, mut lost) = (Vec::with_capacity(run.pairs), 0);
+    let (mut served, mut lost) = (Vec::with_capacity(run.pairs), Vec::new());
     while let Some(returned) = returning.next().await {
         match returned.unwrap_or_else(|late| Err(late.into())) {
             Ok(pair) => served.push(pair),
-            Err(error) => {
-                if lost == 0 {
-                    eprintln!("the first that is lost: {error}");
-                }
-                lost += 2;
-            }
+            Err(error) => lost.push(error),
         }
     }
     let (used, ended) = (meter.used()?, now());
     let mut tally = bystanders.stop(began, ended)?;
+    if let (true, Some(error)) = (served.is_empty(), lost.first()) {
+        return Err(format!("nobody came back: {error}").into());
+    }
     Ok(Figures {
         served_ms: Some((ended - began).as_secs_f64() * 1e3),
-        never: Some(lost),
+        never: Some(2 * lost.len() as u64),
         ..used.each(2 * served.len())?.latencies(&mut tally)
     })
 }
