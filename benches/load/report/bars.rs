@@ -48,7 +48,7 @@ impl Rule {
     pub(super) fn needs(self) -> Vec<Contender> {
         match self {
             Self::Floor(_) => vec![OURS, FLOOR],
-            Self::Peers(_) => vec![OURS, Contender::Matchbox, Contender::NpmSocketIo],
+            Self::Peers(_) => vec![OURS, Contender::Socketioxide, Contender::NpmSocketIo],
             Self::Memory(other, _) | Self::Above(other, _) => vec![OURS, other],
             Self::Nodes(_) => vec![Contender::SignalingNodes],
             Self::AtMost(_) | Self::Never | Self::Flat(_) | Self::FlatInTime(_) => vec![OURS],
