@@ -13,7 +13,7 @@ use std::{
     path::Path,
 };
 
-use self::required::BARS;
+use self::{bars::Rule, required::BARS};
 use crate::{contender::Kind, results::Results};
 
 /// Between these the README's results are put.
@@ -44,7 +44,8 @@ fn held(results: &Results) -> Result<String, fmt::Error> {
     let (mut held, mut missed, mut missing) = (0, 0, Vec::new());
     for bar in BARS {
         let Some(measured) = bar.measured(results) else {
-            missing.push(bar.what);
+            let peers = if matches!(bar.rule, Rule::Peers(_)) { ", against peers" } else { "" };
+            missing.push(format!("{}{peers}", bar.what));
             continue;
         };
         *if measured.is_held() { &mut held } else { &mut missed } += 1;
@@ -52,7 +53,6 @@ fn held(results: &Results) -> Result<String, fmt::Error> {
     }
     writeln!(text, "\n{held} held, {missed} missed, {} not measured.", missing.len())?;
     if !missing.is_empty() {
-        missing.dedup();
         writeln!(text, "Not measured: {}.", missing.join("; "))?;
     }
     for ((scenario, pairs), runs) in results.cases() {
@@ -116,7 +116,10 @@ mod tests {
         assert!(text.lines().any(|line| line == row), "{text}");
         let count = BARS.len() - 1;
         assert!(text.contains(&format!("0 held, 1 missed, {count} not measured.")), "{text}");
-        assert!(text.contains("; p99 of a candidate, 512 pairs;"), "{text}");
+        assert!(
+            text.contains(": CPU of a candidate, 64 pairs, one at a time, against peers; "),
+            "{text}"
+        );
         assert!(!text.contains("failed"), "{text}");
         let ours = lines().replace(r#""tcp""#, r#""signaling""#);
         let text = held(&Results::parse(&ours).unwrap()).unwrap();
