@@ -14,7 +14,8 @@ $(TARGET)/tools/bin/%:
 	@echo "test tools: building $*, which is not installed, into $(TARGET)/tools"
 	$(CARGO) install --locked --debug --quiet --root $(TARGET)/tools $*
 
-.PHONY: run test tools lint features packages docs rust browser simulate bench instructions instructions-keep scale release minimal-versions deny
+.PHONY: run test tools lint features packages docs rust browser simulate bench bench-full bench-report peers instructions \
+	instructions-keep scale release minimal-versions deny
 
 # The server in development mode, with the demonstration page. It prints the address to open.
 run:
@@ -57,12 +58,34 @@ browser:
 simulate:
 	SIMULATION_SEEDS=$(or $(SEEDS),5000) $(CARGO) test --release --package signaling-core --test engine seeds -- --nocapture
 
-# A comparison of seven minutes: the load generator on core 1, each contender on core 0.
-bench:
+# A comparison, the load generator on core 1 and each contender on core 0.
+define compare
 	$(CARGO) build --release --package signaling-benches
-	rm -f $(TARGET)/bench.jsonl
-	taskset -c 1 $(TARGET)/release/load compare --out $(TARGET)/bench.jsonl
-	$(TARGET)/release/load report $(TARGET)/bench.jsonl
+	rm -f $(TARGET)/bench-$(1).jsonl
+	taskset -c 1 $(TARGET)/release/load compare $(1) --out $(TARGET)/bench-$(1).jsonl
+endef
+
+# Of ten minutes.
+bench: peers
+	$(call compare,short)
+	$(TARGET)/release/load report $(TARGET)/bench-short.jsonl
+
+# Of everything; its lines are kept, and become the results in the README.
+bench-full: peers
+	$(call compare,full)
+	mkdir -p benches/results
+	cp $(TARGET)/bench-full.jsonl benches/results/full.jsonl
+	$(TARGET)/release/load report benches/results/full.jsonl --readme benches/README.md
+
+# The README's results once more, from the lines that are kept.
+bench-report:
+	$(CARGO) run --release --package signaling-benches --bin load -- report benches/results/full.jsonl --readme benches/README.md
+
+# Whom `load` can compare with: servers in Rust with a lock file of their own, and in npm packages.
+peers:
+	$(CARGO) build --release --locked --manifest-path benches/peers/Cargo.toml --target-dir $(TARGET)/peers
+	$(CARGO) install --locked --root $(TARGET)/peers --version =0.15.0 matchbox_server
+	cd benches/peers/npm && npm ci --ignore-scripts --no-audit --no-fund
 
 # How many instructions the parts that are done most take, against the numbers in the repository. It needs
 # valgrind, and leaves profiles for callgrind_annotate in target/instructions.

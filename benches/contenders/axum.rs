@@ -16,9 +16,11 @@ use axum::{
 };
 use tokio::net::TcpListener;
 
+mod forward;
 mod rooms;
 
-use rooms::{Rooms, forward};
+use forward::forward;
+use rooms::Rooms;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {

@@ -1,6 +1,7 @@
-//! Ours, with every check on: tokens verified, sessions in memory, one route of an application.
+//! Ours, with every check on: tokens verified, sessions in memory or in a Redis, one route of an
+//! application.
 //!
-//! `contender-signaling <port> axum|warp`. Who connects as `{room}-a` or `{room}-b` was matched with
+//! `contender-signaling <port> axum|warp [<redis url>]`. Who connects as `{room}-a` or `{room}-b` was matched with
 //! the other: the session `{room}` is opened when the first asks to connect.
 
 use std::{env, error::Error};
@@ -16,6 +17,7 @@ use signaling_core::{
     id::{SessionId, UserId},
     jwt::{Algorithm, JwtAuthenticator, JwtKey},
 };
+use signaling_redis::{Redis, Settings};
 use tokio::net::TcpSocket;
 use warp::Filter;
 
@@ -26,17 +28,23 @@ mod secret;
 async fn main() -> Result<(), Box<dyn Error>> {
     let mut args = env::args().skip(1);
     let port = args.next().ok_or("a port")?.parse::<u16>()?;
+    let (adapter, redis) = (args.next(), args.next());
     let key = JwtKey::secret(Algorithm::HS256, secret::SECRET);
     let authenticator = JwtAuthenticator::builder().key(key).build()?;
     let mut config = Config::default();
     config.max_signals_per_second = 0;
-    let relay = Relay::builder(authenticator).config(config).start().await?;
+    let mut relay = Relay::builder(authenticator).config(config);
+    if let Some(url) = redis {
+        let redis = Redis::connect(Settings::url(&url)?).await?;
+        relay = relay.store(redis.store()).bus(redis.bus());
+    }
+    let relay = relay.start().await?;
     let socket = TcpSocket::new_v4()?;
     // Accepted sockets have it from here.
     socket.set_nodelay(true)?;
     socket.bind(([127, 0, 0, 1], port).into())?;
     let listener = socket.listen(4096)?;
-    match args.next().as_deref() {
+    match adapter.as_deref() {
         Some("axum") => {
             let app = signaling_axum::router(relay.clone())
                 .layer(middleware::from_fn_with_state(relay, on_axum));

@@ -14,9 +14,11 @@ use tokio_tungstenite::{
     },
 };
 
+mod forward;
 mod rooms;
 
-use rooms::{Rooms, forward};
+use forward::forward;
+use rooms::Rooms;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {

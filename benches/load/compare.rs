@@ -2,45 +2,49 @@
 
 use std::{error::Error, fs::OpenOptions, io::Write, path::Path, time::Duration};
 
-use clap::ValueEnum;
+use crate::{
+    contender::Contender,
+    figures::{Measured, Outcome},
+    plan::{Length, plan},
+    scenario::Scenario,
+};
 
-use crate::{contender::Contender, figures::Measured, scenario::Scenario, server::Server};
+/// What of the plan is asked for; empty means all.
+pub(crate) struct Asked {
+    pub(crate) scenarios: Vec<Scenario>,
+    pub(crate) contenders: Vec<Contender>,
+}
 
-/// Each scenario with the numbers of pairs that it is run with.
-const SCENARIOS: [(Scenario, usize); 8] = [
-    (Scenario::Pingpong, 64),
-    (Scenario::Pingpong, 512),
-    (Scenario::Flood, 64),
-    (Scenario::FloodDescriptions, 64),
-    (Scenario::Paced, 64),
-    (Scenario::Callsetup, 16),
-    (Scenario::CallsetupPaced, 16),
-    (Scenario::Idle, 2500),
-];
-
+/// Appends a line for each measurement. What a contender cannot do is said in its line, and the rest goes
+/// on.
 pub(crate) async fn run(
     out: &Path,
+    length: Length,
     rounds: usize,
-    seconds: u64,
-    scenarios: &[String],
-    contenders: &[Contender],
+    time: Duration,
+    asked: &Asked,
 ) -> Result<(), Box<dyn Error>> {
     let mut lines = OpenOptions::new().create(true).append(true).open(out)?;
-    let contenders = if contenders.is_empty() { Contender::value_variants() } else { contenders };
-    let asked =
-        |scenario: &Scenario| scenarios.is_empty() || scenarios.contains(&scenario.to_string());
-    for (scenario, pairs) in SCENARIOS.into_iter().filter(|(scenario, _)| asked(scenario)) {
+    for (scenario, pairs, contenders) in plan(length) {
+        if !asked.scenarios.is_empty() && !asked.scenarios.contains(&scenario) {
+            continue;
+        }
         for round in 1..=rounds {
-            for contender in contenders {
-                let measured = measure(*contender, scenario, pairs, seconds, round).await;
-                let measured = measured.map_err(|error| {
-                    format!("{scenario} with {contender:?}, round {round}: {error}")
-                })?;
+            for contender in &contenders {
+                if !asked.contenders.is_empty() && !asked.contenders.contains(contender) {
+                    continue;
+                }
+                let measured = measure(*contender, scenario, pairs, time, round).await;
                 writeln!(lines, "{}", serde_json::to_string(&measured)?)?;
-                eprintln!(
-                    "{scenario} {pairs}, round {round}, {contender:?}: {:.2} µs of CPU",
-                    measured.figures.cpu_us
-                );
+                match measured.outcome {
+                    Outcome::Figures(figures) => eprintln!(
+                        "{scenario} {pairs}, round {round}, {contender}: {:.2} µs of CPU",
+                        figures.cpu_us
+                    ),
+                    Outcome::Failed(why) => {
+                        eprintln!("{scenario} {pairs}, round {round}, {contender}: failed: {why}");
+                    }
+                }
             }
         }
     }
@@ -52,11 +56,12 @@ pub(crate) async fn measure(
     contender: Contender,
     scenario: Scenario,
     pairs: usize,
-    seconds: u64,
+    time: Duration,
     round: usize,
-) -> Result<Measured, Box<dyn Error>> {
-    let server = Server::start(contender).await?;
-    let length = Duration::from_secs(seconds);
-    let figures = scenario.run(contender, &server, pairs, length).await?;
-    Ok(Measured { scenario: scenario.to_string(), contender, round, pairs, figures })
+) -> Measured {
+    let outcome = match scenario.run(contender, pairs, time).await {
+        Ok(figures) => Outcome::Figures(Box::new(figures)),
+        Err(error) => Outcome::Failed(error.to_string()),
+    };
+    Measured { scenario: scenario.to_string(), contender, round, pairs, outcome }
 }

@@ -1,23 +1,28 @@
 //! The load generator: drives pairs of clients through a contender, and says what that cost.
 //!
 //! `load run <contender> <scenario>` starts one contender on core 0, runs one scenario and prints one
-//! line of JSON. `load compare` does that for several in turn, and `load report` makes tables of the
-//! lines. See the README beside this crate's manifest.
+//! line of JSON. `load compare` does that for several in turn, and `load report` makes tables and plots of
+//! the lines. See the README beside this crate's manifest.
 
 mod client;
 mod compare;
 mod contender;
+mod cpu;
+mod deployment;
 mod figures;
+mod memory;
+mod plan;
 mod report;
+mod results;
 mod scenario;
 mod secret;
 mod server;
 
-use std::{error::Error, path::PathBuf};
+use std::{error::Error, path::PathBuf, time::Duration};
 
 use clap::{Parser, Subcommand};
 
-use crate::{contender::Contender, scenario::Scenario};
+use crate::{compare::Asked, contender::Contender, plan::Length, scenario::Scenario};
 
 #[derive(Parser)]
 #[command(about = "What signaling costs, beside its peers and the floor")]
@@ -39,27 +44,31 @@ enum Command {
         #[arg(long, default_value_t = 5)]
         seconds: u64,
     },
-    /// Every scenario with every contender, in turn and several times; appends the lines to a file.
+    /// Contenders in turn, several times; appends the lines to a file.
     Compare {
+        length: Length,
         /// Where the lines go.
         #[arg(long, default_value = "target/bench.jsonl")]
         out: PathBuf,
         #[arg(long, default_value_t = 3)]
         rounds: usize,
-        /// Seconds for each measurement.
-        #[arg(long, default_value_t = 3)]
-        seconds: u64,
+        /// Seconds for each measurement; 2 by default in a short one, else 3.
+        #[arg(long)]
+        seconds: Option<u64>,
         /// Only these scenarios; all by default.
         #[arg(long)]
-        scenario: Vec<String>,
+        scenario: Vec<Scenario>,
         /// Only these contenders; all by default.
         #[arg(long)]
         contender: Vec<Contender>,
     },
-    /// Tables of medians, spreads and ratios, in Markdown.
+    /// Which bars are held, tables of medians, spreads and ratios, and plots, in Markdown.
     Report {
         #[arg(default_value = "target/bench.jsonl")]
         lines: PathBuf,
+        /// Puts it into this file, and the plots beside it, instead of printing it.
+        #[arg(long)]
+        readme: Option<PathBuf>,
     },
 }
 
@@ -67,13 +76,21 @@ enum Command {
 async fn main() -> Result<(), Box<dyn Error>> {
     match Cli::parse().command {
         Command::Run { contender, scenario, pairs, seconds } => {
-            let measured = compare::measure(contender, scenario, pairs, seconds, 0).await?;
+            let time = Duration::from_secs(seconds);
+            let measured = compare::measure(contender, scenario, pairs, time, 0).await;
             println!("{}", serde_json::to_string(&measured)?);
         }
-        Command::Compare { out, rounds, seconds, scenario, contender } => {
-            compare::run(&out, rounds, seconds, &scenario, &contender).await?;
+        Command::Compare { length, out, rounds, seconds, scenario, contender } => {
+            let asked = Asked { scenarios: scenario, contenders: contender };
+            let time = Duration::from_secs(seconds.unwrap_or(length.seconds()));
+            compare::run(&out, length, rounds, time, &asked).await?;
         }
-        Command::Report { lines } => print!("{}", report::tables(&lines)?),
+        Command::Report { lines, readme } => {
+            let text = report::report(&lines, readme.as_deref())?;
+            if readme.is_none() {
+                print!("{text}");
+            }
+        }
     }
     Ok(())
 }

@@ -1,25 +1,29 @@
 //! What clients do while a contender is watched.
 
 mod calls;
+mod churn;
+mod heartbeats;
 mod idle;
+mod pace;
+mod paced;
+mod pairs;
 mod relay;
+mod sessions;
+mod signal;
+mod storm;
+mod window;
 
 use std::{error::Error, fmt, time::Duration};
 
 use clap::ValueEnum;
 use tokio::time::Instant;
-use tokio_tungstenite::tungstenite::Utf8Bytes;
 
-use crate::{
-    contender::{Contender, session},
-    figures::Figures,
-    server::Server,
-};
+use crate::{contender::Contender, deployment::Deployment, figures::Figures};
+use signal::Payload;
 
-/// What is not measured at the start of a run.
-const WARM_UP: Duration = Duration::from_millis(500);
+type Done<T> = Result<T, Box<dyn Error>>;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(crate) enum Scenario {
     /// Each pair has one candidate under way, back and forth.
     Pingpong,
@@ -29,13 +33,30 @@ pub(crate) enum Scenario {
     FloodDescriptions,
     /// 5,000 candidates a second over all pairs; latency from the moment that each was meant to go.
     Paced,
+    /// The same, 1,000 a second.
+    #[value(name = "paced-1000")]
+    PacedSlow,
+    /// The same, 20,000 a second.
+    #[value(name = "paced-20000")]
+    PacedFast,
     /// Whole calls, 16 at the same time: connect both, match, offer, answer, ten candidates each way,
     /// leave, close.
     Callsetup,
     /// 100 whole calls a second; latency from the moment that each was meant to begin.
     CallsetupPaced,
-    /// Everybody connected and nobody talking: memory, and what connecting costs.
+    /// As many whole calls as there are pairs, 16 at the same time: do the last ones cost what the
+    /// first ones did?
+    CallsetupLong,
+    /// Everybody connected and nobody talking, twice: memory, and what connecting costs.
     Idle,
+    /// Everybody connected and only keeping alive: what a heartbeat costs.
+    Heartbeats,
+    /// 100 connections a second break off: how long until their partners know.
+    Churn,
+    /// Everybody loses the connection at once and comes back at once.
+    Storm,
+    /// So many sessions are open: what opening one more costs, and what memory they have.
+    Sessions,
 }
 
 impl fmt::Display for Scenario {
@@ -46,70 +67,46 @@ impl fmt::Display for Scenario {
 }
 
 impl Scenario {
+    pub(crate) fn named(name: &str) -> Result<Self, String> {
+        Self::from_str(name, false)
+    }
+
+    /// Starts the contender and ends it.
     pub(crate) async fn run(
         self,
         contender: Contender,
-        server: &Server,
         pairs: usize,
         length: Duration,
-    ) -> Result<Figures, Box<dyn Error>> {
+    ) -> Done<Figures> {
+        let servers = Deployment::start(contender).await?;
+        let on = Run { contender, servers: &servers, pairs, length };
         match self {
-            Self::Pingpong => relay::pingpong(contender, server, pairs, length).await,
-            Self::Flood => {
-                relay::flood(contender, server, pairs, length, (16, Payload::Candidate)).await
-            }
-            Self::FloodDescriptions => {
-                relay::flood(contender, server, pairs, length, (4, Payload::Description)).await
-            }
-            Self::Paced => relay::paced(contender, server, pairs, length).await,
-            Self::Callsetup => calls::at_once(contender, server, length).await,
-            Self::CallsetupPaced => calls::paced(contender, server, length).await,
-            Self::Idle => idle::idle(contender, server, pairs).await,
+            Self::Pingpong => relay::pingpong(on).await,
+            Self::Flood => relay::flood(on, 16, Payload::Candidate).await,
+            Self::FloodDescriptions => relay::flood(on, 4, Payload::Description).await,
+            Self::Paced => paced::paced(on, 5_000).await,
+            Self::PacedSlow => paced::paced(on, 1_000).await,
+            Self::PacedFast => paced::paced(on, 20_000).await,
+            Self::Callsetup => calls::at_once(on).await,
+            Self::CallsetupPaced => calls::paced(on).await,
+            Self::CallsetupLong => calls::long(on).await,
+            Self::Idle => idle::idle(on).await,
+            Self::Heartbeats => heartbeats::heartbeats(on).await,
+            Self::Churn => churn::churn(on).await,
+            Self::Storm => storm::storm(on).await,
+            Self::Sessions => sessions::sessions(on),
         }
     }
 }
 
-/// How large a signal is, in bytes of payload: what browsers send.
-#[derive(Debug, Clone, Copy)]
-enum Payload {
-    /// 300 bytes with all around it.
-    Candidate,
-    /// 3.7 KB.
-    Description,
-    /// 6 KB: audio and video.
-    Offer,
-}
-
-impl Payload {
-    const fn kind(self) -> (&'static str, &'static str, usize) {
-        match self {
-            Self::Candidate => ("ice-candidate", "candidate", 300),
-            Self::Description => ("offer", "sdp", 3700),
-            Self::Offer => ("offer", "sdp", 6000),
-        }
-    }
-}
-
-/// The number of a signal stands at the end of its text, where it costs nothing to find.
-const DIGITS: usize = 9;
-
-/// The signal number `number` of `room`.
-fn signal(room: usize, payload: Payload, number: u32) -> Utf8Bytes {
-    let (kind, field, size) = payload.kind();
-    let session = session(room);
-    let head = format!(r#"{{"type":"{kind}","sessionId":"{session}","{field}":"#);
-    // An object, as browsers make it of a candidate; all in it is opaque to a server.
-    let frame = head.len() + r#"{"usernameFragment":"","n":}}"#.len() + DIGITS;
-    let filling = "candidate 1 udp 2122260223 192.0.2.7 54400 typ host ".chars().cycle();
-    let filling = filling.take(size.saturating_sub(frame)).collect::<String>();
-    let number = 100_000_000 + number;
-    format!(r#"{head}{{"usernameFragment":"{filling}","n":{number}}}}}"#).into()
-}
-
-/// The number of a signal that arrived.
-fn number(text: &str) -> Option<u32> {
-    let digits = text.len().checked_sub(DIGITS + 2).and_then(|from| text.get(from..))?;
-    digits.get(..DIGITS)?.parse::<u32>().ok()?.checked_sub(100_000_000)
+/// What a scenario is run on.
+#[derive(Clone, Copy)]
+struct Run<'a> {
+    contender: Contender,
+    servers: &'a Deployment,
+    pairs: usize,
+    /// How long is measured, where the scenario does not end by itself.
+    length: Duration,
 }
 
 fn now() -> Instant {
@@ -118,18 +115,4 @@ fn now() -> Instant {
 
 fn micros(from: Instant, to: Instant) -> u32 {
     u32::try_from(to.saturating_duration_since(from).as_micros()).unwrap_or(u32::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_signal_is_as_long_as_it_says_and_has_its_number() {
-        for payload in [Payload::Candidate, Payload::Description, Payload::Offer] {
-            let text = signal(7, payload, 123);
-            assert_eq!((text.len(), number(&text)), (payload.kind().2, Some(123)), "{text}");
-            serde_json::from_str::<serde_json::Value>(&text).unwrap();
-        }
-    }
 }

@@ -1,24 +1,23 @@
 //! Whole calls: what a contender is there for.
 
-use std::{cell::RefCell, error::Error, time::Duration};
-
-use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
-use tokio::{
-    task,
-    time::{self, Instant},
+use std::{
+    cell::{Cell, RefCell},
+    time::Duration,
 };
 
-use super::{Payload, WARM_UP, micros, now, signal};
-use crate::{
-    client::Client,
-    contender::{Contender, Place, Side, session},
-    figures::{Figures, Tally},
-    server::Server,
+use futures::future::{try_join, try_join_all};
+use tokio::time::{Instant, timeout};
+
+use super::{
+    Done, Run, micros, now,
+    pace::Pace,
+    pairs,
+    signal::{Payload, signal},
+    window::{Meter, Window},
 };
+use crate::figures::{Figures, Tally};
 
-type Done<T> = Result<T, Box<dyn Error>>;
-
-/// Calls at the same time in [`at_once`].
+/// Calls at the same time, where they are not paced.
 const AT_ONCE: usize = 16;
 /// Calls a second in [`paced`].
 const PACED_RATE: u32 = 100;
@@ -28,130 +27,109 @@ const CANDIDATES: u32 = 10;
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// One call; says when the last candidate had arrived.
-async fn call(contender: Contender, server: &Server, room: usize) -> Done<Instant> {
-    let place = |side| Place { room, side };
-    let mut a = Client::connect(contender, server.address, place(Side::A)).await?;
-    let mut b = Client::connect(contender, server.address, place(Side::B)).await?;
-    a.expect_match(contender, room).await?;
-    b.expect_match(contender, room).await?;
-    a.send(signal(room, Payload::Offer, 0)).await?;
-    b.receive().await?;
-    b.send(signal(room, Payload::Offer, 0)).await?;
-    a.receive().await?;
-    for n in 0..CANDIDATES {
-        a.feed(signal(room, Payload::Candidate, n)).await?;
-        b.feed(signal(room, Payload::Candidate, n)).await?;
-    }
-    a.flush().await?;
-    b.flush().await?;
-    for _ in 0..CANDIDATES {
-        a.receive().await?;
+async fn call(run: Run<'_>, room: usize) -> Done<Instant> {
+    let call = async {
+        let [mut a, mut b] = pairs::connect(run.contender, run.servers.entry(), room).await?;
+        a.send(signal(room, Payload::Offer, 0)).await?;
         b.receive().await?;
-    }
-    let set_up = now();
-    let leave = format!(r#"{{"type":"leave","sessionId":"{}"}}"#, session(room));
-    a.send(leave.into()).await?;
-    b.receive().await?;
-    a.close().await?;
-    b.close().await?;
-    Ok(set_up)
-}
-
-/// Puts together what `calls` began, from when to when it is to be counted.
-struct Count {
-    tally: Tally,
-    from: Instant,
-    until: Instant,
-}
-
-impl Count {
-    fn new(length: Duration) -> RefCell<Self> {
-        let from = now() + WARM_UP;
-        RefCell::new(Self { tally: Tally::default(), from, until: from + length })
-    }
-
-    fn add(&mut self, began: Instant, set_up: Instant) {
-        if (self.from..self.until).contains(&began) {
-            self.tally.latencies_us.push(micros(began, set_up));
+        b.send(signal(room, Payload::Offer, 0)).await?;
+        a.receive().await?;
+        for n in 0..CANDIDATES {
+            a.feed(signal(room, Payload::Candidate, n)).await?;
+            b.feed(signal(room, Payload::Candidate, n)).await?;
         }
-    }
+        a.flush().await?;
+        b.flush().await?;
+        for _ in 0..CANDIDATES {
+            a.receive().await?;
+            b.receive().await?;
+        }
+        let set_up = now();
+        a.leave().await?;
+        b.partner_gone().await?;
+        a.close().await?;
+        b.close().await?;
+        Ok(set_up)
+    };
+    timeout(LIMIT, call).await?
 }
 
-async fn figures(server: &Server, count: &RefCell<Count>) -> Done<Figures> {
-    let (from, until) = (count.borrow().from, count.borrow().until);
-    time::sleep_until(from).await;
-    let (began, cpu) = (now(), server.cpu()?);
-    time::sleep_until(until).await;
-    let (seconds, cpu) = (began.elapsed().as_secs_f64(), server.cpu()? - cpu);
-    let mut tally = std::mem::take(&mut count.borrow_mut().tally);
-    let [p50_us, p99_us, p999_us] = tally.percentiles([500, 990, 999]);
-    let calls = tally.latencies_us.len() as u64;
-    Ok(Figures {
-        count: calls,
-        rate: calls as f64 / seconds,
-        cpu_us: cpu * 1e6 / calls as f64,
-        p50_us,
-        p99_us,
-        p999_us,
-        resident_kib: server.resident()?,
-        ..Figures::default()
-    })
-}
-
-pub(super) async fn at_once(
-    contender: Contender,
-    server: &Server,
-    length: Duration,
-) -> Done<Figures> {
-    let (count, next) = (Count::new(length), RefCell::new(0));
-    let until = count.borrow().until;
-    let one_after_another = async || -> Done<()> {
-        while now() < until {
-            let room = next.replace_with(|room| *room + 1);
+/// Calls one after another, some at the same time, for as long as there is a next room; each is told
+/// when it began and when it was set up.
+async fn one_after_another(
+    run: Run<'_>,
+    next: impl Fn() -> Option<usize>,
+    done: impl Fn(Instant, Instant) -> Done<()>,
+) -> Done<()> {
+    let calls = async || {
+        while let Some(room) = next() {
             let began = now();
-            let set_up = time::timeout(LIMIT, call(contender, server, room)).await??;
-            count.borrow_mut().add(began, set_up);
+            done(began, call(run, room).await?)?;
         }
-        Ok(())
+        Done::Ok(())
     };
-    let calls = futures::future::try_join_all((0..AT_ONCE).map(|_| one_after_another()));
-    let (figures, _) = futures::future::try_join(figures(server, &count), calls).await?;
-    Ok(figures)
+    try_join_all((0..AT_ONCE).map(|_| calls())).await?;
+    Ok(())
 }
 
-pub(super) async fn paced(
-    contender: Contender,
-    server: &Server,
-    length: Duration,
-) -> Done<Figures> {
-    let count = Count::new(length);
-    let (until, started) = (count.borrow().until, now());
-    let calls = async {
-        let mut calls = FuturesUnordered::new();
-        for room in 0.. {
-            let began = started + Duration::from_secs(1) / PACED_RATE * room;
-            if began >= until {
-                break;
-            }
-            // No timer is fine enough: this core is ours.
-            while now() < began {
-                if let Some(Some(done)) = calls.next().now_or_never() {
-                    done?;
-                }
-                task::yield_now().await;
-            }
-            let (count, room) = (&count, room as usize);
-            calls.push(async move {
-                let set_up = time::timeout(LIMIT, call(contender, server, room)).await??;
-                count.borrow_mut().add(began, set_up);
-                Done::Ok(())
-            });
-        }
-        while let Some(done) = calls.next().await {
-            done?;
+pub(super) async fn at_once(run: Run<'_>) -> Done<Figures> {
+    let (window, rooms) = (Window::of(run.length), Cell::new(0));
+    let tally = RefCell::new(Tally::default());
+    let next = || {
+        let room = rooms.replace(rooms.get() + 1);
+        (now() < window.until).then_some(room)
+    };
+    let calls = one_after_another(run, next, |began, set_up| {
+        if window.has(began) {
+            tally.borrow_mut().latencies_us.push(micros(began, set_up));
         }
         Ok(())
+    });
+    let (used, ()) = try_join(window.watch(run.servers), calls).await?;
+    used.each_of(tally.take())
+}
+
+pub(super) async fn paced(run: Run<'_>) -> Done<Figures> {
+    let (window, tally) = (Window::of(run.length), RefCell::new(Tally::default()));
+    let calls = Pace::per_second(PACED_RATE).run(window.until, async |n, began| {
+        let set_up = call(run, n as usize).await?;
+        if window.has(began) {
+            tally.borrow_mut().latencies_us.push(micros(began, set_up));
+        }
+        Ok(())
+    });
+    let (used, ()) = try_join(window.watch(run.servers), calls).await?;
+    used.each_of(tally.take())
+}
+
+/// As many calls as there are pairs, in tenths, after a hundredth that is not counted.
+pub(super) async fn long(run: Run<'_>) -> Done<Figures> {
+    let (tenth, before) = (run.pairs / 10, run.pairs / 100);
+    if tenth == 0 {
+        return Err("it takes ten calls to tell the last tenth from the first".into());
+    }
+    let rooms = Cell::new(0);
+    let room_below = |most: usize| {
+        let room = rooms.get();
+        (room < most).then(|| rooms.replace(room + 1))
     };
-    let (figures, ()) = futures::future::try_join(figures(server, &count), calls).await?;
-    Ok(figures)
+    one_after_another(run, || room_below(before), |_, _| Ok(())).await?;
+    let meter = Meter::start(run.servers)?;
+    let (tally, tenths) = (RefCell::new(Tally::default()), RefCell::new(Vec::new()));
+    let next = || room_below(before + 10 * tenth);
+    one_after_another(run, next, |began, set_up| {
+        let latencies = &mut tally.borrow_mut().latencies_us;
+        latencies.push(micros(began, set_up));
+        if latencies.len() % tenth == 0 {
+            tenths.borrow_mut().push(meter.used()?.cpu);
+        }
+        Ok(())
+    })
+    .await?;
+    let each = |cpu: f64| Some(cpu * 1e6 / tenth as f64);
+    let (first_us, last_us) = match tenths.borrow().as_slice() {
+        [first, .., ninth, last] => (each(*first), each(last - ninth)),
+        _ => return Err("not ten tenths".into()),
+    };
+    Ok(Figures { first_us, last_us, ..meter.used()?.each_of(tally.take())? })
 }

@@ -1,62 +1,81 @@
 //! Many connections, nobody talking.
 
-use std::{error::Error, time::Duration};
+use std::time::Duration;
 
 use futures::future::try_join_all;
 use tokio::time;
 
-use super::now;
-use crate::{
-    client::Client,
-    contender::{Contender, Place, Side},
-    figures::Figures,
-    server::Server,
+use super::{
+    Done, Run,
+    pairs::{Pair, connect_all},
+    window::Meter,
 };
+use crate::figures::Figures;
 
-type Done<T> = Result<T, Box<dyn Error>>;
-
-/// Pairs that connect at the same time.
-const AT_ONCE: usize = 16;
 /// Pairs before the count: what the first ones need is needed once.
 const FIRST: usize = 100;
-/// What a server may take to let go of what it needed for connecting.
+/// Rounds of heartbeats before memory is looked at: what they need is part of it.
+const HEARTBEATS: usize = 3;
+/// What a server may take to let go of what it needed for connecting, or for those who left.
 const SETTLE: Duration = Duration::from_secs(2);
+/// Pairs that hang up at the same time.
+const LEAVING: usize = 64;
 
-/// Connects all pairs: what that cost, and what memory each connection then has.
-pub(super) async fn idle(contender: Contender, server: &Server, pairs: usize) -> Done<Figures> {
-    let first = connect(contender, server, 0..FIRST).await?;
-    let (began, cpu, memory) = (now(), server.cpu()?, server.resident()?);
-    let clients = connect(contender, server, FIRST..FIRST + pairs).await?;
-    let (seconds, cpu) = (began.elapsed().as_secs_f64(), server.cpu()? - cpu);
+/// Connects all pairs: what that cost, and what memory each connection then has. Then all hang up, and
+/// as many come for other calls.
+pub(super) async fn idle(run: Run<'_>) -> Done<Figures> {
+    let (servers, at) = (run.servers, run.servers.entry());
+    let mut first = connect_all(run.contender, at, 0..FIRST).await?;
+    keep_alive(&mut first).await?;
+    let before = servers.resident()?;
+
+    let meter = Meter::start(servers)?;
+    let mut pairs = connect_all(run.contender, at, FIRST..FIRST + run.pairs).await?;
+    let used = meter.used()?;
+    keep_alive(&mut pairs).await?;
     time::sleep(SETTLE).await;
-    let (count, resident_kib) = (2 * clients.len(), server.resident()?);
-    drop((first, clients));
+    let with_all = servers.resident()?;
+
+    // Before the first ones have been silent for too long.
+    keep_alive(&mut first).await?;
+    leave(pairs).await?;
+    time::sleep(SETTLE).await;
+    keep_alive(&mut first).await?;
+    let next = FIRST + run.pairs;
+    let mut pairs = connect_all(run.contender, at, next..next + run.pairs).await?;
+    keep_alive(&mut pairs).await?;
+    time::sleep(SETTLE).await;
+    let growth = i64::try_from(servers.resident()?)? - i64::try_from(with_all)?;
+
+    let count = 2 * pairs.len();
     Ok(Figures {
-        count: count as u64,
-        rate: count as f64 / seconds,
-        cpu_us: cpu * 1e6 / count as f64,
-        resident_kib,
-        kib_each: Some(resident_kib.saturating_sub(memory) as f64 / count as f64),
-        ..Figures::default()
+        resident_kib: with_all,
+        kib_each: Some(with_all.saturating_sub(before) as f64 / count as f64),
+        growth_kib: Some(growth),
+        ..used.each(count)?
     })
 }
 
-async fn connect(
-    contender: Contender,
-    server: &Server,
-    rooms: std::ops::Range<usize>,
-) -> Done<Vec<[Client; 2]>> {
-    let pair = async |room| {
-        let place = |side| Place { room, side };
-        let mut a = Client::connect(contender, server.address, place(Side::A)).await?;
-        let mut b = Client::connect(contender, server.address, place(Side::B)).await?;
-        a.expect_match(contender, room).await?;
-        b.expect_match(contender, room).await?;
-        Done::Ok([a, b])
-    };
-    let mut clients = Vec::with_capacity(rooms.len());
-    for rooms in rooms.collect::<Vec<_>>().chunks(AT_ONCE) {
-        clients.extend(try_join_all(rooms.iter().map(|room| pair(*room))).await?);
+/// Some rounds of heartbeats, where the contender has any.
+async fn keep_alive(pairs: &mut [Pair]) -> Done<()> {
+    for _ in 0..HEARTBEATS {
+        for client in pairs.iter_mut().flatten() {
+            client.heartbeat().await?;
+        }
     }
-    Ok(clients)
+    Ok(())
+}
+
+async fn leave(pairs: Vec<Pair>) -> Done<()> {
+    let leave = async |[mut a, mut b]: Pair| {
+        a.leave().await?;
+        b.partner_gone().await?;
+        a.close().await?;
+        b.close().await
+    };
+    let mut pairs = pairs.into_iter();
+    while pairs.len() > 0 {
+        try_join_all(pairs.by_ref().take(LEAVING).map(leave)).await?;
+    }
+    Ok(())
 }

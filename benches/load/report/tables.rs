@@ -1,0 +1,78 @@
+//! All figures of a case, and how ours compares with each.
+
+use std::fmt::{Error, Write};
+
+use super::bars::{FLOOR, OURS};
+use crate::{
+    contender::Contender,
+    figures::Figure,
+    results::{Case, Results, Runs},
+};
+
+/// What a table may have a column for: its head, and how many digits. A column that nobody has a figure for
+/// is left out.
+const COLUMNS: [(Figure, &str, usize); 13] = [
+    (Figure::Cpu, "CPU each, µs", 2),
+    (Figure::Redis, "CPU of Redis, µs", 2),
+    (Figure::First, "first tenth, µs", 1),
+    (Figure::Last, "last tenth, µs", 1),
+    (Figure::Rate, "a second", 0),
+    (Figure::P50, "p50, µs", 0),
+    (Figure::P99, "p99, µs", 0),
+    (Figure::P999, "p99.9, µs", 0),
+    (Figure::KibEach, "KiB each", 2),
+    (Figure::Growth, "growth, KiB", 0),
+    (Figure::Served, "all served, ms", 0),
+    (Figure::Never, "lost or never told", 0),
+    (Figure::OutOfOrder, "out of order", 0),
+];
+/// What ours is compared in.
+const COMPARED: [Figure; 4] = [Figure::Cpu, Figure::P50, Figure::P99, Figure::KibEach];
+
+pub(super) fn case<'a>(
+    results: &Results,
+    case: Case,
+    runs: impl Iterator<Item = (&'a Contender, &'a Runs)>,
+) -> Result<String, Error> {
+    let runs = runs.collect::<Vec<_>>();
+    let has = |figure| runs.iter().any(|(who, _)| results.median(case, **who, figure).is_some());
+    let columns = COLUMNS.into_iter().filter(|(figure, ..)| has(*figure)).collect::<Vec<_>>();
+    let compared = columns.iter().filter(|(figure, ..)| COMPARED.contains(figure));
+    let compared = compared.map(|(figure, head, _)| (*figure, *head)).collect::<Vec<_>>();
+
+    let mut heads = columns.iter().map(|(_, head, _)| (*head).to_owned()).collect::<Vec<_>>();
+    heads.push("CPU × axum floor".to_owned());
+    heads.extend(compared.iter().map(|(_, head)| {
+        let what = head.split([' ', ',']).next().unwrap_or_default();
+        format!("ours × it, {what}")
+    }));
+    let mut text = String::new();
+    writeln!(text, "| contender | {} |", heads.join(" | "))?;
+    writeln!(text, "|{}", " --- |".repeat(heads.len() + 1))?;
+    for (contender, runs) in &runs {
+        let figures = columns.iter().map(|(figure, _, digits)| {
+            let Some(spread) = results.spread(case, **contender, *figure) else {
+                return "–".to_owned();
+            };
+            let range = format!(" ({:.digits$} to {:.digits$})", spread.least, spread.most);
+            let shows_range = *figure == Figure::Cpu && runs.figures.len() > 1;
+            format!("{:.digits$}{}", spread.median, if shows_range { &range } else { "" })
+        });
+        let shown =
+            |ratio: Option<f64>| ratio.map_or("–".to_owned(), |ratio| format!("{ratio:.2}"));
+        let over_floor = shown(results.ratio(case, Figure::Cpu, **contender, FLOOR));
+        let ours = compared.iter().map(|(figure, _)| {
+            let itself = **contender == OURS;
+            shown(results.ratio(case, *figure, OURS, **contender).filter(|_| !itself))
+        });
+        let cells = figures.chain([over_floor]).chain(ours).collect::<Vec<_>>();
+        writeln!(text, "| {contender} | {} |", cells.join(" | "))?;
+    }
+    for (contender, runs) in &runs {
+        if let Some(why) = runs.failures.first() {
+            let (failed, all) = (runs.failures.len(), runs.failures.len() + runs.figures.len());
+            writeln!(text, "\n{contender} failed in {failed} of {all} rounds: {why}")?;
+        }
+    }
+    Ok(text)
+}

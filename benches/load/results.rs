@@ -1,0 +1,214 @@
+//! What many runs measured, put together.
+
+use std::{collections::BTreeMap, error::Error, fmt};
+
+use crate::{
+    contender::Contender,
+    figures::{Figure, Figures, Measured, Outcome},
+    scenario::Scenario,
+};
+
+/// A scenario and the number of pairs that it was run with, in the order in which they are told.
+pub(crate) type Case = (Scenario, usize);
+
+/// Everything that was measured.
+#[derive(Debug, Default)]
+pub(crate) struct Results(BTreeMap<Case, BTreeMap<Contender, Runs>>);
+
+/// The runs of one contender in one case.
+#[derive(Debug, Default)]
+pub(crate) struct Runs {
+    pub(crate) figures: Vec<Figures>,
+    pub(crate) failures: Vec<String>,
+}
+
+/// A line that is not one of ours.
+#[derive(Debug)]
+pub(crate) struct Malformed {
+    line: usize,
+    source: Box<dyn Error>,
+}
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}: {}", self.line, self.source)
+    }
+}
+
+impl Error for Malformed {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.source()
+    }
+}
+
+impl Results {
+    /// The lines of one or several runs of `load compare`.
+    ///
+    /// # Errors
+    ///
+    /// A line that is malformed: figures are not guessed.
+    pub(crate) fn parse(lines: &str) -> Result<Self, Malformed> {
+        let mut results = Self::default();
+        for (number, line) in lines.lines().enumerate() {
+            let malformed = |source| Malformed { line: number + 1, source };
+            let measured: Measured =
+                serde_json::from_str(line).map_err(|error| malformed(error.into()))?;
+            let scenario =
+                Scenario::named(&measured.scenario).map_err(|error| malformed(error.into()))?;
+            results.add(scenario, measured);
+        }
+        Ok(results)
+    }
+
+    fn add(&mut self, scenario: Scenario, measured: Measured) {
+        let runs = self.0.entry((scenario, measured.pairs)).or_default();
+        let runs = runs.entry(measured.contender).or_default();
+        match measured.outcome {
+            Outcome::Figures(figures) => runs.figures.push(*figures),
+            Outcome::Failed(why) => runs.failures.push(why),
+        }
+    }
+
+    pub(crate) fn cases(&self) -> impl Iterator<Item = (&Case, &BTreeMap<Contender, Runs>)> {
+        self.0.iter()
+    }
+
+    pub(crate) fn contenders(&self, case: Case) -> impl Iterator<Item = Contender> {
+        self.0.get(&case).into_iter().flat_map(|runs| runs.keys().copied())
+    }
+
+    /// Every number of pairs that a scenario was run with.
+    pub(crate) fn sizes(&self, scenario: Scenario) -> impl Iterator<Item = usize> {
+        self.0.keys().filter(move |(run, _)| *run == scenario).map(|(_, pairs)| *pairs)
+    }
+
+    /// None where no run has the figure.
+    pub(crate) fn spread(
+        &self,
+        case: Case,
+        contender: Contender,
+        figure: Figure,
+    ) -> Option<Spread> {
+        Spread::of(&self.0.get(&case)?.get(&contender)?.figures, figure)
+    }
+
+    pub(crate) fn median(&self, case: Case, contender: Contender, figure: Figure) -> Option<f64> {
+        self.spread(case, contender, figure).map(|spread| spread.median)
+    }
+
+    /// How many times more `contender` needs than `other`.
+    pub(crate) fn ratio(
+        &self,
+        case: Case,
+        figure: Figure,
+        contender: Contender,
+        other: Contender,
+    ) -> Option<f64> {
+        Some(self.median(case, contender, figure)? / self.median(case, other, figure)?)
+    }
+}
+
+/// What several rounds say of one figure.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Spread {
+    pub(crate) least: f64,
+    pub(crate) median: f64,
+    pub(crate) most: f64,
+}
+
+impl Spread {
+    pub(crate) fn of(figures: &[Figures], figure: Figure) -> Option<Self> {
+        let mut values = figures.iter().filter_map(|of| figure.of(of)).collect::<Vec<_>>();
+        values.sort_unstable_by(f64::total_cmp);
+        let (least, most) = (*values.first()?, *values.last()?);
+        let middle = |rank: usize| values[rank];
+        let median = (middle((values.len() - 1) / 2) + middle(values.len() / 2)) / 2.0;
+        Some(Self { least, median, most })
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A line as `load compare` writes it.
+    pub(crate) fn line(
+        scenario: &str,
+        contender: &str,
+        pairs: usize,
+        figures: &[(&str, f64)],
+    ) -> String {
+        let mut all = serde_json::json!({
+            "count": 1, "rate": 1.0, "cpu_us": 1.0, "out_of_order": 0, "resident_kib": 1
+        });
+        for (name, value) in figures {
+            let whole = (value.fract() == 0.0).then_some(*value as i64);
+            all[*name] = whole.map_or((*value).into(), serde_json::Value::from);
+        }
+        let line = serde_json::json!({
+            "scenario": scenario, "contender": contender, "round": 1, "pairs": pairs, "figures": all
+        });
+        format!("{line}\n")
+    }
+
+    fn cpu(values: &[f64]) -> Option<Spread> {
+        let figures = values.iter().map(|cpu_us| Figures { cpu_us: *cpu_us, ..Figures::default() });
+        Spread::of(&figures.collect::<Vec<_>>(), Figure::Cpu)
+    }
+
+    #[test]
+    fn a_spread_has_the_least_the_median_and_the_most() {
+        let spread = |least, median, most| Some(Spread { least, median, most });
+        assert_eq!(cpu(&[3.0, 1.0, 2.0]), spread(1.0, 2.0, 3.0));
+        assert_eq!(cpu(&[4.0, 1.0, 2.0, 9.0]), spread(1.0, 3.0, 9.0));
+        assert_eq!(cpu(&[5.0]), spread(5.0, 5.0, 5.0));
+        assert_eq!(cpu(&[]), None);
+    }
+
+    #[test]
+    fn ratios_are_of_medians_of_the_same_case() {
+        let lines = [
+            line("pingpong", "signaling", 64, &[("cpu_us", 9.0)]),
+            line("pingpong", "signaling", 64, &[("cpu_us", 8.0)]),
+            line("pingpong", "signaling", 64, &[("cpu_us", 70.0)]),
+            line("pingpong", "axum", 64, &[("cpu_us", 6.0)]),
+            line("pingpong", "axum", 512, &[("cpu_us", 1.0)]),
+        ];
+        let results = Results::parse(&lines.concat()).unwrap();
+        let ratio = |pairs| {
+            let case = (Scenario::Pingpong, pairs);
+            results.ratio(case, Figure::Cpu, Contender::Signaling, Contender::Axum)
+        };
+        assert_eq!((ratio(64), ratio(512)), (Some(1.5), None));
+        let p50 = (Scenario::Pingpong, 64);
+        assert_eq!(results.median(p50, Contender::Signaling, Figure::P50), None);
+    }
+
+    #[test]
+    fn a_malformed_line_is_named() {
+        let good = line("pingpong", "axum", 64, &[]);
+        for bad in [
+            "".to_owned(),
+            "{".to_owned(),
+            good.replace("cpu_us", "cpu"),
+            good.replace("1.0", "null"),
+            good.replace("pingpong", "pongping"),
+            good.replace("figures", "outcome"),
+            good.replace("axum", "nobody"),
+        ] {
+            let bad = bad.trim();
+            let error = Results::parse(&format!("{good}{bad}\n")).unwrap_err();
+            assert!(error.to_string().starts_with("line 2: "), "{bad}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_failure_is_kept_beside_the_figures() {
+        let failed = r#"{"scenario":"churn","contender":"tcp","round":1,"pairs":8,"failed":"why"}"#;
+        let lines = format!("{}{failed}\n", line("churn", "tcp", 8, &[]));
+        let results = Results::parse(&lines).unwrap();
+        let (_, runs) = results.cases().next().unwrap();
+        let runs = &runs[&Contender::Tcp];
+        assert_eq!((runs.figures.len(), runs.failures.as_slice()), (1, &["why".to_owned()][..]));
+    }
+}

@@ -1,0 +1,87 @@
+//! From when to when is counted, and what the servers used meanwhile.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+
+use super::{Done, now};
+use crate::{
+    deployment::Deployment,
+    figures::{Figures, Tally},
+};
+
+/// What is not measured at the start of a run.
+const WARM_UP: Duration = Duration::from_millis(500);
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Window {
+    pub(super) from: Instant,
+    pub(super) until: Instant,
+}
+
+impl Window {
+    pub(super) fn of(length: Duration) -> Self {
+        let from = now() + WARM_UP;
+        Self { from, until: from + length }
+    }
+
+    pub(super) fn has(self, at: Instant) -> bool {
+        (self.from..self.until).contains(&at)
+    }
+
+    /// Waits for the end, and says what was used.
+    pub(super) async fn watch(self, servers: &Deployment) -> Done<Used> {
+        sleep_until(self.from).await;
+        let meter = Meter::start(servers)?;
+        sleep_until(self.until).await;
+        meter.used()
+    }
+}
+
+pub(super) struct Meter<'a> {
+    servers: &'a Deployment,
+    began: Instant,
+    cpu: f64,
+    redis: Option<f64>,
+}
+
+impl<'a> Meter<'a> {
+    pub(super) fn start(servers: &'a Deployment) -> Done<Self> {
+        Ok(Self { servers, began: now(), cpu: servers.cpu()?, redis: servers.redis_cpu()? })
+    }
+
+    /// Since the start.
+    pub(super) fn used(&self) -> Done<Used> {
+        Ok(Used {
+            seconds: self.began.elapsed().as_secs_f64(),
+            cpu: self.servers.cpu()? - self.cpu,
+            redis: self.servers.redis_cpu()?.zip(self.redis).map(|(now, before)| now - before),
+            resident_kib: self.servers.resident()?,
+        })
+    }
+}
+
+/// What the servers used, for something that is not counted yet.
+pub(super) struct Used {
+    seconds: f64,
+    /// Seconds of CPU time, here and in Redis.
+    pub(super) cpu: f64,
+    redis: Option<f64>,
+    resident_kib: u64,
+}
+
+impl Used {
+    /// For each of `count`.
+    pub(super) fn each(&self, count: usize) -> Done<Figures> {
+        Ok(Figures {
+            redis_us: self.redis.map(|seconds| seconds * 1e6 / count as f64),
+            resident_kib: self.resident_kib,
+            ..Figures::of(count as u64, self.seconds, self.cpu)?
+        })
+    }
+
+    /// For each that has a latency.
+    pub(super) fn each_of(&self, mut tally: Tally) -> Done<Figures> {
+        Ok(self.each(tally.latencies_us.len())?.latencies(&mut tally))
+    }
+}
