@@ -7,25 +7,33 @@
 use std::{env, error::Error};
 
 use axum::{
-    extract::{Query, Request, State},
-    middleware::{self, Next},
+    Router,
+    body::Body,
+    extract::{Path, Request, State},
     response::Response,
+    routing::any,
 };
-use serde::Deserialize;
+use signaling_axum::Endpoint;
 use signaling_core::{
     Config, Relay,
     id::{SessionId, UserId},
     jwt::{Algorithm, JwtAuthenticator, JwtKey},
 };
 use signaling_redis::{Redis, Settings};
-use tokio::net::TcpSocket;
+use tokio::{net::TcpSocket, runtime};
 use warp::Filter;
 
 #[path = "../load/secret.rs"]
 mod secret;
 
-#[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> Result<(), Box<dyn Error>> {
+    // As an application with hundreds of busy pairs would: see "In production" of the endpoint.
+    let runtime =
+        runtime::Builder::new_multi_thread().enable_all().global_queue_interval(4).build()?;
+    runtime.block_on(serve())
+}
+
+async fn serve() -> Result<(), Box<dyn Error>> {
     let mut args = env::args().skip(1);
     let port = args.next().ok_or("a port")?.parse::<u16>()?;
     let (adapter, redis) = (args.next(), args.next());
@@ -46,15 +54,15 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let listener = socket.listen(4096)?;
     match adapter.as_deref() {
         Some("axum") => {
-            let app = signaling_axum::router(relay.clone())
-                .layer(middleware::from_fn_with_state(relay, on_axum));
-            axum::serve(listener, app).await?;
+            let endpoint = Endpoint::from(relay.clone());
+            let app = Router::new().route("/{room}/{side}", any(join));
+            axum::serve(listener, app.with_state((relay, endpoint))).await?;
         }
         Some("warp") => {
             let matcher = relay.clone();
-            let matched = warp::query::<Place>().then(move |place| {
+            let matched = warp::path!(String / String).then(move |room: String, side: String| {
                 let relay = matcher.clone();
-                async move { matched(&relay, place).await }
+                async move { matched(&relay, &room, &side).await }
             });
             let route = matched.untuple_one().and(signaling_warp::endpoint(relay));
             warp::serve(route).incoming(listener).run().await;
@@ -64,16 +72,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-#[derive(Deserialize)]
-struct Place {
-    room: String,
-    side: String,
-}
-
 /// What a matchmaker would do before its users connect.
-async fn matched(relay: &Relay, Place { room, side }: Place) {
+async fn matched(relay: &Relay, room: &str, side: &str) {
     let users = ["a", "b"].map(|side| UserId::new(&format!("{room}-{side}")));
-    if let (Ok(session), [Ok(first), Ok(second)]) = (SessionId::new(&room), users)
+    if let (Ok(session), [Ok(first), Ok(second)]) = (SessionId::new(room), users)
         && side == "a"
         && let Err(error) = relay.open_session_as(&session, &first, &second).await
     {
@@ -81,12 +83,12 @@ async fn matched(relay: &Relay, Place { room, side }: Place) {
     }
 }
 
-async fn on_axum(
-    State(relay): State<Relay>,
-    Query(place): Query<Place>,
+async fn join(
+    State((relay, endpoint)): State<(Relay, Endpoint)>,
+    Path((room, side)): Path<(String, String)>,
     request: Request,
-    next: Next,
 ) -> Response {
-    matched(&relay, place).await;
-    next.run(request).await
+    matched(&relay, &room, &side).await;
+    let (head, _) = request.into_parts();
+    endpoint.answer(head).await.map(Body::from)
 }

@@ -12,6 +12,10 @@ use signaling_core::{
 
 use crate::{Shared, inbox::Reader};
 
+/// The most envelopes in one entry of a stream: what is published together costs Redis little more than
+/// one alone, and an inbox that holds so many entries is still bounded.
+const ENVELOPES_IN_ENTRY: usize = 16;
+
 /// Carries envelopes between nodes through Redis Streams.
 ///
 /// What was published waits in the stream of its node, also while that node's connection is away,
@@ -31,8 +35,8 @@ impl MessageBus for RedisBus {
     async fn publish(&self, node: &NodeId, envelopes: &[Envelope]) -> Result<(), BusError> {
         let Shared { settings, link, scripts, keys, .. } = &*self.0;
         let mut args = vec![Value::from(settings.inbox_capacity.to_string())];
-        for envelope in envelopes {
-            let text = serde_json::to_string(envelope).map_err(BusError::unavailable)?;
+        for entry in envelopes.chunks(ENVELOPES_IN_ENTRY) {
+            let text = serde_json::to_string(entry).map_err(BusError::unavailable)?;
             args.push(text.into());
         }
         let done = link.run(&scripts.publish, vec![keys.inbox(node)], args).await;

@@ -17,7 +17,7 @@ use fred::{
 };
 use futures::{Stream, stream};
 use signaling_core::{
-    bus::{BusError, Delivery},
+    bus::{BusError, Delivery, Envelope},
     id::NodeId,
 };
 use tokio::time::{self, Instant};
@@ -27,7 +27,7 @@ use crate::{Shared, link::Link};
 /// How long a read waits for something to come, and how often the inbox is looked after.
 const BLOCK: Duration = Duration::from_secs(1);
 /// The most entries in one read.
-const BATCH: u64 = 512;
+const BATCH: u64 = 128;
 /// Entries read before they are removed, where the next look after the inbox is not soon enough.
 const TRIM_AFTER: u64 = 2 * BATCH;
 /// How long an inbox lives that its node does not look after: well beyond a node's lease.
@@ -161,7 +161,7 @@ impl Reader {
             };
             self.last = id;
             self.untrimmed += 1;
-            self.pending.push_back(delivery(fields));
+            self.pending.extend(deliveries(fields));
         }
         if self.untrimmed >= TRIM_AFTER { self.trim().await } else { Ok(()) }
     }
@@ -169,19 +169,20 @@ impl Reader {
 
 /// What an entry delivers. One that opened the inbox is read only where that was lost and the script
 /// ran twice to open it again: then no answer said that it had not been there.
-fn delivery(mut fields: HashMap<String, Value>) -> Delivery {
+fn deliveries(mut fields: HashMap<String, Value>) -> Vec<Delivery> {
     if fields.contains_key("opened") {
         tracing::warn!("the inbox was lost");
-        return Delivery::Gap;
+        return vec![Delivery::Gap];
     }
-    let text = fields.remove("envelope").and_then(Value::into_string).unwrap_or_default();
-    serde_json::from_str(&text).map_or_else(
-        |error| {
-            tracing::error!(error = &error as &dyn std::error::Error, "no envelope of ours");
-            Delivery::Gap
-        },
-        Delivery::Envelope,
-    )
+    let text = fields.remove("envelopes").and_then(Value::into_string).unwrap_or_default();
+    match serde_json::from_str::<Vec<Envelope>>(&text) {
+        Ok(envelopes) => envelopes.into_iter().map(Delivery::Envelope).collect(),
+        Err(error) => {
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(error, "no envelopes of ours");
+            vec![Delivery::Gap]
+        }
+    }
 }
 
 /// An inbox, as it was found.

@@ -105,10 +105,10 @@ impl Settings {
         self
     }
 
-    /// Envelopes that a node's inbox holds before publishing to it fails. Default 16384: some
-    /// seconds of a busy node.
-    pub fn inbox_capacity(mut self, envelopes: usize) -> Self {
-        self.inbox_capacity = envelopes;
+    /// Entries that a node's inbox holds before publishing to it fails; each has up to 16 envelopes
+    /// that were published together. Default 16384: some seconds of a busy node.
+    pub fn inbox_capacity(mut self, entries: usize) -> Self {
+        self.inbox_capacity = entries;
         self
     }
 

@@ -12,7 +12,7 @@ use signaling_core::{
     relay::{Shutdown, StartError},
 };
 use signaling_redis::{ConnectError, Redis};
-use tokio::{net::TcpListener, runtime::Runtime, time::Instant};
+use tokio::{net::TcpListener, runtime, time::Instant};
 
 use crate::{app, cli::LogFormat, serve::Server, settings::Settings};
 
@@ -46,9 +46,16 @@ impl RunError {
     }
 }
 
+/// How many tasks a worker runs before it looks at the queue that all share. With hundreds of busy pairs
+/// on one worker, some wait there, and by tokio's default for ten times as long as the others.
+const GLOBAL_QUEUE_INTERVAL: u32 = 4;
+
 /// Serves until a signal says to end, and ends well.
 pub(crate) fn run(settings: Settings) -> Result<(), RunError> {
-    let runtime = Runtime::new()?;
+    let runtime = runtime::Builder::new_multi_thread()
+        .enable_all()
+        .global_queue_interval(GLOBAL_QUEUE_INTERVAL)
+        .build()?;
     let outcome = runtime.block_on(serve(settings));
     runtime.shutdown_background();
     outcome

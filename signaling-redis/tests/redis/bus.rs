@@ -46,20 +46,20 @@ async fn an_inbox_holds_so_many_and_no_part_of_what_does_not_fit() {
     let nobody = bus.publish(&reader(), &[envelope(0)]).await;
     assert!(matches!(nobody, Err(BusError::NoInbox(_))), "{nobody:?}");
     let mut inbox = bus.subscribe(&reader()).await.unwrap();
-    // The entry that opened it is one of the five.
-    let too_many: Vec<_> = (10..15).map(envelope).collect();
+    // The entry that opened it is one of the five, and each has up to sixteen envelopes.
+    let too_many: Vec<_> = (100..165).map(envelope).collect();
     let full = bus.publish(&reader(), &too_many).await;
     assert!(matches!(full, Err(BusError::Full(_))), "{full:?}");
-    let fits: Vec<_> = (0..4).map(envelope).collect();
+    let fits: Vec<_> = (0..64).map(envelope).collect();
     bus.publish(&reader(), &fits).await.unwrap();
-    let full = bus.publish(&reader(), &[envelope(4)]).await;
+    let full = bus.publish(&reader(), &[envelope(64)]).await;
     assert!(matches!(full, Err(BusError::Full(_))), "{full:?}");
-    for n in 0..4 {
+    for n in 0..64 {
         assert_eq!(next(&mut inbox).await, Delivery::Envelope(envelope(n)));
     }
     nothing_more(&mut inbox).await;
-    bus.publish(&reader(), &[envelope(5)]).await.unwrap();
-    assert_eq!(next(&mut inbox).await, Delivery::Envelope(envelope(5)));
+    bus.publish(&reader(), &[envelope(65)]).await.unwrap();
+    assert_eq!(next(&mut inbox).await, Delivery::Envelope(envelope(65)));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
@@ -68,9 +68,8 @@ async fn what_was_read_is_removed_in_a_burst_as_when_idle() {
     let (_redis, bus) = connect(&server, 2_000).await;
     let mut inbox = bus.subscribe(&reader()).await.unwrap();
     let length = || server.cli(&["xlen", INBOX]).parse::<usize>().unwrap();
-    for batch in 0..2 {
-        let batch: Vec<_> = (0..700).map(|n| envelope(batch * 700 + n)).collect();
-        bus.publish(&reader(), &batch).await.unwrap();
+    for n in 0..1_400 {
+        bus.publish(&reader(), &[envelope(n)]).await.unwrap();
     }
     let started = crate::harness::now();
     for n in 0..1_400 {
