@@ -61,6 +61,7 @@
 
 mod credentials;
 mod handshake;
+mod read_ahead;
 mod transport;
 
 use std::{collections::HashSet, sync::Arc};
@@ -112,9 +113,9 @@ impl From<Relay> for Endpoint {
 }
 
 impl Endpoint {
-    /// What a socket's read buffer starts with unless set, in bytes: 2 KiB. Nearly every message
-    /// but a session description fits, and it is a third of what an idle connection takes.
-    pub const DEFAULT_READ_BUFFER_BYTES: usize = 2 * 1024;
+    /// What a socket's read buffer starts with unless set, in bytes: 1 KiB. Nearly every message
+    /// but a session description fits.
+    pub const DEFAULT_READ_BUFFER_BYTES: usize = 1024;
     /// How much is gathered before it is written unless set, in bytes: 4 KiB, a burst of
     /// candidates. A connection to which less is written takes less.
     pub const DEFAULT_WRITE_BUFFER_BYTES: usize = 4 * 1024;
@@ -155,9 +156,10 @@ impl Endpoint {
     /// The sizes of a socket's buffers, in bytes. Default: [`Self::DEFAULT_READ_BUFFER_BYTES`] and
     /// [`Self::DEFAULT_WRITE_BUFFER_BYTES`].
     ///
-    /// `read` is had from the start, and the most that is read at a time; up to `write` is gathered
-    /// before it is written. Smaller ones save memory, larger ones system calls. Both grow to the
-    /// largest message that passed, and do not shrink.
+    /// `read` is had from the start, up to `write` is gathered before it is written. A smaller `read`
+    /// saves memory and no system call is made for it, since up to 8 KiB are read at a time anyway;
+    /// a larger `write` saves system calls. Both grow to the largest message that passed, and do not
+    /// shrink.
     pub fn buffer_sizes(mut self, read: usize, write: usize) -> Self {
         self.read_buffer = read;
         self.write_buffer = write;

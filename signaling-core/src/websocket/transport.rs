@@ -18,9 +18,10 @@ use tokio_tungstenite::{
     },
 };
 
+use super::read_ahead::ReadAhead;
 use crate::frame::{CloseFrame, Frame, Text, TransportError};
 
-type Socket = WebSocketStream<TokioIo<Upgraded>>;
+type Socket = WebSocketStream<ReadAhead<TokioIo<Upgraded>>>;
 
 /// How much is thrown away at a time.
 const DISCARD_BYTES: usize = 4 * 1024;
@@ -34,7 +35,7 @@ pub(super) struct Transport {
 
 impl Transport {
     pub(super) async fn new(upgraded: Upgraded, config: WebSocketConfig) -> Self {
-        let (io, role) = (TokioIo::new(upgraded), protocol::Role::Server);
+        let (io, role) = (ReadAhead::new(TokioIo::new(upgraded)), protocol::Role::Server);
         Self {
             socket: Socket::from_raw_socket(io, role, Some(config)).await,
             broken: false,

@@ -199,8 +199,8 @@ async fn a_node_that_ends_leaves_nothing_of_itself() {
     assert!(!server.cli(&["zrange", "session:{nodes}:leases", "0", "-1"]).contains(&id));
     let clients = async || {
         let clients = server.cli(&["client", "list", "type", "normal"]);
-        // Two of node b, and the one that asks.
-        clients.lines().count() == 3
+        // Three of node b, and the one that asks.
+        clients.lines().count() == 4
     };
     until("the connections are closed", clients).await;
 }

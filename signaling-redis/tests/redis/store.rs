@@ -247,11 +247,11 @@ async fn a_first_revision_replaces_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn what_is_dropped_closes_its_connection() {
+async fn what_is_dropped_closes_its_connections() {
     let server = Server::start();
     let connected = connect(&server).await;
     let clients = || server.cli(&["client", "list", "type", "normal"]).lines().count();
-    assert_eq!(clients(), 2, "ours, and the one that asks");
+    assert_eq!(clients(), 3, "ours, that for heartbeats, and the one that asks");
     drop(connected);
-    until("the connection is closed", async || clients() == 1).await;
+    until("the connections are closed", async || clients() == 1).await;
 }
