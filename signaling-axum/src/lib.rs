@@ -36,7 +36,7 @@
 //!   a delayed acknowledgement.
 //! - **Origins**: where tokens can be had by cookie, name your own pages with
 //!   [`Endpoint::allowed_origins`].
-//! - **Memory**: an idle connection takes 6 to 8 KiB, the relay's share included; with the
+//! - **Memory**: an idle connection takes 6 KiB, the relay's share included; with the
 //!   WebSocket library's own defaults it would take 130 KiB. [`Endpoint::buffer_sizes`] says what a
 //!   busy one may keep.
 //! - **Shutting down**: axum's graceful shutdown does not know of connections that were upgraded, and

@@ -43,7 +43,7 @@
 //!   acknowledgement.
 //! - **Origins**: where tokens can be had by cookie, name your own pages with
 //!   [`Endpoint::allowed_origins`]. warp's `cors` filter does not apply to WebSockets.
-//! - **Memory**: an idle connection takes 6 to 8 KiB, the relay's share included; with `warp::ws`
+//! - **Memory**: an idle connection takes 6 KiB, the relay's share included; with `warp::ws`
 //!   it would take 130 KiB. [`Endpoint::buffer_sizes`] says what a busy one may keep.
 //! - **Shutting down**: warp's graceful shutdown does not know of connections that were upgraded, and
 //!   returns while they run. Shut down the relay first, and then the server: clients get close code
