@@ -28,8 +28,11 @@ mod secret;
 
 fn main() -> Result<(), Box<dyn Error>> {
     // As an application with hundreds of busy pairs would: see "In production" of the endpoint.
-    let runtime =
-        runtime::Builder::new_multi_thread().enable_all().global_queue_interval(4).build()?;
+    let runtime = runtime::Builder::new_multi_thread()
+        .enable_all()
+        .global_queue_interval(4)
+        .event_interval(31)
+        .build()?;
     runtime.block_on(serve())
 }
 
@@ -64,7 +67,7 @@ async fn serve() -> Result<(), Box<dyn Error>> {
                 let relay = matcher.clone();
                 async move { matched(&relay, &room, &side).await }
             });
-            let route = matched.untuple_one().and(signaling_warp::endpoint(relay));
+            let route = matched.untuple_one().and(signaling_warp::socket(relay));
             warp::serve(route).incoming(listener).run().await;
         }
         _ => return Err("axum or warp".into()),
