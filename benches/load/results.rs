@@ -77,11 +77,6 @@ impl Results {
         self.0.get(&case).into_iter().flat_map(|runs| runs.keys().copied())
     }
 
-    /// Every number of pairs that a scenario was run with.
-    pub(crate) fn sizes(&self, scenario: Scenario) -> impl Iterator<Item = usize> {
-        self.0.keys().filter(move |(run, _)| *run == scenario).map(|(_, pairs)| *pairs)
-    }
-
     /// None where no run has the figure.
     pub(crate) fn spread(
         &self,

@@ -11,6 +11,8 @@ mod crowd;
 mod figures;
 #[path = "../micro/line.rs"]
 mod line;
+#[path = "../load/memory.rs"]
+mod memory;
 mod process;
 mod redis;
 mod run;

@@ -2,6 +2,7 @@
 
 use std::{
     error::Error,
+    process::id,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
@@ -18,7 +19,7 @@ use tokio::time::{self, Instant};
 use crate::{
     crowd::{Crowd, Silence},
     figures::Figures,
-    process,
+    memory, process,
     store::Counting,
     texts,
 };
@@ -101,7 +102,7 @@ impl World {
 
     /// Everybody is matched and connects, in the time between two heartbeats.
     async fn connect(&mut self, figures: &mut Figures) -> Done<()> {
-        let (memory, mut slices) = (process::resident()?, Vec::new());
+        let (before, mut slices) = (memory::resident(id())?, Vec::new());
         for _ in 0..MOMENTS / SLICE {
             let (connected, cpu) = (self.connected(), process::cpu());
             for _ in 0..SLICE {
@@ -118,7 +119,8 @@ impl World {
         let tenth = slices.len() / 10;
         let (first, last) = (&slices[..tenth], &slices[slices.len() - tenth..]);
         figures.connect_us = [median(first), median(last)];
-        figures.kib = (process::resident()? - memory) / 1024.0 / (2 * self.pairs) as f64;
+        let grown = memory::resident(id())?.saturating_sub(before);
+        figures.kib = grown as f64 / (2 * self.pairs) as f64;
         Ok(())
     }
 

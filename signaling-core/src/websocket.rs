@@ -158,8 +158,8 @@ impl Endpoint {
     /// [`Self::DEFAULT_WRITE_BUFFER_BYTES`].
     ///
     /// `read` is had from the start, up to `write` is gathered before it is written. A smaller `read`
-    /// saves memory and no system call is made for it, since up to 8 KiB are read at a time anyway;
-    /// a larger `write` saves system calls. Both grow to the largest message that passed, and do not
+    /// saves memory, at no more system calls, since up to 8 KiB are read at a time whatever it is; a
+    /// larger `write` saves system calls. Both grow to the largest message that passed, and do not
     /// shrink.
     pub fn buffer_sizes(mut self, read: usize, write: usize) -> Self {
         self.read_buffer = read;

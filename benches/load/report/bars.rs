@@ -36,8 +36,8 @@ pub(super) enum Rule {
     Never,
     /// At most this, of two nodes on Redis.
     Nodes(f64),
-    /// Whatever the number of pairs, the most is at most so many times the least.
-    Flat(f64),
+    /// With each of these numbers of pairs: the most is at most so many times the least.
+    Flat(&'static [usize], f64),
     /// The last tenth costs at most so many times the first.
     FlatInTime(f64),
 }
@@ -51,7 +51,7 @@ impl Rule {
             Self::Peers(_) => vec![OURS, Contender::Socketioxide, Contender::NpmSocketIo],
             Self::Memory(other, _) | Self::Above(other, _) => vec![OURS, other],
             Self::Nodes(_) => vec![Contender::SignalingNodes],
-            Self::AtMost(_) | Self::Never | Self::Flat(_) | Self::FlatInTime(_) => vec![OURS],
+            Self::AtMost(_) | Self::Never | Self::Flat(..) | Self::FlatInTime(_) => vec![OURS],
         }
     }
 }
@@ -111,10 +111,10 @@ impl Bar {
                 (median(Contender::SignalingNodes)?, limit, unit(figure).to_owned())
             }
             Rule::Never => (results.spread(case, OURS, figure)?.most, 0.0, unit(figure).to_owned()),
-            Rule::Flat(limit) => {
-                let sizes = results.sizes(case.0);
-                let values = sizes.map(|pairs| results.median((case.0, pairs), OURS, figure));
-                let mut values = values.flatten().collect::<Vec<_>>();
+            Rule::Flat(sizes, limit) => {
+                let values =
+                    sizes.iter().map(|pairs| results.median((case.0, *pairs), OURS, figure));
+                let mut values = values.collect::<Option<Vec<_>>>()?;
                 values.sort_unstable_by(f64::total_cmp);
                 let [least, .., most] = values.as_slice() else { return None };
                 (most / least, limit, "most over least of all sizes".to_owned())
@@ -209,12 +209,15 @@ mod tests {
     }
 
     #[test]
-    fn flat_is_over_all_sizes() {
+    fn flat_is_over_all_sizes_or_not_measured() {
+        const SIZES: &[usize] = &[64, 128, 512];
         let lines = [(64, 3.0), (512, 2.0), (128, 4.0)]
             .map(|(pairs, us)| line("pingpong", "signaling", pairs, &[("cpu_us", us)]));
-        assert_eq!(judge(Rule::Flat(1.5), Figure::Cpu, &lines.concat()), Some((2.0, false)));
-        assert_eq!(judge(Rule::Flat(2.0), Figure::Cpu, &lines.concat()), Some((2.0, true)));
-        assert_eq!(judge(Rule::Flat(2.0), Figure::Cpu, &lines[0]), None);
+        let flat =
+            |limit, lines: &[String]| judge(Rule::Flat(SIZES, limit), Figure::Cpu, &lines.concat());
+        assert_eq!(flat(1.5, &lines), Some((2.0, false)));
+        assert_eq!(flat(2.0, &lines), Some((2.0, true)));
+        assert_eq!(flat(2.0, &lines[..2]), None);
     }
 
     #[test]

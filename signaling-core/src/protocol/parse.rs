@@ -52,14 +52,14 @@ struct Twice;
 
 impl<'a> Fields<'a> {
     /// Takes the raw value of the field `name`.
-    fn set(&mut self, name: Name, value: &'a str) -> Result<(), Twice> {
+    fn set(&mut self, name: &str, value: &'a str) -> Result<(), Twice> {
         let field = match name {
-            Name::Type => &mut self.kind,
-            Name::Session => &mut self.session,
-            Name::Sdp => &mut self.sdp,
-            Name::Candidate => &mut self.candidate,
-            Name::Id => &mut self.id,
-            Name::Unknown => {
+            "type" => &mut self.kind,
+            "sessionId" => &mut self.session,
+            "sdp" => &mut self.sdp,
+            "candidate" => &mut self.candidate,
+            "id" => &mut self.id,
+            _ => {
                 self.unknown = true;
                 return Ok(());
             }
@@ -107,10 +107,10 @@ impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields<'de>, A::Error> {
                 let mut fields = Fields::default();
-                while let Some(name) = map.next_key()? {
+                while let Some(name) = map.next_key::<Cow<'_, str>>()? {
                     let value = map.next_value::<&RawValue>()?.get();
                     let twice = |Twice| A::Error::custom("a field is given twice");
-                    fields.set(name, value).map_err(twice)?;
+                    fields.set(&name, value).map_err(twice)?;
                 }
                 Ok(fields)
             }
@@ -118,19 +118,6 @@ impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
 
         deserializer.deserialize_map(Object)
     }
-}
-
-#[derive(Deserialize)]
-#[serde(field_identifier, rename_all = "camelCase")]
-enum Name {
-    Type,
-    #[serde(rename = "sessionId")]
-    Session,
-    Sdp,
-    Candidate,
-    Id,
-    #[serde(other)]
-    Unknown,
 }
 
 /// A JSON string; borrowed unless it has escapes.

@@ -3,7 +3,7 @@
 
 use memchr::memchr2;
 
-use super::{ClientMessage, Fields, Name};
+use super::{ClientMessage, Fields};
 
 /// The fields of a message; none where serde_json has to look.
 pub(super) fn fields(text: &str) -> Option<Fields<'_>> {
@@ -17,14 +17,7 @@ pub(super) fn fields(text: &str) -> Option<Fields<'_>> {
     scan.skip_spaces();
     scan.expect(b'{')?;
     loop {
-        let name = match scan.name()? {
-            "type" => Name::Type,
-            "sessionId" => Name::Session,
-            "sdp" => Name::Sdp,
-            "candidate" => Name::Candidate,
-            "id" => Name::Id,
-            _ => Name::Unknown,
-        };
+        let name = scan.name()?;
         fields.set(name, scan.value()?).ok()?;
         scan.skip_spaces();
         match scan.next()? {
