@@ -11,7 +11,7 @@ use std::{
 
 use async_trait::async_trait;
 use futures::{StreamExt, stream};
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, task::yield_now};
 
 use crate::{
     bus::{BusError, Delivery, Envelope, Inbox, MessageBus},
@@ -28,15 +28,27 @@ use crate::{
 #[derive(Default)]
 pub struct MemoryStore(Mutex<Tables>);
 
+/// What the large tables hold is boxed: they move it when they grow, and everybody waits meanwhile.
 #[derive(Default)]
 struct Tables {
-    sessions: HashMap<SessionId, SessionRecord>,
-    deadlines: BTreeSet<(Timestamp, SessionId)>,
-    users: HashMap<UserId, User>,
+    sessions: HashMap<SessionId, Box<SessionRecord>>,
+    deadlines: BTreeSet<Due>,
+    users: HashMap<UserId, Box<User>>,
     leases: HashMap<NodeId, Held>,
     last_epoch: u64,
     generation: u64,
 }
+
+/// A session's deadline. With the opening, so that ids are hardly ever compared: each would be a wait for
+/// memory.
+type Due = (Timestamp, u64, SessionId);
+
+fn due(record: &SessionRecord) -> Option<Due> {
+    Some((record.deadline()?, record.opening, record.id.clone()))
+}
+
+/// A millisecond's work: then others get their turn.
+const HEARTBEATS_AT_ONCE: usize = 512;
 
 /// A node's lease.
 struct Held {
@@ -57,18 +69,21 @@ struct UserConnection {
 }
 
 impl Tables {
-    fn put(&mut self, record: SessionRecord) {
-        self.remove(&record.id);
-        if let Some(deadline) = record.deadline() {
-            self.deadlines.insert((deadline, record.id.clone()));
+    fn put(&mut self, record: Box<SessionRecord>) {
+        let is_due = due(&record);
+        let before = self.sessions.insert(record.id.clone(), record);
+        let was_due = before.and_then(|before| due(&before));
+        if is_due != was_due {
+            if let Some(was_due) = was_due {
+                self.deadlines.remove(&was_due);
+            }
+            self.deadlines.extend(is_due);
         }
-        self.sessions.insert(record.id.clone(), record);
     }
 
     fn remove(&mut self, session: &SessionId) {
-        let deadline = self.sessions.remove(session).and_then(|record| record.deadline());
-        if let Some(deadline) = deadline {
-            self.deadlines.remove(&(deadline, session.clone()));
+        if let Some(due) = self.sessions.remove(session).and_then(|record| due(&record)) {
+            self.deadlines.remove(&due);
         }
     }
 
@@ -80,6 +95,31 @@ impl Tables {
             self.users.remove(user);
         }
         result
+    }
+
+    /// Gives the connections that believe something wrong.
+    fn record_heartbeats(&mut self, heartbeats: &[Heartbeat]) -> Vec<ConnectionId> {
+        let mut doubtful = Vec::new();
+        for heartbeat in heartbeats {
+            let user = self.users.get(&heartbeat.user).and_then(|user| user.connection.as_ref());
+            let mut as_believed = user.is_some_and(|there| there.id == heartbeat.connection);
+            for place in &heartbeat.places {
+                let record = self.sessions.get_mut(&place.session);
+                let attached = record.filter(|record| {
+                    record.opening == place.opening
+                        && record.attached_as(&heartbeat.connection) == Some(place.role)
+                });
+                as_believed &= attached.as_ref().is_some_and(|r| r.revision == place.revision);
+                if let Some(record) = attached {
+                    let last = &mut record.participants[place.role as usize].last_heartbeat;
+                    *last = (*last).max(Some(heartbeat.at));
+                }
+            }
+            if !as_believed {
+                doubtful.push(heartbeat.connection.clone());
+            }
+        }
+        doubtful
     }
 }
 
@@ -118,10 +158,10 @@ impl fmt::Debug for MemoryStore {
 impl SessionStore for MemoryStore {
     async fn create(&self, record: &SessionRecord) -> Result<Created, StoreError> {
         let mut tables = self.tables();
-        let mut record = record.clone();
+        let mut record = Box::new(record.clone());
         if let Some(there) = tables.sessions.get(&record.id) {
             if there.opening != record.opening || there.revision >= record.revision {
-                return Ok(Created::Exists(Box::new(there.clone())));
+                return Ok(Created::Exists(there.clone()));
             }
             record.keep_beside(there);
         }
@@ -130,7 +170,7 @@ impl SessionStore for MemoryStore {
     }
 
     async fn load(&self, session: &SessionId) -> Result<Option<SessionRecord>, StoreError> {
-        Ok(self.tables().sessions.get(session).cloned())
+        Ok(self.tables().sessions.get(session).map(|record| (**record).clone()))
     }
 
     async fn replace(&self, record: &SessionRecord) -> Result<Written, StoreError> {
@@ -139,9 +179,9 @@ impl SessionStore for MemoryStore {
             return Ok(Written::Missing);
         };
         if (there.opening, there.revision + 1) != (record.opening, record.revision) {
-            return Ok(Written::Conflict(Box::new(there.clone())));
+            return Ok(Written::Conflict(there.clone()));
         }
-        let mut record = record.clone();
+        let mut record = Box::new(record.clone());
         record.keep_beside(there);
         tables.put(record);
         Ok(Written::Done)
@@ -153,7 +193,7 @@ impl SessionStore for MemoryStore {
             return Ok(Written::Missing);
         };
         if (there.opening, there.revision) != (record.opening, record.revision) {
-            return Ok(Written::Conflict(Box::new(there.clone())));
+            return Ok(Written::Conflict(there.clone()));
         }
         tables.remove(&record.id);
         Ok(Written::Done)
@@ -241,26 +281,10 @@ impl SessionStore for MemoryStore {
         &self,
         heartbeats: &[Heartbeat],
     ) -> Result<Vec<ConnectionId>, StoreError> {
-        let mut tables = self.tables();
         let mut doubtful = Vec::new();
-        for heartbeat in heartbeats {
-            let user = tables.users.get(&heartbeat.user).and_then(|user| user.connection.as_ref());
-            let mut as_believed = user.is_some_and(|there| there.id == heartbeat.connection);
-            for place in &heartbeat.places {
-                let record = tables.sessions.get_mut(&place.session);
-                let attached = record.filter(|record| {
-                    record.opening == place.opening
-                        && record.attached_as(&heartbeat.connection) == Some(place.role)
-                });
-                as_believed &= attached.as_ref().is_some_and(|r| r.revision == place.revision);
-                if let Some(record) = attached {
-                    let last = &mut record.participants[place.role as usize].last_heartbeat;
-                    *last = (*last).max(Some(heartbeat.at));
-                }
-            }
-            if !as_believed {
-                doubtful.push(heartbeat.connection.clone());
-            }
+        for some in heartbeats.chunks(HEARTBEATS_AT_ONCE) {
+            doubtful.extend(self.tables().record_heartbeats(some));
+            yield_now().await;
         }
         Ok(doubtful)
     }
@@ -271,8 +295,12 @@ impl SessionStore for MemoryStore {
         limit: usize,
     ) -> Result<Vec<SessionRecord>, StoreError> {
         let tables = self.tables();
-        let due = tables.deadlines.iter().take_while(|(deadline, _)| *deadline <= now).take(limit);
-        Ok(due.filter_map(|(_, session)| tables.sessions.get(session).cloned()).collect())
+        let due = tables.deadlines.iter().take_while(|(deadline, ..)| *deadline <= now).take(limit);
+        Ok(due
+            .filter_map(|(.., session)| {
+                tables.sessions.get(session).map(|record| (**record).clone())
+            })
+            .collect())
     }
 
     async fn renew_lease(
@@ -316,10 +344,16 @@ impl SessionStore for MemoryStore {
         limit: usize,
     ) -> Result<Vec<SessionRecord>, StoreError> {
         let tables = self.tables();
-        let on_node = |record: &&SessionRecord| {
+        let on_node = |record: &&Box<SessionRecord>| {
             record.participants.iter().any(|p| p.connection().is_some_and(|c| c.node() == node))
         };
-        Ok(tables.sessions.values().filter(on_node).take(limit).cloned().collect())
+        Ok(tables
+            .sessions
+            .values()
+            .filter(on_node)
+            .take(limit)
+            .map(|record| (**record).clone())
+            .collect())
     }
 
     async fn forget_node(&self, node: &NodeId) -> Result<(), StoreError> {
