@@ -13,7 +13,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::mpsc, time};
+use tokio::{
+    sync::mpsc,
+    time::{self, Instant},
+};
 use tokio_util::task::TaskTracker;
 
 use super::{local::Local, mailbox::Mail};
@@ -25,6 +28,11 @@ use crate::{
 
 /// The most envelopes in one call to the bus.
 const BATCH: usize = 128;
+/// How long a busy lane gathers before it calls the bus again: what goes together costs the bus little more
+/// than one envelope alone.
+const GATHER: Duration = Duration::from_millis(1);
+/// A lane is busy that carried more envelopes than this in the time of [`GATHER`].
+const UNHURRIED: usize = 8;
 /// Between attempts to tell a node that it has missed notices.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -111,6 +119,7 @@ async fn run(
     lossy: Arc<AtomicBool>,
 ) {
     let mut batch = Vec::new();
+    let mut pace = Pace { since: Instant::now(), carried: 0 };
     loop {
         let received = if lossy.load(Ordering::SeqCst) {
             time::timeout(RETRY, parcels.recv_many(&mut batch, BATCH)).await.ok()
@@ -131,6 +140,27 @@ async fn run(
             batch.drain(..).for_each(|parcel| parcel.lost(&lossy));
         }
         batch.clear();
+        pace.carried(envelopes.len()).await;
+    }
+}
+
+/// How much a lane carries, and since when: none of it later than it could be while that is little.
+struct Pace {
+    since: Instant,
+    carried: usize,
+}
+
+impl Pace {
+    /// Lets a busy lane wait until more has come together.
+    async fn carried(&mut self, envelopes: usize) {
+        self.carried += envelopes;
+        if self.since.elapsed() < GATHER {
+            if self.carried <= UNHURRIED {
+                return;
+            }
+            time::sleep_until(self.since + GATHER).await;
+        }
+        *self = Self { since: Instant::now(), carried: 0 };
     }
 }
 
@@ -140,5 +170,74 @@ fn log_failure(node: &NodeId, error: &BusError, again: bool) {
         tracing::debug!(%node, error, "notices to a node are still lost");
     } else {
         tracing::warn!(%node, error, "notices to a node are lost");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+    use futures::stream::{self, StreamExt};
+    use tokio::task::yield_now;
+
+    use super::*;
+    use crate::{bus::Inbox, id::ConnectionId};
+
+    type At<T> = (Instant, T);
+
+    /// A bus that remembers what was published, and when.
+    #[derive(Debug, Default)]
+    struct Published(Mutex<Vec<At<Vec<Envelope>>>>);
+
+    #[async_trait]
+    impl MessageBus for Published {
+        async fn publish(&self, _: &NodeId, envelopes: &[Envelope]) -> Result<(), BusError> {
+            yield_now().await;
+            self.0.lock().unwrap().push((Instant::now(), envelopes.to_vec()));
+            Ok(())
+        }
+
+        async fn subscribe(&self, _: &NodeId) -> Result<Inbox, BusError> {
+            Ok(stream::pending().boxed())
+        }
+    }
+
+    /// Sends `each` envelopes in each of 50 milliseconds; gives what was sent and what was published.
+    async fn carry(each: u64) -> (Vec<At<Envelope>>, Vec<At<Vec<Envelope>>>) {
+        let far = NodeId::generate(Some("far")).unwrap();
+        let bus = Arc::new(Published::default());
+        let outbox = Outbox::new(bus.clone(), 1024);
+        let lane = outbox.lane(&far);
+        let mut sent = Vec::new();
+        for number in 0..50 * each {
+            let to = ConnectionId::new(far.clone(), number);
+            let envelope = Envelope::Notice { to, notice: Notice::Replaced };
+            sent.push((Instant::now(), envelope.clone()));
+            lane.send(envelope, None);
+            // Long enough for the lane to publish it, if it would.
+            for _ in 0..4 {
+                yield_now().await;
+            }
+            if (number + 1) % each == 0 {
+                time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+        drop(lane);
+        outbox.drain().await;
+        (sent, std::mem::take(&mut bus.0.lock().unwrap()))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_busy_lane_gathers_and_keeps_the_order() {
+        let (sent, published) = carry(20).await;
+        assert!(published.len() < 150, "{} calls for {}", published.len(), sent.len());
+        let carried = published.into_iter().flat_map(|(_, envelopes)| envelopes);
+        assert!(carried.eq(sent.into_iter().map(|(_, envelope)| envelope)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lane_that_is_not_busy_publishes_each_at_once() {
+        let (sent, published) = carry(4).await;
+        let alone = sent.into_iter().map(|(at, envelope)| (at, vec![envelope]));
+        assert_eq!(published, alone.collect::<Vec<_>>());
     }
 }
