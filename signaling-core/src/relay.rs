@@ -15,6 +15,7 @@ mod monitor;
 mod new_session;
 mod outbox;
 mod steward;
+mod turnstile;
 mod writes;
 
 use std::{
@@ -54,6 +55,7 @@ use health::Health;
 use heartbeats::Heartbeats;
 use local::Locals;
 use outbox::Outbox;
+use turnstile::Turnstile;
 
 /// One node: accepts connections, relays between them, and keeps sessions true.
 ///
@@ -78,6 +80,7 @@ struct Node {
     ice_servers: Option<Arc<dyn IceServerProvider>>,
     locals: Locals,
     outbox: Outbox,
+    turnstile: Arc<Turnstile>,
     heartbeats: Heartbeats,
     health: Health,
     events: broadcast::Sender<Event>,

@@ -15,6 +15,7 @@ use super::{
     local::Locals,
     monitor,
     outbox::Outbox,
+    turnstile::Turnstile,
 };
 use crate::{
     auth::Authenticator,
@@ -142,6 +143,7 @@ impl RelayBuilder {
         let stopped = CancellationToken::new();
         let node = Arc::new(Node {
             outbox: Outbox::new(self.bus.clone(), self.config.max_node_queue),
+            turnstile: Arc::new(Turnstile::new()),
             events: broadcast::Sender::new(self.config.event_capacity),
             config: Arc::new(self.config),
             locals: Locals::default(),

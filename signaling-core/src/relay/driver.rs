@@ -6,7 +6,7 @@ use std::{
     future::{Future, poll_fn},
     ops::ControlFlow,
     pin::{Pin, pin},
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -46,7 +46,15 @@ where
         let mut admitted = Driver::admit(node, client);
         match &mut admitted {
             Ok(driver) => {
-                let reason = poll_fn(|cx| driver.poll(transport.as_mut(), cx)).await;
+                let reason = loop {
+                    match poll_fn(|cx| driver.poll(transport.as_mut(), cx)).await {
+                        Step::Last(last) => {
+                            driver.node.turnstile.pass(&driver.node.tasks).await;
+                            let _ = driver.on_next(last);
+                        }
+                        Step::Ended(reason) => break reason,
+                    }
+                };
                 (reason, driver.close_frame(reason), std::mem::take(&mut driver.last_words))
             }
             Err(reason) => (*reason, reason.close_code().map(CloseFrame::from), Vec::new()),
@@ -102,6 +110,16 @@ struct Driver {
     ended: Option<DisconnectReason>,
     /// What the client is still to be told when the connection has ended.
     last_words: Vec<Frame>,
+}
+
+/// What a transport yields; none at its end.
+type Next = Option<Result<Frame, TransportError>>;
+
+/// As far as a connection gets by itself.
+enum Step {
+    /// The transport has nothing else to say. What follows from it may have to wait for its turn.
+    Last(Next),
+    Ended(DisconnectReason),
 }
 
 enum Route {
@@ -163,11 +181,7 @@ impl Driver {
         Some(said.map_or_else(|| code.into(), |said| CloseFrame::new(code, said)))
     }
 
-    fn poll<T, E>(
-        &mut self,
-        mut transport: Pin<&mut T>,
-        cx: &mut Context<'_>,
-    ) -> Poll<DisconnectReason>
+    fn poll<T, E>(&mut self, mut transport: Pin<&mut T>, cx: &mut Context<'_>) -> Poll<Step>
     where
         T: Stream<Item = Result<Frame, E>> + Sink<Frame, Error = E>,
         E: Into<TransportError>,
@@ -191,7 +205,7 @@ impl Driver {
                 let _ = self.carry_out();
             }
             if let Some(reason) = self.ended {
-                return Poll::Ready(reason);
+                return Poll::Ready(Step::Ended(reason));
             }
             if frames >= FRAMES_PER_TURN {
                 cx.waker().wake_by_ref();
@@ -206,7 +220,11 @@ impl Driver {
                     Poll::Pending => break,
                     Poll::Ready(next) => {
                         (frames, read) = (frames + 1, read + 1);
-                        if self.on_next(next.map(|frame| frame.map_err(Into::into))).is_break() {
+                        let next = next.map(|frame| frame.map_err(Into::into));
+                        if matches!(next, None | Some(Err(_) | Ok(Frame::Close(_)))) {
+                            return Poll::Ready(Step::Last(next));
+                        }
+                        if self.on_next(next).is_break() {
                             break;
                         }
                     }
@@ -226,7 +244,7 @@ impl Driver {
         self.outgoing.shrink_to(1);
     }
 
-    fn on_next(&mut self, next: Option<Result<Frame, TransportError>>) -> ControlFlow<()> {
+    fn on_next(&mut self, next: Next) -> ControlFlow<()> {
         match next {
             Some(Ok(frame)) => self.connection.on_frame(&frame, Instant::now().into_std()),
             Some(Err(error)) => {
@@ -317,7 +335,7 @@ impl Driver {
         }
         if changes_sessions {
             let sessions = self.connection.counted_sessions();
-            self.local.sessions.store(sessions, Ordering::Relaxed);
+            self.node.locals.count(&self.local, sessions);
         }
     }
 

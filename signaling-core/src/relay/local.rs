@@ -23,8 +23,8 @@ pub(super) struct Local {
     pub(super) user: UserId,
     pub(super) mailbox: Mailbox,
     pub(super) duties: Duties,
-    /// Sessions that are counted at this connection.
-    pub(super) sessions: AtomicUsize,
+    /// Sessions that are counted at this connection; see [`Locals::count`].
+    sessions: AtomicUsize,
     /// The host's own words for the close frame.
     pub(super) goodbye: OnceLock<CloseReason>,
 }
@@ -45,6 +45,8 @@ impl Local {
 #[derive(Debug, Default)]
 pub(super) struct Locals {
     last_number: AtomicU64,
+    /// Those that are counted at all live connections.
+    sessions: AtomicUsize,
     tables: Mutex<Tables>,
 }
 
@@ -91,6 +93,7 @@ impl Locals {
     pub(super) fn end(&self, number: u64) {
         let mut tables = self.tables();
         if let Some(local) = tables.live.remove(&number) {
+            self.count(&local, 0);
             tables.ending.insert(number, local);
         }
     }
@@ -139,9 +142,15 @@ impl Locals {
         self.tables().live.len()
     }
 
+    /// So many sessions are counted at `local`, which lives, from now on.
+    pub(super) fn count(&self, local: &Local, sessions: usize) {
+        let before = local.sessions.swap(sessions, Ordering::Relaxed);
+        // Round the end, where there are less.
+        self.sessions.fetch_add(sessions.wrapping_sub(before), Ordering::Relaxed);
+    }
+
     pub(super) fn counts(&self) -> Counts {
-        let live = &self.tables().live;
-        let sessions = live.values().map(|local| local.sessions.load(Ordering::Relaxed));
-        Counts { connections: live.len() as u64, sessions: sessions.sum::<usize>() as u64 }
+        let sessions = self.sessions.load(Ordering::Relaxed);
+        Counts { connections: self.len() as u64, sessions: sessions as u64 }
     }
 }
