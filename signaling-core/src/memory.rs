@@ -296,11 +296,8 @@ impl SessionStore for MemoryStore {
     ) -> Result<Vec<SessionRecord>, StoreError> {
         let tables = self.tables();
         let due = tables.deadlines.iter().take_while(|(deadline, ..)| *deadline <= now).take(limit);
-        Ok(due
-            .filter_map(|(.., session)| {
-                tables.sessions.get(session).map(|record| (**record).clone())
-            })
-            .collect())
+        let records = due.filter_map(|(.., session)| tables.sessions.get(session));
+        Ok(records.map(|record| (**record).clone()).collect())
     }
 
     async fn renew_lease(
@@ -344,16 +341,11 @@ impl SessionStore for MemoryStore {
         limit: usize,
     ) -> Result<Vec<SessionRecord>, StoreError> {
         let tables = self.tables();
-        let on_node = |record: &&Box<SessionRecord>| {
+        let on_node = |record: &&SessionRecord| {
             record.participants.iter().any(|p| p.connection().is_some_and(|c| c.node() == node))
         };
-        Ok(tables
-            .sessions
-            .values()
-            .filter(on_node)
-            .take(limit)
-            .map(|record| (**record).clone())
-            .collect())
+        let records = tables.sessions.values().map(|record| &**record);
+        Ok(records.filter(on_node).take(limit).cloned().collect())
     }
 
     async fn forget_node(&self, node: &NodeId) -> Result<(), StoreError> {

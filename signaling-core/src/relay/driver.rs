@@ -50,7 +50,7 @@ where
                     match poll_fn(|cx| driver.poll(transport.as_mut(), cx)).await {
                         Step::Last(last) => {
                             driver.node.turnstile.pass(&driver.node.tasks).await;
-                            let _ = driver.on_next(last);
+                            driver.on_last(last);
                         }
                         Step::Ended(reason) => break reason,
                     }
@@ -110,16 +110,21 @@ struct Driver {
     ended: Option<DisconnectReason>,
     /// What the client is still to be told when the connection has ended.
     last_words: Vec<Frame>,
+    dropped: bool,
 }
-
-/// What a transport yields; none at its end.
-type Next = Option<Result<Frame, TransportError>>;
 
 /// As far as a connection gets by itself.
 enum Step {
     /// The transport has nothing else to say. What follows from it may have to wait for its turn.
-    Last(Next),
+    Last(Last),
     Ended(DisconnectReason),
+}
+
+/// The last that a transport says.
+enum Last {
+    Close(Option<CloseFrame>),
+    Error(TransportError),
+    Nothing,
 }
 
 enum Route {
@@ -156,7 +161,7 @@ impl Driver {
         let ice_servers = node.ice_servers.is_some() && connection.expect_ice_servers();
         let dialect = connection.dialect();
         tracing::debug!(connection = %local.id, user = %local.user, ?dialect, "connected");
-        node.assign(&local, Duty::Admit { newcomer: Newcomer::new(id, client), ice_servers });
+        node.begin(&local, Duty::Admit { newcomer: Newcomer::new(id, client), ice_servers });
         Ok(Self {
             alarm: Box::pin(time::sleep_until(connection.deadline().into())),
             routes: VecDeque::new(),
@@ -164,6 +169,7 @@ impl Driver {
             unflushed: false,
             ended: None,
             last_words: Vec::new(),
+            dropped: false,
             connection,
             local,
             node,
@@ -218,13 +224,16 @@ impl Driver {
             while frames < FRAMES_PER_TURN {
                 match transport.as_mut().poll_next(cx) {
                     Poll::Pending => break,
-                    Poll::Ready(next) => {
+                    Poll::Ready(None) => return Poll::Ready(Step::Last(Last::Nothing)),
+                    Poll::Ready(Some(Err(error))) => {
+                        return Poll::Ready(Step::Last(Last::Error(error.into())));
+                    }
+                    Poll::Ready(Some(Ok(Frame::Close(close)))) => {
+                        return Poll::Ready(Step::Last(Last::Close(close)));
+                    }
+                    Poll::Ready(Some(Ok(frame))) => {
                         (frames, read) = (frames + 1, read + 1);
-                        let next = next.map(|frame| frame.map_err(Into::into));
-                        if matches!(next, None | Some(Err(_) | Ok(Frame::Close(_)))) {
-                            return Poll::Ready(Step::Last(next));
-                        }
-                        if self.on_next(next).is_break() {
+                        if self.on_frame(&frame).is_break() {
                             break;
                         }
                     }
@@ -244,10 +253,15 @@ impl Driver {
         self.outgoing.shrink_to(1);
     }
 
-    fn on_next(&mut self, next: Next) -> ControlFlow<()> {
-        match next {
-            Some(Ok(frame)) => self.connection.on_frame(&frame, Instant::now().into_std()),
-            Some(Err(error)) => {
+    fn on_frame(&mut self, frame: &Frame) -> ControlFlow<()> {
+        self.connection.on_frame(frame, Instant::now().into_std());
+        self.carry_out_to_client(Self::queue)
+    }
+
+    fn on_last(&mut self, last: Last) {
+        match last {
+            Last::Close(close) => drop(self.on_frame(&Frame::Close(close))),
+            Last::Error(error) => {
                 tracing::debug!(
                     connection = %self.local.id,
                     error = &error as &dyn std::error::Error,
@@ -255,9 +269,9 @@ impl Driver {
                 );
                 self.connection.on_transport_error(&error);
             }
-            None => self.connection.on_close(DisconnectReason::Lost),
+            Last::Nothing => self.connection.on_close(DisconnectReason::Lost),
         }
-        self.carry_out_to_client(Self::queue)
+        let _ = self.carry_out_to_client(Self::queue);
     }
 
     /// Writes what waits for the client, flushing once for all of it.
@@ -330,7 +344,7 @@ impl Driver {
             Mail::Doubt => self.connection.on_doubt(),
             Mail::StoreEmptied => {
                 let records = self.connection.restorable(self.node.clock.now());
-                self.node.assign(&self.local, Duty::Restore(records));
+                self.assign(Duty::Restore(records));
             }
         }
         if changes_sessions {
@@ -344,7 +358,7 @@ impl Driver {
         if self.node.health.lost_records_within(self.node.config.abandon_after)
             && let Some((record, reason)) = self.connection.ending(session, opening, reason)
         {
-            self.node.assign(&self.local, Duty::EndAgain(record, reason));
+            self.assign(Duty::EndAgain(record, reason));
         }
     }
 
@@ -378,15 +392,15 @@ impl Driver {
                     at: self.node.clock.now(),
                     places: self.connection.places(),
                 }),
-                Effect::Attach(record) => self.node.assign(&self.local, Duty::Attach(record)),
-                Effect::Renew(record) => self.node.assign(&self.local, Duty::Renew(record)),
-                Effect::Leave(record) => self.node.assign(&self.local, Duty::Leave(record)),
+                Effect::Attach(record) => self.assign(Duty::Attach(record)),
+                Effect::Renew(record) => self.assign(Duty::Renew(record)),
+                Effect::Leave(record) => self.assign(Duty::Leave(record)),
                 Effect::EndAgain(record, reason) => {
-                    self.node.assign(&self.local, Duty::EndAgain(record, reason));
+                    self.assign(Duty::EndAgain(record, reason));
                 }
                 Effect::LookUp => {
                     let records = self.connection.records();
-                    self.node.assign(&self.local, Duty::LookUp(records));
+                    self.assign(Duty::LookUp(records));
                 }
                 Effect::Close(reason) => {
                     self.end(reason);
@@ -395,6 +409,14 @@ impl Driver {
             }
         }
         ControlFlow::Continue(())
+    }
+
+    fn assign(&self, duty: Duty) {
+        // Nothing is begun where nobody polls.
+        match self.dropped {
+            true => self.node.assign(&self.local, duty),
+            false => self.node.begin(&self.local, duty),
+        }
     }
 
     fn notify(&mut self, to: ConnectionId, notice: Notice) {
@@ -442,7 +464,7 @@ impl Driver {
         }
         self.node.locals.end(self.local.id.number());
         self.local.duties.learn(&self.local.id, self.connection.records());
-        self.node.assign(&self.local, Duty::End(reason));
+        self.assign(Duty::End(reason));
     }
 }
 
@@ -450,6 +472,7 @@ impl Drop for Driver {
     /// A host that drops the future midway has lost the connection.
     fn drop(&mut self) {
         if self.ended.is_none() {
+            self.dropped = true;
             self.connection.on_close(DisconnectReason::Lost);
             let _ = self.carry_out();
         }

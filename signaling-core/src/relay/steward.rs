@@ -1,12 +1,15 @@
 //! What one connection has to write to the store, one thing after the other, so that the
-//! connection itself never waits. A steward is a task that lives while there is something to do.
+//! connection itself never waits. A steward lives while there is something to do; it is a task where it
+//! has to wait.
 
 mod admission;
 mod restore;
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    future::Future,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Waker},
 };
 
 use tokio::time;
@@ -138,6 +141,25 @@ impl Duties {
 impl Node {
     /// Has `duty` done after those that wait already.
     pub(super) fn assign(self: &Arc<Self>, local: &Arc<Local>, duty: Duty) {
+        if let Some(steward) = self.steward(local, duty) {
+            self.tasks.spawn(steward.work());
+        }
+    }
+
+    /// The same, and begins it here: what has to wait for nothing is done when this returns. A task is made
+    /// for the rest.
+    pub(super) fn begin(self: &Arc<Self>, local: &Arc<Local>, duty: Duty) {
+        if let Some(steward) = self.steward(local, duty) {
+            let mut work = Box::pin(self.tasks.track_future(steward.work()));
+            let begun = work.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            if begun.is_pending() {
+                tokio::spawn(work);
+            }
+        }
+    }
+
+    /// Whoever is to see to it, where nobody is at work.
+    fn steward(self: &Arc<Self>, local: &Arc<Local>, duty: Duty) -> Option<Steward> {
         let mut agenda = local.duties.agenda();
         match &duty {
             Duty::LookUp(_) => agenda.waiting.retain(|duty| !matches!(duty, Duty::LookUp(_))),
@@ -149,10 +171,8 @@ impl Node {
             Duty::Admit { .. } | Duty::Attach(_) | Duty::Renew(_) | Duty::Leave(_) => {}
         }
         agenda.waiting.push_back(duty);
-        if !std::mem::replace(&mut agenda.at_work, true) {
-            let steward = Steward { node: self.clone(), local: local.clone() };
-            self.tasks.spawn(steward.work());
-        }
+        let idle = !std::mem::replace(&mut agenda.at_work, true);
+        idle.then(|| Steward { node: self.clone(), local: local.clone() })
     }
 }
 
