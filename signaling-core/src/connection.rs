@@ -35,6 +35,8 @@ use seat::Seat;
 
 /// How many ended sessions are remembered, so that late news of them is known as such.
 const REMEMBERED_ENDS: usize = 8;
+/// Effects that there is room for while nothing happens.
+const EFFECTS_AT_REST: usize = 2;
 
 #[derive(Debug)]
 pub(crate) struct Connection {
@@ -75,7 +77,7 @@ impl Connection {
             epoch: None,
             seats: Vec::new(),
             ended: VecDeque::new(),
-            effects: VecDeque::new(),
+            effects: VecDeque::with_capacity(EFFECTS_AT_REST),
             heartbeat_due: now + config.heartbeat_timeout,
             sound_due: now + config.silence_timeout,
             ping_due: now + config.ping_interval,
@@ -95,9 +97,9 @@ impl Connection {
         self.effects.pop_front()
     }
 
-    /// There is no input for a while: keeps room for two effects.
+    /// There is no input for a while: gives back what room it took.
     pub(crate) fn rest(&mut self) {
-        self.effects.shrink_to(2);
+        self.effects.shrink_to(EFFECTS_AT_REST);
     }
 
     /// What the client understands.

@@ -28,12 +28,12 @@ use crate::{
 #[derive(Default)]
 pub struct MemoryStore(Mutex<Tables>);
 
-/// What the large tables hold is boxed: they move it when they grow, and everybody waits meanwhile.
 #[derive(Default)]
 struct Tables {
+    /// Boxed: a table moves what it holds when it grows, and everybody waits meanwhile.
     sessions: HashMap<SessionId, Box<SessionRecord>>,
     deadlines: BTreeSet<Due>,
-    users: HashMap<UserId, Box<User>>,
+    users: HashMap<UserId, User>,
     leases: HashMap<NodeId, Held>,
     last_epoch: u64,
     generation: u64,
@@ -69,10 +69,15 @@ struct UserConnection {
 }
 
 impl Tables {
-    fn put(&mut self, record: Box<SessionRecord>) {
+    fn put(&mut self, record: SessionRecord) {
         let is_due = due(&record);
-        let before = self.sessions.insert(record.id.clone(), record);
-        let was_due = before.and_then(|before| due(&before));
+        let was_due = match self.sessions.get_mut(&record.id) {
+            Some(there) => due(&std::mem::replace(there, record)),
+            None => {
+                self.sessions.insert(record.id.clone(), Box::new(record));
+                None
+            }
+        };
         if is_due != was_due {
             if let Some(was_due) = was_due {
                 self.deadlines.remove(&was_due);
@@ -158,7 +163,7 @@ impl fmt::Debug for MemoryStore {
 impl SessionStore for MemoryStore {
     async fn create(&self, record: &SessionRecord) -> Result<Created, StoreError> {
         let mut tables = self.tables();
-        let mut record = Box::new(record.clone());
+        let mut record = record.clone();
         if let Some(there) = tables.sessions.get(&record.id) {
             if there.opening != record.opening || there.revision >= record.revision {
                 return Ok(Created::Exists(there.clone()));
@@ -181,7 +186,7 @@ impl SessionStore for MemoryStore {
         if (there.opening, there.revision + 1) != (record.opening, record.revision) {
             return Ok(Written::Conflict(there.clone()));
         }
-        let mut record = Box::new(record.clone());
+        let mut record = record.clone();
         record.keep_beside(there);
         tables.put(record);
         Ok(Written::Done)

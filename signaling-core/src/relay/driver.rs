@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::{Sink, SinkExt, Stream, StreamExt};
+use futures::{Sink, SinkExt, Stream, StreamExt, future::BoxFuture};
 use tokio::time::{self, Instant, Sleep};
 
 use super::{Node, hooks::Newcomer, local::Local, mailbox::Mail, outbox::Lane, steward::Duty};
@@ -31,6 +31,8 @@ use crate::{
 
 /// Frames read before others get their turn.
 const FRAMES_PER_TURN: usize = 32;
+/// Frames that a connection has room for while it waits.
+const AT_REST: usize = 1;
 /// Partners whose whereabouts are remembered: as many as a user commonly has.
 const REMEMBERED_ROUTES: usize = 8;
 
@@ -46,15 +48,7 @@ where
         let mut admitted = Driver::admit(node, client);
         match &mut admitted {
             Ok(driver) => {
-                let reason = loop {
-                    match poll_fn(|cx| driver.poll(transport.as_mut(), cx)).await {
-                        Step::Last(last) => {
-                            driver.node.turnstile.pass(&driver.node.tasks).await;
-                            driver.on_last(last);
-                        }
-                        Step::Ended(reason) => break reason,
-                    }
-                };
+                let reason = poll_fn(|cx| driver.poll(transport.as_mut(), cx)).await;
                 (reason, driver.close_frame(reason), std::mem::take(&mut driver.last_words))
             }
             Err(reason) => (*reason, reason.close_code().map(CloseFrame::from), Vec::new()),
@@ -108,23 +102,26 @@ struct Driver {
     unflushed: bool,
     alarm: Pin<Box<Sleep>>,
     ended: Option<DisconnectReason>,
+    /// Its end is being written, or is already.
+    written: bool,
     /// What the client is still to be told when the connection has ended.
     last_words: Vec<Frame>,
+    /// It waits for its turn to end.
+    parting: Option<Box<Parting>>,
+    /// Its future was dropped midway.
     dropped: bool,
 }
 
-/// As far as a connection gets by itself.
-enum Step {
-    /// The transport has nothing else to say. What follows from it may have to wait for its turn.
-    Last(Last),
-    Ended(DisconnectReason),
-}
-
-/// The last that a transport says.
+/// The last that a transport says. What follows from it may have to wait for its turn.
 enum Last {
     Close(Option<CloseFrame>),
     Error(TransportError),
     Nothing,
+}
+
+struct Parting {
+    last: Last,
+    turn: BoxFuture<'static, ()>,
 }
 
 enum Route {
@@ -165,10 +162,12 @@ impl Driver {
         Ok(Self {
             alarm: Box::pin(time::sleep_until(connection.deadline().into())),
             routes: VecDeque::new(),
-            outgoing: VecDeque::new(),
+            outgoing: VecDeque::with_capacity(AT_REST),
             unflushed: false,
             ended: None,
+            written: false,
             last_words: Vec::new(),
+            parting: None,
             dropped: false,
             connection,
             local,
@@ -187,11 +186,21 @@ impl Driver {
         Some(said.map_or_else(|| code.into(), |said| CloseFrame::new(code, said)))
     }
 
-    fn poll<T, E>(&mut self, mut transport: Pin<&mut T>, cx: &mut Context<'_>) -> Poll<Step>
+    fn poll<T, E>(
+        &mut self,
+        mut transport: Pin<&mut T>,
+        cx: &mut Context<'_>,
+    ) -> Poll<DisconnectReason>
     where
         T: Stream<Item = Result<Frame, E>> + Sink<Frame, Error = E>,
         E: Into<TransportError>,
     {
+        if let Some(reason) = self.ended {
+            self.written = true;
+            self.assign(Duty::End(reason));
+            return Poll::Ready(reason);
+        }
+        ready!(self.poll_parting(cx));
         self.local.mailbox.register(cx);
         let mut frames = 0;
         loop {
@@ -210,8 +219,10 @@ impl Driver {
                 self.connection.on_transport_error(&error.into());
                 let _ = self.carry_out();
             }
-            if let Some(reason) = self.ended {
-                return Poll::Ready(Step::Ended(reason));
+            if self.ended.is_some() {
+                // The partner was woken by the news, and has its turn before the rest is done.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
             }
             if frames >= FRAMES_PER_TURN {
                 cx.waker().wake_by_ref();
@@ -222,22 +233,23 @@ impl Driver {
             }
             let mut read = 0;
             while frames < FRAMES_PER_TURN {
-                match transport.as_mut().poll_next(cx) {
+                let last = match transport.as_mut().poll_next(cx) {
                     Poll::Pending => break,
-                    Poll::Ready(None) => return Poll::Ready(Step::Last(Last::Nothing)),
-                    Poll::Ready(Some(Err(error))) => {
-                        return Poll::Ready(Step::Last(Last::Error(error.into())));
-                    }
-                    Poll::Ready(Some(Ok(Frame::Close(close)))) => {
-                        return Poll::Ready(Step::Last(Last::Close(close)));
-                    }
+                    Poll::Ready(Some(Ok(Frame::Close(close)))) => Last::Close(close),
                     Poll::Ready(Some(Ok(frame))) => {
                         (frames, read) = (frames + 1, read + 1);
                         if self.on_frame(&frame).is_break() {
                             break;
                         }
+                        continue;
                     }
-                }
+                    Poll::Ready(Some(Err(error))) => Last::Error(error.into()),
+                    Poll::Ready(None) => Last::Nothing,
+                };
+                read += 1;
+                self.part(last);
+                ready!(self.poll_parting(cx));
+                break;
             }
             if read == 0 {
                 break;
@@ -250,12 +262,32 @@ impl Driver {
     /// A connection that waits, as most do most of the time, keeps room for one thing at a time.
     fn rest(&mut self) {
         self.connection.rest();
-        self.outgoing.shrink_to(1);
+        self.outgoing.shrink_to(AT_REST);
     }
 
     fn on_frame(&mut self, frame: &Frame) -> ControlFlow<()> {
         self.connection.on_frame(frame, Instant::now().into_std());
         self.carry_out_to_client(Self::queue)
+    }
+
+    fn part(&mut self, last: Last) {
+        let Node { turnstile, tasks, .. } = &*self.node;
+        if turnstile.try_pass() {
+            self.on_last(last);
+        } else {
+            self.parting = Some(Box::new(Parting { last, turn: turnstile.wait(tasks) }));
+        }
+    }
+
+    /// Ready where it does not wait for its turn.
+    fn poll_parting(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(parting) = &mut self.parting {
+            ready!(parting.turn.as_mut().poll(cx));
+        }
+        if let Some(parting) = self.parting.take() {
+            self.on_last(parting.last);
+        }
+        Poll::Ready(())
     }
 
     fn on_last(&mut self, last: Last) {
@@ -447,7 +479,7 @@ impl Driver {
         }
     }
 
-    /// From here on nobody reaches this connection, and its end is written.
+    /// From here on nobody reaches this connection; its end is still to be written.
     fn end(&mut self, reason: DisconnectReason) {
         if self.ended.replace(reason).is_some() {
             return;
@@ -464,17 +496,19 @@ impl Driver {
         }
         self.node.locals.end(self.local.id.number());
         self.local.duties.learn(&self.local.id, self.connection.records());
-        self.assign(Duty::End(reason));
     }
 }
 
 impl Drop for Driver {
     /// A host that drops the future midway has lost the connection.
     fn drop(&mut self) {
+        self.dropped = true;
         if self.ended.is_none() {
-            self.dropped = true;
             self.connection.on_close(DisconnectReason::Lost);
             let _ = self.carry_out();
+        }
+        if let (Some(reason), false) = (self.ended, self.written) {
+            self.assign(Duty::End(reason));
         }
     }
 }

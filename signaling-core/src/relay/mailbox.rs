@@ -78,7 +78,9 @@ impl Mailbox {
     pub(super) fn new(config: &Config) -> Self {
         let bounds =
             Bounds { messages: config.max_queued_messages, bytes: config.max_queued_bytes };
-        Self { bounds, queue: Mutex::default(), waker: AtomicWaker::new() }
+        // As much as one that was emptied keeps; what the first mail would make is four times that.
+        let queue = Queue { mails: VecDeque::with_capacity(1), ..Queue::default() };
+        Self { bounds, queue: Mutex::new(queue), waker: AtomicWaker::new() }
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {

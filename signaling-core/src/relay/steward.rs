@@ -27,7 +27,7 @@ use crate::{
     notice::Notice,
     protocol::PartnerReason,
     session::SessionRecord,
-    store::{Connect, Replace, StoreError},
+    store::{Connect, Connected, Replace, StoreError},
 };
 use admission::NotAdmitted;
 
@@ -182,6 +182,7 @@ pub(super) struct Steward {
 }
 
 impl Steward {
+    /// What is seldom done is boxed, so that what is done for each connection is small.
     async fn work(self) {
         while let Some(duty) = self.local.duties.next() {
             match duty {
@@ -195,8 +196,8 @@ impl Steward {
                 }
                 Duty::Leave(record) => self.leave(record).await,
                 Duty::EndAgain(record, reason) => self.end_again(record, reason).await,
-                Duty::LookUp(records) => self.look_up(records).await,
-                Duty::Restore(records) => self.restore(records).await,
+                Duty::LookUp(records) => Box::pin(self.look_up(records)).await,
+                Duty::Restore(records) => Box::pin(self.restore(records)).await,
                 Duty::End(reason) => self.end(reason).await,
             }
         }
@@ -213,21 +214,29 @@ impl Steward {
     async fn try_admit(&self, newcomer: &Newcomer, ice_servers: bool) -> Result<Mail, NotAdmitted> {
         let (node, user) = (&self.node, &self.local.user);
         let generation = node.health.generation();
-        let asked = async {
-            if ice_servers {
-                node.ask_for_ice_servers(&self.local).await;
-            }
-            Ok(())
+        let connected = match ice_servers {
+            true => Box::pin(self.win_and_ask(newcomer)).await?,
+            false => self.win(newcomer).await?,
         };
-        let (connected, ()) = tokio::try_join!(self.win(newcomer), asked)?;
         self.local.duties.agenda().generation = generation;
         let mut records = Vec::new();
         for enrolment in &connected.enrolments {
-            if let Some(record) = node.follow(user, enrolment).await? {
-                records.extend(self.try_attach(Arc::new(record), None).await?);
+            let there = node.follow(user, enrolment).await?.map(Arc::new);
+            if let Some(record) = there {
+                records.extend(self.try_attach(record, None).await?);
             }
         }
         Ok(Mail::Admitted { epoch: connected.epoch, records })
+    }
+
+    /// At the same time, has its ICE servers asked for.
+    async fn win_and_ask(&self, newcomer: &Newcomer) -> Result<Connected, NotAdmitted> {
+        let asked = async {
+            self.node.ask_for_ice_servers(&self.local).await;
+            Ok(())
+        };
+        let (connected, ()) = tokio::try_join!(self.win(newcomer), asked)?;
+        Ok(connected)
     }
 
     /// Makes the connection its user's, where what is there may be replaced.
@@ -394,7 +403,7 @@ impl Steward {
                 }
             };
             let Some(lost) = lost else { continue };
-            while let Err(error) = self.leave_behind(&lost, reason).await {
+            while let Err(error) = Box::pin(self.leave_behind(&lost, reason)).await {
                 self.failed("not restored yet", &error);
                 if self.given_up().await {
                     return;

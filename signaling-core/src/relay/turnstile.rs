@@ -6,12 +6,17 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use tokio::{sync::Semaphore, task::yield_now};
+use futures::future::BoxFuture;
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    task::yield_now,
+};
 use tokio_util::task::TaskTracker;
 
-/// Ends in one turn of the scheduler, in which it runs 31 or 61 tasks and looks at its sockets: with the task
-/// that each end leaves behind, they are half of what is run at the most.
-const WIDTH: usize = 8;
+/// Ends in one turn of the scheduler, in which it runs 31 or 61 tasks and looks at its sockets. While news of ends
+/// comes in faster than it is read, everybody waits behind it: so most of a turn is for reading, which
+/// costs far less than an end. With nothing else to do a turn is over at once.
+const WIDTH: usize = 2;
 
 #[derive(Debug)]
 pub(super) struct Turnstile {
@@ -24,20 +29,21 @@ impl Turnstile {
         Self { open: Semaphore::new(WIDTH), turning: AtomicBool::new(false) }
     }
 
-    /// Waits, where too many have passed already, for the next turn; first come, first served. Dropped
-    /// midway, it was not passed. The task that turns it is one of `tasks`.
-    pub(super) async fn pass(self: &Arc<Self>, tasks: &TaskTracker) {
-        let passed = match self.open.try_acquire() {
-            Ok(passed) => Ok(passed),
-            Err(_) => {
-                if !self.turning.swap(true, Ordering::AcqRel) {
-                    tasks.spawn(self.clone().turn());
-                }
-                self.open.acquire().await
-            }
-        };
+    /// Passes, unless too many have in this turn already.
+    #[must_use]
+    pub(super) fn try_pass(&self) -> bool {
+        self.open.try_acquire().map(SemaphorePermit::forget).is_ok()
+    }
+
+    /// Passes when it is its turn: first come, first served. Dropped midway, it was not passed. The task that
+    /// turns it is one of `tasks`.
+    pub(super) fn wait(self: &Arc<Self>, tasks: &TaskTracker) -> BoxFuture<'static, ()> {
+        if !self.turning.swap(true, Ordering::AcqRel) {
+            tasks.spawn(self.clone().turn());
+        }
+        let turnstile = self.clone();
         // It is never closed.
-        passed.into_iter().for_each(|permit| permit.forget());
+        Box::pin(async move { turnstile.open.acquire().await.into_iter().for_each(|p| p.forget()) })
     }
 
     /// Until nobody waits.
@@ -64,6 +70,12 @@ mod tests {
 
     use super::*;
 
+    async fn pass_one(turnstile: &Arc<Turnstile>, tasks: &TaskTracker) {
+        if !turnstile.try_pass() {
+            turnstile.wait(tasks).await;
+        }
+    }
+
     #[derive(Debug, PartialEq)]
     enum Seen {
         Passed(usize),
@@ -87,7 +99,7 @@ mod tests {
         let passing = (0..count).map(|n| {
             let (turnstile, tasks, seen) = (turnstile.clone(), tasks.clone(), seen.clone());
             tokio::spawn(async move {
-                turnstile.pass(&tasks).await;
+                pass_one(&turnstile, &tasks).await;
                 seen.lock().unwrap().push(Seen::Passed(n));
             })
         });
@@ -122,7 +134,7 @@ mod tests {
             let (turnstile, tasks) = (turnstile.clone(), tasks.clone());
             tokio::spawn(async move {
                 for _ in 0..500 {
-                    turnstile.pass(&tasks).await;
+                    pass_one(&turnstile, &tasks).await;
                 }
             })
         });

@@ -13,3 +13,4 @@ mod nodes;
 mod reasons;
 mod seams;
 mod seeds;
+mod turns;
