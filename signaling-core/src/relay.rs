@@ -54,7 +54,7 @@ use crate::{
 use health::Health;
 use heartbeats::Heartbeats;
 use local::Locals;
-use outbox::Outbox;
+use outbox::{Handed, Outbox};
 use turnstile::Turnstile;
 
 /// One node: accepts connections, relays between them, and keeps sessions true.
@@ -246,5 +246,16 @@ impl Node {
         } else {
             self.outbox.lane(to.node()).send(Envelope::Notice { to: to.clone(), notice }, None);
         }
+    }
+
+    /// The same. Where the connection is on another node, says when the notice cannot be lost any more
+    /// with this one.
+    fn notify_surely(self: &Arc<Self>, to: &ConnectionId, notice: Notice) -> Option<Handed> {
+        if *to.node() == self.id {
+            self.hand(to, notice);
+            return None;
+        }
+        let envelope = Envelope::Notice { to: to.clone(), notice };
+        Some(self.outbox.lane(to.node()).send_surely(envelope))
     }
 }

@@ -39,9 +39,10 @@ pub enum OpenError {
     /// A user is in as many sessions as it may be in.
     #[error("user {0} is in too many sessions")]
     TooManySessions(UserId),
-    /// The store did not answer; whether the session is open is not known. Opened once more under
-    /// the same id, with [`NewSession::id`] or [`Relay::open_session_as`], it is open once; left
-    /// alone, it ends when nobody connects.
+    /// The store did not answer, or the bus did not take the news for a participant's node: whether
+    /// the session is open, and both are told, is not known. Opened once more under the same id, with
+    /// [`NewSession::id`] or [`Relay::open_session_as`], it is open once; left alone, it ends when
+    /// nobody connects.
     #[error("whether session {session} is open is not known")]
     Store {
         /// The id: the host's own, or the new one.
@@ -146,10 +147,16 @@ impl Relay {
         }
         // After the record is there: who connects from now on finds it by its enrolment.
         let record = Arc::new(record);
+        let mut told = Vec::new();
         for user in users {
             if let Some(connection) = node.store.user(user).await.map_err(lost)?.connection {
-                node.notify(&connection, Notice::Opened(record.clone()));
+                told.extend(node.notify_surely(&connection, Notice::Opened(record.clone())));
             }
+        }
+        // Who is connected and not told finds the session by nothing else. If this node died first, the
+        // host would believe it open, and nobody else would know that somebody is still to be told.
+        for handed in told {
+            handed.wait().await.map_err(|not| lost(StoreError::unavailable(not)))?;
         }
         Ok((session.clone(), opened))
     }

@@ -14,7 +14,7 @@ use std::{
 };
 
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, oneshot},
     time::{self, Instant},
 };
 use tokio_util::task::TaskTracker;
@@ -55,9 +55,34 @@ struct Parcel {
     envelope: Envelope,
     /// Who must know when it is a signal that gets nowhere.
     sender: Option<Arc<Local>>,
+    /// Who waits until it is handed on; dropped when it is lost.
+    handed: Option<oneshot::Sender<()>>,
+}
+
+/// Says when an envelope cannot be lost any more with this node.
+#[derive(Debug)]
+pub(super) struct Handed(oneshot::Receiver<()>);
+
+/// What was to be handed on was lost; the other node learns that it has missed something.
+#[derive(Debug, thiserror::Error)]
+#[error("the bus did not take a notice")]
+pub(super) struct NotHanded;
+
+impl Handed {
+    /// Waits until the bus has it, or nobody is left whom it could reach.
+    pub(super) async fn wait(self) -> Result<(), NotHanded> {
+        self.0.await.map_err(|_| NotHanded)
+    }
 }
 
 impl Parcel {
+    fn handed(&mut self) {
+        if let Some(handed) = self.handed.take() {
+            // Who does not wait any more needs no answer.
+            let _ = handed.send(());
+        }
+    }
+
     fn lost(self, lossy: &AtomicBool) {
         match (self.envelope, self.sender) {
             (Envelope::Notice { notice: Notice::Signal(signal), .. }, Some(sender)) => {
@@ -72,7 +97,17 @@ impl Parcel {
 impl Lane {
     /// Puts `envelope` into the lane; `sender` is told when it is a signal that gets nowhere.
     pub(super) fn send(&self, envelope: Envelope, sender: Option<&Arc<Local>>) {
-        let parcel = Parcel { envelope, sender: sender.cloned() };
+        self.put(Parcel { envelope, sender: sender.cloned(), handed: None });
+    }
+
+    /// Like [`Self::send`], for what must not be lost with this node.
+    pub(super) fn send_surely(&self, envelope: Envelope) -> Handed {
+        let (handed, receiver) = oneshot::channel();
+        self.put(Parcel { envelope, sender: None, handed: Some(handed) });
+        Handed(receiver)
+    }
+
+    fn put(&self, parcel: Parcel) {
         if let Err(refused) = self.parcels.try_send(parcel) {
             refused.into_inner().lost(&self.lossy);
         }
@@ -134,6 +169,10 @@ async fn run(
         envelopes.extend(was_lossy.then_some(Envelope::NoticesLost));
         envelopes.extend(batch.iter().map(|parcel| parcel.envelope.clone()));
         let published = bus.publish(&node, &envelopes).await;
+        // A node without an inbox is gone, and one whose inbox is full has all looked up.
+        if !matches!(published, Err(BusError::Unavailable(_))) {
+            batch.iter_mut().for_each(Parcel::handed);
+        }
         if let Err(error) = &published {
             log_failure(&node, error, was_lossy);
             lossy.fetch_or(was_lossy, Ordering::SeqCst);

@@ -6,8 +6,9 @@ use signaling_core::{
     Config,
     event::{DisconnectReason, Event},
     id::SessionId,
+    relay::{OpenError, Opened},
     store::{Counts, SessionStore},
-    testing::TokioClock,
+    testing::{TokioClock, fault::Trouble},
     time::Clock,
 };
 use tokio::time::{self, Instant};
@@ -315,4 +316,41 @@ async fn a_node_finds_out_that_it_lost_its_lease_also_when_the_word_of_it_was_lo
     ann.expect_match(&session, "bob", true).await;
     bob.expect_match(&session, "ann", false).await;
     assert!(mended.elapsed() < Duration::from_secs(5), "{:?}", mended.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_is_open_when_nobody_misses_it_if_the_node_that_opened_it_dies() {
+    let deployment = Deployment::new();
+    let (a, b, c) = (deployment.node().await, deployment.node().await, deployment.node().await);
+    let (mut ann, mut bob) = (Guest::connect(&a, "ann"), Guest::connect(&b, "bob"));
+    ann.settled().await;
+    bob.settled().await;
+    let mut slow = Trouble::NONE;
+    slow.delay = Duration::from_millis(200);
+    c.faults.set(slow);
+    let session = c.relay.open_session(&user("ann"), &user("bob")).await.unwrap();
+    c.kill();
+    ann.expect_match(&session, "bob", true).await;
+    bob.expect_match(&session, "ann", false).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_of_which_no_node_can_be_told_can_be_opened_once_more() {
+    let deployment = Deployment::new();
+    let (a, b) = (deployment.node().await, deployment.node().await);
+    // Its store answers, whatever becomes of the bus.
+    let store = deployment.store.clone();
+    let c = deployment.node_with(|builder| builder.store(store)).await;
+    let (mut ann, mut bob) = (Guest::connect(&a, "ann"), Guest::connect(&b, "bob"));
+    ann.settled().await;
+    bob.settled().await;
+    c.faults.cut(true);
+    let (initiator, responder) = (user("ann"), user("bob"));
+    let opened = c.relay.open_session(&initiator, &responder).await;
+    let Err(OpenError::Store { session, .. }) = opened else { panic!("{opened:?}") };
+    c.kill();
+    let opened = a.relay.open_session_as(&session, &initiator, &responder).await;
+    assert_eq!(opened.unwrap(), Opened::Existing);
+    ann.expect_match(&session, "bob", true).await;
+    bob.expect_match(&session, "ann", false).await;
 }

@@ -135,4 +135,7 @@ fn seeds_that_found_something_find_nothing_any_more() {
     ] {
         run_with_losses(Simulation::new(seed));
     }
+    for seed in [6115, 7333, 11_638] {
+        run(refusing(seed));
+    }
 }
