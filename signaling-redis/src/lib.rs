@@ -139,10 +139,8 @@ impl Redis {
     /// When Redis cannot be reached within [`Settings::connect_timeout`], refuses the credentials,
     /// or is too old.
     pub async fn connect(settings: Settings) -> Result<Self, ConnectError> {
+        settings.validate()?;
         let keys = Keys::new(&settings.prefix);
-        if settings.prefix.contains(|c: char| matches!(c, '{' | '}') || c.is_control()) {
-            return Err(ConnectError::Prefix);
-        }
         let (link, heartbeats) =
             futures::try_join!(Link::connect(&settings), Link::connect(&settings))?;
         tracing::info!(redis = settings.address(), "connected to Redis");

@@ -112,6 +112,18 @@ impl Settings {
         self
     }
 
+    /// Whether [`connect`](crate::Redis::connect) would take these settings, found out without Redis.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError::Prefix`].
+    pub fn validate(&self) -> Result<(), ConnectError> {
+        if self.prefix.contains(|c: char| matches!(c, '{' | '}') || c.is_control()) {
+            return Err(ConnectError::Prefix);
+        }
+        Ok(())
+    }
+
     /// Where Redis is, without credentials.
     pub(crate) fn address(&self) -> String {
         let list = |hosts: &[fred::types::config::Server]| {

@@ -190,10 +190,13 @@ fn redis(cli: &Cli, config: &Config) -> Result<Option<signaling_redis::Settings>
     let redis = signaling_redis::Settings::url(&url.text())
         .map_err(|error| SettingsError::wrong("--redis-url", &error))?
         .retention(MIN_RETENTION.max(config.abandon_after.saturating_mul(2)));
-    Ok(Some(match &cli.redis_prefix {
+    let redis = match &cli.redis_prefix {
         Some(prefix) => redis.prefix(prefix),
         None => redis,
-    }))
+    };
+    // Of what may be wrong in them, only the prefix is left.
+    redis.validate().map_err(|error| SettingsError::wrong("--redis-prefix", &error))?;
+    Ok(Some(redis))
 }
 
 fn random(setting: &str) -> Result<Secret, SettingsError> {

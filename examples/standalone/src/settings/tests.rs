@@ -85,6 +85,8 @@ fn what_is_wrong_is_named() {
         (&["--event-capacity", "18446744073709551615"], "--event-capacity"),
         (&["--redis-url", "http://host"], "--redis-url"),
         (&["--redis-prefix", "app:"], "--redis-prefix"),
+        (&["--redis-url", "redis://host", "--redis-prefix", "{app}"], "--redis-prefix"),
+        (&["--redis-url", "redis://host", "--redis-prefix", "a\n"], "--redis-prefix"),
         (&["--second-connection", "ask"], "--second-connection"),
         (&["--node-id", ""], "--node-id"),
         (&["--node-id", "one node"], "--node-id"),

@@ -9,15 +9,14 @@ use crate::{
 };
 
 /// The one line that is said, within 10 s.
-async fn refused(url: &str, args: &[&str]) -> String {
+async fn refused(url: &str) -> String {
     let env = [
         ("SIGNALING_JWT_SECRET", JWT_SECRET),
         ("SIGNALING_API_KEY", API_KEY),
         ("SIGNALING_REDIS_URL", url),
     ];
     let start = Instant::now();
-    let args = [&["--listen", "127.0.0.1:0"], args].concat();
-    let (code, said) = run(&args, &env).await;
+    let (code, said) = run(&["--listen", "127.0.0.1:0"], &env).await;
     assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
     assert_eq!((code, said.lines().count()), (1, 1), "{said}");
     assert!(said.starts_with("signaling-server: cannot start without Redis: "), "{said}");
@@ -29,7 +28,7 @@ async fn refused(url: &str, args: &[&str]) -> String {
 async fn a_redis_that_refuses_the_password_is_one_clear_line() {
     let redis = Redis::start_with(&["--requirepass", "s3cret"]);
     for who in ["", ":hunter2@", "ann:hunter2@"] {
-        let said = refused(&format!("redis://{who}127.0.0.1:{}", redis.port()), &[]).await;
+        let said = refused(&format!("redis://{who}127.0.0.1:{}", redis.port())).await;
         assert!(said.contains("refuses the credentials"), "{said}");
         assert!(said.contains(&redis.port().to_string()), "{said}");
     }
@@ -41,15 +40,9 @@ async fn a_redis_that_is_not_there_or_says_nothing_is_one_clear_line() {
     let mute = TcpListener::bind("127.0.0.1:0").unwrap();
     let [nobody, mute_one] = [port, mute.local_addr().unwrap().port()]
         .map(|port| format!("redis://:hunter2@127.0.0.1:{port}"));
-    let (nobody, mute_one) = tokio::join!(refused(&nobody, &[]), refused(&mute_one, &[]));
+    let (nobody, mute_one) = tokio::join!(refused(&nobody), refused(&mute_one));
     assert!(nobody.contains("was not reached within 8 s"), "{nobody}");
     assert!(mute_one.contains("was not reached within 8 s"), "{mute_one}");
-}
-
-#[tokio::test]
-async fn a_prefix_that_does_not_do_is_one_clear_line() {
-    let redis = Redis::start();
-    assert!(refused(&redis.url(), &["--redis-prefix", "{app}"]).await.contains("prefix"));
 }
 
 #[tokio::test]

@@ -43,6 +43,7 @@ async fn a_bad_value_is_one_clear_line_without_secrets() {
         (&["--redis-url", "hunter2"], "--redis-url"),
         (&["--redis-url", "redis://ann:hunter2@host:port"], "--redis-url"),
         (&["--redis-url", "redis://ann:hunter2@host", "--node-id", "one node"], "--node-id"),
+        (&["--redis-url", "redis://ann:hunter2@host", "--redis-prefix", "{app}"], "--redis-prefix"),
         (&["hunter2"], "flags"),
     ] {
         let said = refused(args, &keys).await;
