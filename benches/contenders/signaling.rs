@@ -1,8 +1,8 @@
 //! Ours, with every check on: tokens verified, sessions in memory or in a Redis, one route of an
 //! application.
 //!
-//! `contender-signaling <port> axum|warp [<redis url>]`. Who connects as `{room}-a` or `{room}-b` was matched with
-//! the other: the session `{room}` is opened when the first asks to connect.
+//! `contender-signaling <port> axum|warp [<redis url>]`. Who connects to `/{room}-a` or `/{room}-b` is the user of
+//! that name, and was matched with the other: the session `{room}` is opened when the first asks to connect.
 
 use std::{env, error::Error};
 
@@ -18,6 +18,7 @@ use signaling_core::{
     Config, Relay,
     id::{SessionId, UserId},
     jwt::{Algorithm, JwtAuthenticator, JwtKey},
+    relay::Opened,
 };
 use signaling_redis::{Redis, Settings};
 use tokio::{net::TcpSocket, runtime};
@@ -58,14 +59,14 @@ async fn serve() -> Result<(), Box<dyn Error>> {
     match adapter.as_deref() {
         Some("axum") => {
             let endpoint = Endpoint::from(relay.clone());
-            let app = Router::new().route("/{room}/{side}", any(join));
+            let app = Router::new().route("/{user}", any(join));
             axum::serve(listener, app.with_state((relay, endpoint))).await?;
         }
         Some("warp") => {
             let matcher = relay.clone();
-            let matched = warp::path!(String / String).then(move |room: String, side: String| {
+            let matched = warp::path!(String).then(move |user: String| {
                 let relay = matcher.clone();
-                async move { matched(&relay, &room, &side).await }
+                async move { matched(&relay, &user).await }
             });
             let route = matched.untuple_one().and(signaling_warp::socket(relay));
             warp::serve(route).incoming(listener).run().await;
@@ -76,22 +77,28 @@ async fn serve() -> Result<(), Box<dyn Error>> {
 }
 
 /// What a matchmaker would do before its users connect.
-async fn matched(relay: &Relay, room: &str, side: &str) {
-    let users = ["a", "b"].map(|side| UserId::new(&format!("{room}-{side}")));
-    if let (Ok(session), [Ok(first), Ok(second)]) = (SessionId::new(room), users)
-        && side == "a"
-        && let Err(error) = relay.open_session_as(&session, &first, &second).await
-    {
+async fn matched(relay: &Relay, user: &str) {
+    let Some(room) = user.strip_suffix("-a") else { return };
+    // Boxed, since it is not part of connecting.
+    if let Err(error) = Box::pin(open(relay, room)).await {
         eprintln!("{error}");
+    }
+}
+
+async fn open(relay: &Relay, room: &str) -> Result<(), Box<dyn Error + Send + Sync>> {
+    let user = |side: char| UserId::new(&format!("{room}-{side}"));
+    let opened = relay.open_session_as(&SessionId::new(room)?, &user('a')?, &user('b')?).await?;
+    match opened {
+        Opened::New | Opened::Existing => Ok(()),
     }
 }
 
 async fn join(
     State((relay, endpoint)): State<(Relay, Endpoint)>,
-    Path((room, side)): Path<(String, String)>,
+    Path(user): Path<String>,
     request: Request,
 ) -> Response {
-    matched(&relay, &room, &side).await;
+    matched(&relay, &user).await;
     let (head, _) = request.into_parts();
     endpoint.answer(head).await.map(Body::from)
 }

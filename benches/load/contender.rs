@@ -176,7 +176,7 @@ impl Contender {
             Self::Signaling | Self::SignalingWarp | Self::SignalingRedis | Self::SignalingNodes => {
                 let claims = json!({"sub": user, "exp": 4_000_000_000_u64});
                 let token = token::sign(SECRET, &claims);
-                format!("/{room}/{}?token={token}", place.side.name())
+                format!("/{user}?token={token}")
             }
             Self::Axum | Self::Tungstenite | Self::Fastwebsockets | Self::NpmWs => {
                 format!("/{room}")

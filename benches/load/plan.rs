@@ -45,6 +45,8 @@ enum Who {
     Few,
     /// Ours, the axum floor, and all peers.
     Compared,
+    /// And the wall, plain TCP.
+    AndTcp,
     /// But for matchbox: 5,000 rooms take it minutes.
     Crowd,
     /// All that is compared, ours on warp, and the other floors.
@@ -53,12 +55,13 @@ enum Who {
     AndRedis,
     Only(&'static [Contender]),
 }
-use Who::{AndRedis, Compared, Crowd, Everybody, Few, Only};
+use Who::{AndRedis, AndTcp, Compared, Crowd, Everybody, Few, Only};
 
 impl Who {
     fn has(&self, contender: Contender) -> bool {
         match self {
             Self::Few => Self::Compared.has(contender) && contender != Contender::MatchboxServer,
+            Self::AndTcp => Self::Compared.has(contender) || contender == Contender::Tcp,
             Self::Crowd => Self::Compared.has(contender) && contender != Contender::Matchbox,
             Self::Compared => {
                 contender.kind() == Kind::Peer
@@ -90,7 +93,7 @@ const NODES: Who = Only(&[Contender::Signaling, Contender::SignalingNodes]);
 
 const FULL: [(Scenario, usize, Who); 20] = [
     (Scenario::Pingpong, 64, AndRedis),
-    (Scenario::Pingpong, 512, Compared),
+    (Scenario::Pingpong, 512, AndTcp),
     (Scenario::Flood, 64, AndRedis),
     (Scenario::FloodDescriptions, 64, Everybody),
     (Scenario::Paced, 64, Compared),

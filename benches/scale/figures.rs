@@ -29,7 +29,7 @@ pub(crate) struct Figures {
     pub(crate) batches: f64,
     pub(crate) batch: f64,
     pub(crate) largest: u64,
-    /// Milliseconds of CPU of the dearest batch, during which nothing else is done.
+    /// Milliseconds of CPU of the dearest piece of a batch, during which nothing else is done.
     pub(crate) dearest_ms: f64,
     /// Other calls of the store in a virtual second.
     pub(crate) others: f64,
@@ -62,7 +62,7 @@ pub(crate) fn table(all: &[Figures]) -> String {
     row("the same while users connect", &|f| format!("{:.1} ms", f.longest_ms[0]));
     row("batches of heartbeats, a second", &|f| format!("{:.2}", f.batches));
     row("heartbeats in a batch", &|f| format!("{:.0}, at most {}", f.batch, f.largest));
-    row("CPU of the dearest batch", &|f| format!("{:.1} ms", f.dearest_ms));
+    row("CPU of the dearest piece of a batch", &|f| format!("{:.1} ms", f.dearest_ms));
     row("other calls of the store, a second", &|f| format!("{:.2}", f.others));
     row("users who fell silent", &|f| f.stopped.to_string());
     row("partner told, no heartbeat", &|f| span(f.no_heartbeat));

@@ -1,12 +1,16 @@
 //! The connection beneath a client: frames of a WebSocket, or lines of plain TCP.
 
-use std::net::SocketAddr;
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::atomic::{AtomicU8, Ordering},
+};
 
 use futures::{SinkExt, StreamExt};
+use nix::sys::socket::{setsockopt, sockopt::IpBindAddressNoPort};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader, BufWriter},
     net::{
-        TcpStream,
+        TcpSocket, TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
 };
@@ -20,6 +24,21 @@ use super::{Done, Unexpected};
 /// Read and written at a time.
 const BUFFER: usize = 4096;
 
+/// Addresses that clients come from, in turn. Where one address has more than half of its ports in use, the
+/// kernel takes long to find a free one, and the server would be waiting for its clients.
+const SOURCES: u8 = 8;
+
+async fn dial(at: SocketAddr) -> Done<TcpStream> {
+    static NEXT: AtomicU8 = AtomicU8::new(0);
+    let source = Ipv4Addr::new(127, 0, 0, 1 + NEXT.fetch_add(1, Ordering::Relaxed) % SOURCES);
+    let socket = TcpSocket::new_v4()?;
+    socket.set_nodelay(true)?;
+    // The port is chosen when it connects, so that one may be used again that has just been closed.
+    setsockopt(&socket, IpBindAddressNoPort, &true)?;
+    socket.bind((source, 0).into())?;
+    Ok(socket.connect(at).await?)
+}
+
 pub(super) enum Link {
     WebSocket(Box<WebSocketStream<TcpStream>>),
     Tcp { read: BufReader<OwnedReadHalf>, write: BufWriter<OwnedWriteHalf>, line: Vec<u8> },
@@ -27,8 +46,7 @@ pub(super) enum Link {
 
 impl Link {
     pub(super) async fn websocket(at: SocketAddr, path: &str) -> Done<Self> {
-        let socket = TcpStream::connect(at).await?;
-        socket.set_nodelay(true)?;
+        let socket = dial(at).await?;
         let config = WebSocketConfig::default().read_buffer_size(BUFFER).write_buffer_size(BUFFER);
         let url = format!("ws://{at}{path}");
         let (socket, _) = client_async_with_config(url, socket, Some(config)).await?;
@@ -37,8 +55,7 @@ impl Link {
 
     /// The answer to its first line stands for the handshake.
     pub(super) async fn tcp(at: SocketAddr, first: String) -> Done<Self> {
-        let socket = TcpStream::connect(at).await?;
-        socket.set_nodelay(true)?;
+        let socket = dial(at).await?;
         let (read, write) = socket.into_split();
         let (read, write) = (BufReader::new(read), BufWriter::new(write));
         let mut link = Self::Tcp { read, write, line: Vec::new() };
