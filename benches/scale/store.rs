@@ -1,7 +1,7 @@
 //! A store in memory that counts what it is asked.
 
 use std::{
-    future::{Future, poll_fn},
+    future::poll_fn,
     ops::Sub,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::Duration,
