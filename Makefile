@@ -93,7 +93,7 @@ instructions instructions-keep:
 	$(CARGO) build --release --package signaling-benches --bin instructions
 	$(TARGET)/release/instructions $(if $(filter %-keep,$@),keep,check) --profiles $(TARGET)/instructions
 
-# What benches/SCALE.md is calculated from: a million users on a virtual clock (5 GiB of memory), and calls on a
+# What benches/SCALE.md is calculated from: a million users on a virtual clock (3 GiB of memory), and calls on a
 # real Redis.
 scale:
 	$(CARGO) build --release --package signaling-benches --bin scale

@@ -11,7 +11,7 @@ use crate::{
 pub(crate) enum Length {
     /// Under ten minutes: ours, the axum floor and the peers.
     Short,
-    /// About forty: everything.
+    /// About thirty: everything.
     Full,
 }
 
