@@ -418,3 +418,29 @@ impl MessageBus for MemoryBus {
         Ok(envelopes.boxed())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures::poll;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_large_batch_is_recorded_whole_and_lets_others_in_between() {
+        let (store, node) = (MemoryStore::new(), NodeId::generate(None).unwrap());
+        let heartbeats: Vec<_> = (0..2 * HEARTBEATS_AT_ONCE as u64 + 1)
+            .map(|number| Heartbeat {
+                user: UserId::new(&format!("user-{number}")).unwrap(),
+                connection: ConnectionId::new(node.clone(), number),
+                at: Timestamp::from_millis(number),
+                places: Vec::new(),
+            })
+            .collect();
+        let mut recording = store.record_heartbeats(&heartbeats);
+        assert!(poll!(&mut recording).is_pending());
+        assert_eq!(store.user(&heartbeats[0].user).await.unwrap().connection, None);
+        // The store knows none of them.
+        let all = heartbeats.iter().map(|heartbeat| heartbeat.connection.clone());
+        assert_eq!(recording.await.unwrap(), all.collect::<Vec<_>>());
+    }
+}
