@@ -292,7 +292,9 @@ impl Driver {
 
     fn on_last(&mut self, last: Last) {
         match last {
-            Last::Close(close) => drop(self.on_frame(&Frame::Close(close))),
+            Last::Close(close) => {
+                self.connection.on_frame(&Frame::Close(close), Instant::now().into_std());
+            }
             Last::Error(error) => {
                 tracing::debug!(
                     connection = %self.local.id,
