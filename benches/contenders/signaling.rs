@@ -45,6 +45,8 @@ async fn serve() -> Result<(), Box<dyn Error>> {
     let authenticator = JwtAuthenticator::builder().key(key).build()?;
     let mut config = Config::default();
     config.max_signals_per_second = 0;
+    config.max_signal_bytes_per_second = 0;
+    config.max_connects_per_minute = 0;
     let mut relay = Relay::builder(authenticator).config(config);
     if let Some(url) = redis {
         let redis = Redis::connect(Settings::url(&url)?).await?;

@@ -66,6 +66,8 @@ impl Stage {
     pub(crate) async fn start() -> Self {
         let mut config = Config::default();
         config.max_signals_per_second = 0;
+        config.max_signal_bytes_per_second = 0;
+        config.max_connects_per_minute = 0;
         config.heartbeat_timeout = NEVER;
         config.ping_interval = NEVER / 2;
         config.silence_timeout = NEVER;

@@ -19,14 +19,29 @@ pub struct Config {
     /// The largest frame accepted, in bytes; a larger one closes with 1009. Default 64 KiB: ten
     /// times a session description with audio and video.
     pub max_frame_bytes: usize,
-    /// Signals accepted from one connection, per second; 0 lifts the limit. Default 50: a call
-    /// set-up is some 20 signals within a second. What is beyond gets the error `rate-limited`; a
-    /// client that has as much again refused is closed with 4429. Heartbeats and leaves together
-    /// have the same limit, apart from signals; a heartbeat beyond it still proves life.
+    /// Signals accepted from one user on this node, per second; 0 lifts the limit. Default 50: a
+    /// call set-up is some 20 signals within a second. What is beyond gets the error
+    /// `rate-limited`; a client that has as much again refused is closed with 4429. Heartbeats and
+    /// leaves together have the same limit, apart from signals; a heartbeat beyond it still proves
+    /// life. A new connection of the user goes on with what the last one has left.
     pub max_signals_per_second: u32,
     /// Signals that may come at once before the rate counts. Default 200: several calls set up at
     /// the same time, with many network interfaces.
     pub signal_burst: u32,
+    /// Bytes of signals accepted from one user on this node, per second; 0 lifts the limit. Default
+    /// 64 KiB: a call set-up is some 20 KiB. What is beyond gets the error `rate-limited`.
+    pub max_signal_bytes_per_second: u32,
+    /// Bytes of signals that may come at once before the rate counts; at least
+    /// [`Self::max_frame_bytes`]. Default 512 KiB: the descriptions of several calls at the same
+    /// time.
+    pub signal_byte_burst: u32,
+    /// Connections accepted from one user on this node, per minute; 0 lifts the limit. Default 60:
+    /// each tells the user's partners that it has come and gone. What is beyond is closed with 4429
+    /// before the store is asked.
+    pub max_connects_per_minute: u32,
+    /// Connections that one user may open at once before the rate counts. Default 20: a page that
+    /// is reloaded again and again, and a network that comes and goes.
+    pub connect_burst: u32,
     /// Malformed messages in a row that close with 4400. Default 16: a client that is merely
     /// newer than the server sends valid ones between.
     pub max_malformed: u32,
@@ -36,11 +51,12 @@ pub struct Config {
     /// Bytes waiting to be written to one connection, before it is closed with 4413. Default
     /// 1 MiB: it bounds what a client that does not read can pin.
     pub max_queued_bytes: usize,
-    /// Signals kept for a partner that has not connected yet, before the sender is told that it is
-    /// absent. Default 64: an offer and all its candidates.
+    /// Signals of one connection kept for partners that have not connected yet, in all its sessions
+    /// together, before the sender is told that its partner is absent. Default 256: an offer and
+    /// all its candidates in each of eight sessions.
     pub max_kept_signals: usize,
-    /// Bytes kept for a partner that has not connected yet, before the sender is told that it is
-    /// absent. Default 256 KiB: 64 signals of the size of a large description's half.
+    /// Bytes of the signals that one connection has kept, likewise. Default 256 KiB: eight large
+    /// descriptions and their candidates.
     pub max_kept_bytes: usize,
     /// How long a participant may stay away before its session ends. Default 60 s: time for a
     /// page to reload and a phone to change networks.
@@ -61,7 +77,9 @@ pub struct Config {
     /// Default 2 s: for so long a new client may wait for its `match-found`; one that negotiated
     /// nothing never does.
     pub ice_server_timeout: Duration,
-    /// Connections that this node accepts; more are closed at once with 4503. Default none: the
+    /// Connections that this node accepts, those included that are closing and wait for the peer's
+    /// close frame; more are closed at once with 4503. An eighth of that many more, at least 16, may
+    /// wait for their close frame; beyond that it is sent and not waited for. Default none: the
     /// open-file limit of the process is the host's to know.
     pub max_connections: Option<usize>,
     /// How long this node counts as alive for the others after it last said so. Default 15 s: with
@@ -89,10 +107,14 @@ impl Default for Config {
             max_frame_bytes: 64 * 1024,
             max_signals_per_second: 50,
             signal_burst: 200,
+            max_signal_bytes_per_second: 64 * 1024,
+            signal_byte_burst: 512 * 1024,
+            max_connects_per_minute: 60,
+            connect_burst: 20,
             max_malformed: 16,
             max_queued_messages: 256,
             max_queued_bytes: 1024 * 1024,
-            max_kept_signals: 64,
+            max_kept_signals: 256,
             max_kept_bytes: 256 * 1024,
             abandon_after: Duration::from_secs(60),
             max_sessions_per_user: 8,
@@ -136,6 +158,8 @@ impl Config {
             ("silence_timeout", !self.silence_timeout.is_zero()),
             ("max_frame_bytes", self.max_frame_bytes > 0),
             ("signal_burst", self.signal_burst > 0),
+            ("signal_byte_burst", self.signal_byte_burst > 0),
+            ("connect_burst", self.connect_burst > 0),
             ("max_malformed", self.max_malformed > 0),
             ("max_queued_messages", self.max_queued_messages > 0),
             ("max_queued_bytes", self.max_queued_bytes > 0),
@@ -155,6 +179,10 @@ impl Config {
             [("max_node_queue", self.max_node_queue), ("event_capacity", self.event_capacity)];
         if let Some((setting, _)) = bounded.iter().find(|(_, length)| *length > MAX_QUEUE) {
             return Err(ConfigError { setting, problem: "may not be over 1048576" });
+        }
+        if (self.signal_byte_burst as usize) < self.max_frame_bytes {
+            let problem = "must be at least max_frame_bytes, or the largest could never be relayed";
+            return Err(ConfigError { setting: "signal_byte_burst", problem });
         }
         if self.ping_interval >= self.silence_timeout {
             let problem = "must be shorter than silence_timeout, or idle clients would be cut off";
@@ -188,6 +216,8 @@ mod tests {
         assert_eq!(named(|c| c.ice_server_timeout = Duration::ZERO), "ice_server_timeout");
         assert_eq!(named(|c| c.max_queued_messages = 0), "max_queued_messages");
         assert_eq!(named(|c| c.event_capacity = usize::MAX), "event_capacity");
+        assert_eq!(named(|c| c.signal_byte_burst = 1000), "signal_byte_burst");
+        assert_eq!(named(|c| c.connect_burst = 0), "connect_burst");
         assert_eq!(named(|c| c.ping_interval = c.silence_timeout), "ping_interval");
         assert_eq!(named(|c| c.node_lease = Duration::from_secs(9)), "node_lease");
     }

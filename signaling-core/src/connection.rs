@@ -29,7 +29,8 @@ use crate::{
 
 pub(crate) use effect::Effect;
 use ice::Ice;
-use rate::{RateLimit, Verdict};
+pub(crate) use rate::UserLimits;
+use rate::Verdict;
 pub use reason::DisconnectReason;
 use seat::Seat;
 
@@ -52,8 +53,7 @@ pub(crate) struct Connection {
     sound_due: Instant,
     ping_due: Instant,
     token_expires: Option<Instant>,
-    signals: RateLimit,
-    others: RateLimit,
+    limits: Arc<UserLimits>,
     malformed: u32,
     /// None where the client is told of no ICE servers.
     ice: Option<Box<Ice>>,
@@ -61,12 +61,14 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// A connection that was accepted at `now` with a token that holds for `token_life`.
+    /// A connection that was accepted at `now` with a token that holds for `token_life`, of a user
+    /// with these `limits`.
     pub(crate) fn new(
         id: ConnectionId,
         user: UserId,
         dialect: Dialect,
         config: Arc<Config>,
+        limits: Arc<UserLimits>,
         token_life: Option<Duration>,
         now: Instant,
     ) -> Self {
@@ -83,8 +85,7 @@ impl Connection {
             ping_due: now + config.ping_interval,
             // A token for longer than the clock can tell is one for ever.
             token_expires: token_life.and_then(|life| now.checked_add(life)),
-            signals: RateLimit::new(now),
-            others: RateLimit::new(now),
+            limits,
             malformed: 0,
             ice: None,
             closed: false,
@@ -263,11 +264,12 @@ impl Connection {
 
     fn on_message(&mut self, message: ClientMessage<'_>, text: &Text, now: Instant) {
         self.malformed = 0;
-        let limit = match &message {
-            ClientMessage::Signal(_) => &mut self.signals,
-            ClientMessage::Heartbeat { .. } | ClientMessage::Leave { .. } => &mut self.others,
+        let verdict = match &message {
+            ClientMessage::Signal(_) => self.limits.take_signal(text.len(), now, &self.config),
+            ClientMessage::Heartbeat { .. } | ClientMessage::Leave { .. } => {
+                self.limits.take_other(now, &self.config)
+            }
         };
-        let verdict = limit.take(now, &self.config);
         if verdict == Verdict::Exhausted {
             return self.close(DisconnectReason::RateLimited);
         }
@@ -276,8 +278,9 @@ impl Connection {
             ClientMessage::Signal(signal) if allowed => match self.seat(&signal.session) {
                 Some(seat) => {
                     let text = signal.relayed(text);
+                    let kept = self.seats.iter().map(Seat::kept).sum();
                     let (seat, effects) = (&mut self.seats[seat], &mut self.effects);
-                    seat.relay(signal.kind, text, &self.config, effects);
+                    seat.relay(signal.kind, text, kept, &self.config, effects);
                 }
                 None => self.refuse(ErrorCode::UnknownSession, Some(&signal.session)),
             },

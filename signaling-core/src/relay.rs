@@ -14,8 +14,10 @@ mod mailbox;
 mod monitor;
 mod new_session;
 mod outbox;
+mod sockets;
 mod steward;
 mod turnstile;
+mod user_limits;
 mod writes;
 
 use std::{
@@ -55,7 +57,9 @@ use health::Health;
 use heartbeats::Heartbeats;
 use local::Locals;
 use outbox::{Handed, Outbox};
+use sockets::Sockets;
 use turnstile::Turnstile;
+use user_limits::UserTable;
 
 /// One node: accepts connections, relays between them, and keeps sessions true.
 ///
@@ -79,6 +83,8 @@ struct Node {
     second_connection: SecondConnection,
     ice_servers: Option<Arc<dyn IceServerProvider>>,
     locals: Locals,
+    sockets: Sockets,
+    users: UserTable,
     outbox: Outbox,
     turnstile: Arc<Turnstile>,
     heartbeats: Heartbeats,
@@ -184,13 +190,15 @@ impl Relay {
     }
 
     /// Closes a connection that is not to be served, with `code`, and waits for the peer's close
-    /// frame within [`Config::close_wait`].
+    /// frame within [`Config::close_wait`], unless too many wait already (see
+    /// [`Config::max_connections`]).
     pub async fn refuse<T, E>(&self, transport: T, code: CloseCode)
     where
         T: Stream<Item = Result<Frame, E>> + Sink<Frame, Error = E> + Send,
     {
         let _running = self.node.tasks.token();
-        driver::close(transport, Vec::new(), Some(code.into()), self.node.config.close_wait).await;
+        let (_socket, wait) = self.node.sockets.refuse(&self.node.config);
+        driver::close(transport, Vec::new(), Some(code.into()), wait).await;
     }
 
     /// Closes all connections with 1001, lets no new ones in, and waits for up to `deadline` until

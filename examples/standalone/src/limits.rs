@@ -42,19 +42,27 @@ limits! {
     silence_timeout: Period "TIME" "SIGNALING_SILENCE_TIMEOUT";
     /// Largest frame accepted
     max_frame_bytes: usize "BYTES" "SIGNALING_MAX_FRAME_BYTES";
-    /// Signals accepted from one connection per second; 0 lifts the limit
+    /// Signals accepted from one user per second; 0 lifts the limit
     max_signals_per_second: u32 "N" "SIGNALING_MAX_SIGNALS_PER_SECOND";
     /// Signals accepted at once before the rate counts
     signal_burst: u32 "N" "SIGNALING_SIGNAL_BURST";
+    /// Bytes of signals accepted from one user per second; 0 lifts the limit
+    max_signal_bytes_per_second: u32 "BYTES" "SIGNALING_MAX_SIGNAL_BYTES_PER_SECOND";
+    /// Bytes of signals accepted at once before the rate counts
+    signal_byte_burst: u32 "BYTES" "SIGNALING_SIGNAL_BYTE_BURST";
+    /// Connections accepted from one user per minute; 0 lifts the limit
+    max_connects_per_minute: u32 "N" "SIGNALING_MAX_CONNECTS_PER_MINUTE";
+    /// Connections accepted from one user at once before the rate counts
+    connect_burst: u32 "N" "SIGNALING_CONNECT_BURST";
     /// Malformed messages in a row that close a connection
     max_malformed: u32 "N" "SIGNALING_MAX_MALFORMED";
     /// Messages waiting for a slow reader before it is closed
     max_queued_messages: usize "N" "SIGNALING_MAX_QUEUED_MESSAGES";
     /// Bytes waiting for a slow reader before it is closed
     max_queued_bytes: usize "BYTES" "SIGNALING_MAX_QUEUED_BYTES";
-    /// Signals kept for a partner that has not connected yet
+    /// Signals of one connection kept for partners that have not connected yet
     max_kept_signals: usize "N" "SIGNALING_MAX_KEPT_SIGNALS";
-    /// Bytes kept for a partner that has not connected yet
+    /// Bytes of one connection kept for partners that have not connected yet
     max_kept_bytes: usize "BYTES" "SIGNALING_MAX_KEPT_BYTES";
     /// End a session when a participant stays away for this long
     abandon_after: Period "TIME" "SIGNALING_ABANDON_AFTER";

@@ -4,7 +4,7 @@
 //! of its return by `match-found` and starts over; one that has not been told never notices, and
 //! what it said in the meantime follows.
 
-use std::{collections::VecDeque, ops::Range, sync::Arc, time::Duration};
+use std::{collections::VecDeque, iter::Sum, ops::Range, sync::Arc, time::Duration};
 
 use super::{DisconnectReason, Effect};
 use crate::{
@@ -64,6 +64,22 @@ struct Left {
 struct Kept {
     signals: Vec<(SignalKind, Text)>,
     bytes: usize,
+}
+
+/// How much is kept for partners that are expected.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct KeptTotal {
+    signals: usize,
+    bytes: usize,
+}
+
+impl Sum for KeptTotal {
+    fn sum<I: Iterator<Item = Self>>(kept: I) -> Self {
+        kept.fold(Self::default(), |sum, kept| Self {
+            signals: sum.signals + kept.signals,
+            bytes: sum.bytes + kept.bytes,
+        })
+    }
 }
 
 type Effects = VecDeque<Effect>;
@@ -257,11 +273,21 @@ impl Seat {
         }
     }
 
-    /// Relays, keeps or refuses a signal of the own client.
+    /// How much this seat keeps for its partner.
+    pub(super) fn kept(&self) -> KeptTotal {
+        match &self.partner {
+            Partner::Expected(kept) => KeptTotal { signals: kept.signals.len(), bytes: kept.bytes },
+            Partner::Here(_) | Partner::Gone(_) => KeptTotal::default(),
+        }
+    }
+
+    /// Relays, keeps or refuses a signal of the own client, for which so much is `kept` in all its
+    /// sessions.
     pub(super) fn relay(
         &mut self,
         kind: SignalKind,
         text: Text,
+        kept: KeptTotal,
         config: &Config,
         effects: &mut Effects,
     ) {
@@ -272,15 +298,15 @@ impl Seat {
             _ if text.len() > config.max_queued_bytes => Some(ErrorCode::TooLarge),
             Partner::Here(_) => None,
             Partner::Expected(_) if text.len() > config.max_kept_bytes => Some(ErrorCode::TooLarge),
-            Partner::Expected(kept) => {
-                let full = kept.signals.len() >= config.max_kept_signals
+            Partner::Expected(here) => {
+                let full = kept.signals >= config.max_kept_signals
                     || kept.bytes + text.len() > config.max_kept_bytes;
                 if full {
                     self.partner = Partner::Gone(None);
                     Some(ErrorCode::PartnerAbsent)
                 } else {
-                    kept.bytes += text.len();
-                    kept.signals.push((kind, text.detached()));
+                    here.bytes += text.len();
+                    here.signals.push((kind, text.detached()));
                     return;
                 }
             }

@@ -81,7 +81,9 @@ impl Call {
         self.numbers += 1;
         let id = ConnectionId::new(NodeId::new(self.nodes[who]).unwrap(), self.numbers);
         let (user, config) = (self.users[who].clone(), self.config.clone());
-        let mut connection = Connection::new(id, user, self.dialects[who], config, None, self.now);
+        let limits = Arc::new(UserLimits::new(self.now));
+        let dialect = self.dialects[who];
+        let mut connection = Connection::new(id, user, dialect, config, limits, None, self.now);
         connection.on_admitted(self.numbers);
         self.connections[who] = Some(connection);
         self.closed[who] = None;
@@ -558,8 +560,9 @@ fn a_token_that_expires_closes_the_connection() {
     let mut call = Call::new();
     call.connect(ANN);
     let (id, user) = (call.id(ANN), call.users[ANN].clone());
+    let (config, limits) = (call.config.clone(), Arc::new(UserLimits::new(call.now)));
     let life = Some(Duration::from_secs(7));
-    let mut ann = Connection::new(id, user, Dialect::Base, call.config.clone(), life, call.now);
+    let mut ann = Connection::new(id, user, Dialect::Base, config, limits, life, call.now);
     assert_eq!(ann.deadline(), call.at(7));
     ann.on_deadline(call.at(7));
     assert!(matches!(ann.next_effect(), Some(Effect::Close(DisconnectReason::TokenExpired))));
@@ -570,14 +573,9 @@ fn a_token_for_ever_never_expires() {
     let mut call = Call::new();
     call.connect(ANN);
     let (id, user) = (call.id(ANN), call.users[ANN].clone());
-    let ann = Connection::new(
-        id,
-        user,
-        Dialect::Base,
-        call.config.clone(),
-        Some(Duration::MAX),
-        call.now,
-    );
+    let (config, limits) = (call.config.clone(), Arc::new(UserLimits::new(call.now)));
+    let life = Some(Duration::MAX);
+    let ann = Connection::new(id, user, Dialect::Base, config, limits, life, call.now);
     assert_eq!(ann.deadline(), call.at(10));
 }
 

@@ -15,7 +15,9 @@ use super::{
     local::Locals,
     monitor,
     outbox::Outbox,
+    sockets::Sockets,
     turnstile::Turnstile,
+    user_limits::UserTable,
 };
 use crate::{
     auth::Authenticator,
@@ -145,6 +147,8 @@ impl RelayBuilder {
             outbox: Outbox::new(self.bus.clone(), self.config.max_node_queue),
             turnstile: Arc::new(Turnstile::new()),
             events: broadcast::Sender::new(self.config.event_capacity),
+            users: UserTable::new(&self.config),
+            sockets: Sockets::default(),
             config: Arc::new(self.config),
             locals: Locals::default(),
             heartbeats: heartbeats::Heartbeats::default(),

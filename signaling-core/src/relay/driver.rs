@@ -41,18 +41,26 @@ where
     T: Stream<Item = Result<Frame, E>> + Sink<Frame, Error = E> + Send,
     E: Into<TransportError>,
 {
-    let (_running, wait) = (node.tasks.token(), node.config.close_wait);
+    let _running = node.tasks.token();
     let mut transport = pin!(transport);
+    let mut accepted = node.sockets.accept(&node.config);
     let (reason, frame, last_words) = {
         // Borrowed, since a value that moves between waits has room for each of its places.
-        let mut admitted = Driver::admit(node, client);
+        let mut admitted = Driver::admit(node.clone(), client, accepted.is_some());
         match &mut admitted {
             Ok(driver) => {
                 let reason = poll_fn(|cx| driver.poll(transport.as_mut(), cx)).await;
                 (reason, driver.close_frame(reason), std::mem::take(&mut driver.last_words))
             }
-            Err(reason) => (*reason, reason.close_code().map(CloseFrame::from), Vec::new()),
+            Err(reason) => {
+                accepted = None;
+                (*reason, reason.close_code().map(CloseFrame::from), Vec::new())
+            }
         }
+    };
+    let (_socket, wait) = match accepted {
+        Some(socket) => (socket, node.config.close_wait),
+        None => node.sockets.refuse(&node.config),
     };
     match reason {
         DisconnectReason::Lost => {}
@@ -130,7 +138,9 @@ enum Route {
 }
 
 impl Driver {
-    fn admit(node: Arc<Node>, client: Client) -> Result<Self, DisconnectReason> {
+    /// `accepted` unless the node has as many connections as it accepts.
+    fn admit(node: Arc<Node>, client: Client, accepted: bool) -> Result<Self, DisconnectReason> {
+        let now = Instant::now().into_std();
         let id = ConnectionId::new(node.id.clone(), node.locals.next_number());
         let (user, generation) = (client.identity.user.clone(), node.health.generation());
         let local = Arc::new(Local::new(id.clone(), user.clone(), &node.config, generation));
@@ -140,21 +150,27 @@ impl Driver {
             node.emit(Event::ConnectionRefused { user, connection, reason, text });
             Err(reason)
         };
-        if !node.locals.add(local.clone(), node.config.max_connections) {
+        if !accepted {
             tracing::warn!("connection refused: the node is full");
             return refused(DisconnectReason::NodeFull);
         }
+        let limits = node.users.connected(&user, now);
+        if !limits.take_connect(now, &node.config) {
+            node.users.disconnected(&user, now);
+            return refused(DisconnectReason::RateLimited);
+        }
+        node.locals.add(local.clone());
         // After it was added: a shutdown that begins in between closes it.
         if node.is_shutting_down() {
             node.locals.end(id.number());
             node.locals.ended(id.number());
+            node.users.disconnected(&user, now);
             return refused(DisconnectReason::ShuttingDown);
         }
         let token_life = client.identity.expires_at.map(|at| at.since(node.clock.now()));
         let config = node.config.clone();
-        let now = Instant::now().into_std();
         let mut connection =
-            Connection::new(id.clone(), user, client.dialect, config, token_life, now);
+            Connection::new(id.clone(), user, client.dialect, config, limits, token_life, now);
         let ice_servers = node.ice_servers.is_some() && connection.expect_ice_servers();
         let dialect = connection.dialect();
         tracing::debug!(connection = %local.id, user = %local.user, ?dialect, "connected");
@@ -512,5 +528,6 @@ impl Drop for Driver {
         if let (Some(reason), false) = (self.ended, self.written) {
             self.assign(Duty::End(reason));
         }
+        self.node.users.disconnected(&self.local.user, Instant::now().into_std());
     }
 }

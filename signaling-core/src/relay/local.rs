@@ -79,14 +79,9 @@ impl Locals {
         self.last_number.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// Adds a connection, unless there are `limit` already.
-    pub(super) fn add(&self, local: Arc<Local>, limit: Option<usize>) -> bool {
-        let live = &mut self.tables().live;
-        let room = limit.is_none_or(|limit| live.len() < limit);
-        if room {
-            live.insert(local.id.number(), local);
-        }
-        room
+    /// Adds a connection.
+    pub(super) fn add(&self, local: Arc<Local>) {
+        self.tables().live.insert(local.id.number(), local);
     }
 
     /// The connection is over; the store does not know yet.

@@ -56,7 +56,7 @@ async fn insist(node: &Node, name: &str) -> (Guest, Duration) {
             other => panic!("an ack or a refusal was expected, not {other:?}"),
         }
         assert!(began.elapsed() < Duration::from_secs(120), "{name} is locked out");
-        time::sleep(Duration::from_millis(100)).await;
+        time::sleep(Duration::from_secs(1)).await;
     }
 }
 

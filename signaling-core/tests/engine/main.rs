@@ -8,6 +8,7 @@ mod host;
 mod ice;
 mod layers;
 mod life;
+mod limits;
 mod losses;
 mod nodes;
 mod reasons;

@@ -54,6 +54,8 @@ impl Node {
             let redis = Redis::connect(settings).await.unwrap();
             let mut config = Config::default();
             config.max_signals_per_second = 0;
+            config.max_signal_bytes_per_second = 0;
+            config.max_connects_per_minute = 0;
             let relay = Relay::builder(Nobody)
                 .config(config)
                 .store(redis.store())

@@ -83,7 +83,7 @@ fn flags(config: &Config) -> impl Iterator<Item = String> {
     changed.map(|((flag, value), _)| format!("--{flag}={value}"))
 }
 
-fn limits(c: &Config) -> [(&'static str, String); 19] {
+fn limits(c: &Config) -> [(&'static str, String); 23] {
     let time = |period: Duration| format!("{}ms", period.as_millis());
     let size = |n: usize| n.to_string();
     let rate = |n: u32| n.to_string();
@@ -94,6 +94,10 @@ fn limits(c: &Config) -> [(&'static str, String); 19] {
         ("max-frame-bytes", size(c.max_frame_bytes)),
         ("max-signals-per-second", rate(c.max_signals_per_second)),
         ("signal-burst", rate(c.signal_burst)),
+        ("max-signal-bytes-per-second", rate(c.max_signal_bytes_per_second)),
+        ("signal-byte-burst", rate(c.signal_byte_burst)),
+        ("max-connects-per-minute", rate(c.max_connects_per_minute)),
+        ("connect-burst", rate(c.connect_burst)),
         ("max-malformed", rate(c.max_malformed)),
         ("max-queued-messages", size(c.max_queued_messages)),
         ("max-queued-bytes", size(c.max_queued_bytes)),
