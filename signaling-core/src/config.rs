@@ -52,8 +52,8 @@ pub struct Config {
     /// 1 MiB: it bounds what a client that does not read can pin.
     pub max_queued_bytes: usize,
     /// Signals of one connection kept for partners that have not connected yet, in all its sessions
-    /// together, before the sender is told that its partner is absent. Default 256: an offer and
-    /// all its candidates in each of eight sessions.
+    /// together, before the sender is told that its partner is absent. Default 128: an offer and
+    /// its candidates in each of several sessions.
     pub max_kept_signals: usize,
     /// Bytes of the signals that one connection has kept, likewise. Default 256 KiB: eight large
     /// descriptions and their candidates.
@@ -114,7 +114,7 @@ impl Default for Config {
             max_malformed: 16,
             max_queued_messages: 256,
             max_queued_bytes: 1024 * 1024,
-            max_kept_signals: 256,
+            max_kept_signals: 128,
             max_kept_bytes: 256 * 1024,
             abandon_after: Duration::from_secs(60),
             max_sessions_per_user: 8,

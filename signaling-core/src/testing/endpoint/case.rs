@@ -83,6 +83,7 @@ macro_rules! __endpoint_cases {
                 a_signal_too_large_to_be_kept_is_refused
                 signals_beyond_the_rate_are_refused_and_a_patient_client_goes_on
                 what_the_store_must_know_is_unavailable_without_it
+                signals_beyond_the_bytes_of_a_user_are_refused_and_harm_nobody
                 errors_quote_nothing
             }
             closes {
@@ -98,6 +99,7 @@ macro_rules! __endpoint_cases {
                 signals_far_beyond_the_rate_close_with_4429
                 without_the_store_a_connection_closes_with_4503
                 one_connection_too_many_closes_with_4503
+                a_user_that_reconnects_over_and_over_closes_with_4429
             }
             handshake {
                 pages_of_other_origins_are_refused_before_the_upgrade

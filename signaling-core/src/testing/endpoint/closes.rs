@@ -161,7 +161,7 @@ pub(super) async fn a_replaced_connection_closes_with_4409(host: &Host) {
 }
 
 pub(super) async fn a_client_that_does_not_read_closes_with_4413(host: &Host) {
-    let stage = host.start().await;
+    let stage = host.start_with(|c| c.max_signal_bytes_per_second = 0).await;
     let mut ann = stage.client("ann").await;
     let mut bob = stage.dial("bob").receive_buffer(4096).connect().await;
     let s = stage.open_new("ann", "bob").await;
@@ -215,4 +215,20 @@ pub(super) async fn signals_far_beyond_the_rate_close_with_4429(host: &Host) {
     }
     let refused = eve.expect_close_in_the_end(CloseCode::RateLimited).await;
     assert!(refused >= 200, "{refused}");
+}
+
+pub(super) async fn a_user_that_reconnects_over_and_over_closes_with_4429(host: &Host) {
+    let stage = host.start_with(|c| (c.max_connects_per_minute, c.connect_burst) = (1, 5)).await;
+    let mut call = stage.call().await;
+    for _ in 0..4 {
+        stage.client("eve").await.expect_nothing().await;
+    }
+    let mut eve = stage.client("eve").await;
+    for _ in 0..3 {
+        stage.connect("eve").await.expect_close(CloseCode::RateLimited).await;
+    }
+    // What is refused replaces nothing, and others are not refused for it.
+    eve.expect_nothing().await;
+    stage.client("fay").await.expect_nothing().await;
+    call.talk().await;
 }

@@ -62,7 +62,9 @@ pub(super) async fn a_hundred_pairs_do_not_mix(host: &Host) {
 }
 
 pub(super) async fn one_flood_does_not_hold_up_others(host: &Host) {
-    let stage = host.start_with(|c| c.max_signals_per_second = 0).await;
+    let stage = host
+        .start_with(|c| (c.max_signals_per_second, c.max_signal_bytes_per_second) = (0, 0))
+        .await;
     let mut loud = stage.call_of("loud 1", "loud 2").await;
     let mut quiet = stage.call_of("quiet 1", "quiet 2").await;
     let s = loud.session.clone();

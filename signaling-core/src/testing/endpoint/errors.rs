@@ -112,6 +112,31 @@ pub(super) async fn signals_beyond_the_rate_are_refused_and_a_patient_client_goe
     call.expect_nothing().await;
 }
 
+pub(super) async fn signals_beyond_the_bytes_of_a_user_are_refused_and_harm_nobody(host: &Host) {
+    let stage = host.start().await;
+    let mut call = stage.call().await;
+    let mut cat = stage.client("cat").await;
+    let other = stage.open_new("bob", "cat").await;
+    call.bob.expect_match(&other, "cat", true).await;
+    cat.expect_match(&other, "bob", false).await;
+    let s = call.session.clone();
+    let texts: Vec<_> = (0..40).map(|n| offer(&s, &format!("{n:0>60000}"))).collect();
+    for text in &texts {
+        call.ann.send(text).await;
+    }
+    let refusals = call.ann.drain().await;
+    let delivered = call.bob.drain().await;
+    let refusal = ServerMessage::error(ErrorCode::RateLimited, s.parse().ok().as_ref()).to_text();
+    assert!(refusals.iter().all(|text| *text == *refusal), "{refusals:?}");
+    assert_eq!(delivered.len() + refusals.len(), texts.len());
+    // 512 KiB at once; time passes in between and brings more.
+    assert!((8..40).contains(&delivered.len()), "{} were delivered", delivered.len());
+    assert_eq!(delivered[..8], texts[..8]);
+    assert!(delivered.is_sorted_by_key(|text| texts.iter().position(|sent| sent == text)));
+    call.bob.expect_nothing().await;
+    cat.expect_nothing().await;
+}
+
 pub(super) async fn what_the_store_must_know_is_unavailable_without_it(host: &Host) {
     let store = FaultyStore::new();
     let Some(stage) = host.start_on(store.clone()).await else {

@@ -155,7 +155,7 @@ pub(super) async fn too_many_signals_for_an_absent_partner_are_refused_and_it_al
     let mut ann = stage.client("ann").await;
     let s = stage.open_new("ann", "bob").await;
     ann.expect_match(&s, "bob", true).await;
-    for n in 0..64 {
+    for n in 0..128 {
         ann.send(candidate(&s, &format!("kept {n}"))).await;
     }
     ann.expect_nothing().await;
