@@ -23,6 +23,8 @@ pub use sentinel::Sentinel;
 const PAUSE: Duration = Duration::from_millis(20);
 /// After so many it is waited for in vain.
 const ATTEMPTS: u32 = 1_500;
+/// Ports that are tried for a server.
+const STARTS: u32 = 5;
 
 /// One server.
 #[derive(Debug)]
@@ -82,8 +84,14 @@ impl Server {
             process: None,
             password: password.map(str::to_owned),
         };
-        server.restart();
-        server
+        // Another process may take the port before the server has it.
+        for _ in 0..STARTS {
+            if server.try_restart() {
+                return server;
+            }
+            server.port = free_port();
+        }
+        panic!("redis-server ends {STARTS} times, on other ports each time");
     }
 
     /// Ends the process at once, as a crash does.
@@ -96,6 +104,11 @@ impl Server {
 
     /// Starts a process on the same port, after [`Self::kill`]. It has what its predecessor saved.
     pub fn restart(&mut self) {
+        assert!(self.try_restart(), "redis-server ends by itself");
+    }
+
+    /// False when the process ends by itself instead of answering.
+    fn try_restart(&mut self) -> bool {
         self.kill();
         let process = Command::new("redis-server")
             .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", ""])
@@ -106,8 +119,23 @@ impl Server {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn();
-        self.process = Some(process.expect("redis-server is installed"));
-        wait_for("a server that answers", || self.try_cli(&["ping"]).filter(|said| said == "PONG"));
+        let mut process = process.expect("redis-server is installed");
+        let runs = wait_for("a server that answers", || {
+            // What answers may be a server of somebody else.
+            match process.try_wait() {
+                Ok(None) => self.is_answering(process.id()).then_some(true),
+                _ => Some(false),
+            }
+        });
+        self.process = Some(process);
+        runs
+    }
+
+    /// Whether it is the process `id` that answers at the port.
+    fn is_answering(&self, id: u32) -> bool {
+        let says = |command: &[&str]| self.try_cli(command).unwrap_or_default();
+        says(&["ping"]) == "PONG"
+            && says(&["info", "server"]).lines().any(|line| line == format!("process_id:{id}"))
     }
 
     /// Stops the process without ending it, as an overloaded machine does (SIGSTOP).

@@ -63,7 +63,7 @@ pub(crate) async fn is_held_by(binary: &str) {
 
 async fn connect(address: &str, token: &str) -> Client {
     let address = format!("ws://{address}/ws/signaling?token={token}");
-    connect_async(address).await.unwrap().0
+    timeout(PATIENCE, connect_async(address)).await.expect("an upgrade").unwrap().0
 }
 
 /// The HTTP status of joining the lesson.

@@ -17,7 +17,7 @@ use tokio_tungstenite::{connect_async, tungstenite::Message};
 
 use crate::{
     Nodes,
-    support::{Server, token},
+    support::{PATIENCE, Server, token},
 };
 
 const PAIRS: usize = 200;
@@ -42,7 +42,8 @@ impl Drop for Client {
 impl Client {
     async fn connect(node: &Server, user: &str) -> Self {
         let address = format!("ws://{}/ws/signaling?token={}", node.address, token(user));
-        let (mut sink, mut stream) = connect_async(address).await.unwrap().0.split();
+        let socket = time::timeout(PATIENCE, connect_async(address)).await.expect("an upgrade");
+        let (mut sink, mut stream) = socket.unwrap().0.split();
         let (say, mut words) = mpsc::channel::<Value>(16);
         let heard = Arc::new(Mutex::new(Vec::new()));
         let notes = heard.clone();

@@ -92,7 +92,10 @@ async fn a_second_signal_ends_it_at_once() {
     let server = Server::start(&["--drain-timeout", "1h", "--close-wait", "1h"]).await;
     let mute = server.connect("mute").await;
     server.signal("TERM").await;
-    while server.request("GET", "/readyz", "", "").await.status == 200 {}
+    let start = Instant::now();
+    while server.request("GET", "/readyz", "", "").await.status == 200 {
+        assert!(start.elapsed() < PATIENCE, "it is ready still");
+    }
     server.signal("INT").await;
     let (code, _) = server.ended().await;
     assert_eq!(code, 1);

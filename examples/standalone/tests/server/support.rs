@@ -141,7 +141,8 @@ impl Server {
         headers: &str,
         body: &str,
     ) -> std::io::Result<Answer> {
-        let mut socket = TcpStream::connect(&self.address).await?;
+        let connect = timeout(PATIENCE, TcpStream::connect(&self.address));
+        let mut socket = connect.await.expect("a connection in time")?;
         let request = format!(
             "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\
              Content-Length: {}\r\n{headers}\r\n{body}",
@@ -166,7 +167,8 @@ impl Server {
 
     pub(crate) async fn connect_with(&self, token: &str) -> Client {
         let address = format!("ws://{}/ws/signaling?token={token}", self.address);
-        let socket = connect_async(address).await.unwrap().0;
+        let socket = timeout(PATIENCE, connect_async(address)).await.expect("an upgrade");
+        let socket = socket.unwrap().0;
         let mut client = Client { socket, early: VecDeque::new() };
         // Who was answered is known to the server.
         client.send(&json!({"type": "heartbeat", "id": 1})).await;
