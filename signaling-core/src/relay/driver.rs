@@ -223,13 +223,6 @@ impl Driver {
             if let Some(reason) = self.local.mailbox.closing() {
                 self.connection.on_close(reason);
             }
-            while self.alarm.as_mut().poll(cx).is_ready() {
-                self.connection.on_deadline(Instant::now().into_std());
-                self.alarm.as_mut().reset(self.connection.deadline().into());
-                if self.carry_out().is_break() {
-                    break;
-                }
-            }
             let _ = self.carry_out();
             if let Poll::Ready(Err(error)) = self.poll_write(transport.as_mut(), cx) {
                 self.connection.on_transport_error(&error.into());
@@ -244,11 +237,8 @@ impl Driver {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            if !self.connection.is_admitted() {
-                break;
-            }
             let mut read = 0;
-            while frames < FRAMES_PER_TURN {
+            while self.connection.is_admitted() && frames < FRAMES_PER_TURN {
                 let last = match transport.as_mut().poll_next(cx) {
                     Poll::Pending => break,
                     Poll::Ready(Some(Ok(Frame::Close(close)))) => Last::Close(close),
@@ -267,12 +257,28 @@ impl Driver {
                 ready!(self.poll_parting(cx));
                 break;
             }
-            if read == 0 {
+            // Deadlines are for what has not come. After a time in which this process was frozen or
+            // starved, heartbeats wait to be read that were sent in time.
+            if read == 0 && !self.poll_alarm(cx) {
                 break;
             }
         }
         self.rest();
         Poll::Pending
+    }
+
+    /// Whether a deadline was due.
+    fn poll_alarm(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut due = false;
+        while self.alarm.as_mut().poll(cx).is_ready() {
+            due = true;
+            self.connection.on_deadline(Instant::now().into_std());
+            self.alarm.as_mut().reset(self.connection.deadline().into());
+            if self.carry_out().is_break() {
+                break;
+            }
+        }
+        due
     }
 
     /// A connection that waits, as most do most of the time, keeps room for one thing at a time.

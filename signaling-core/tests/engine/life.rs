@@ -1,18 +1,23 @@
 //! One node: how connections and sessions begin and end, and what the host sees of it.
 
-use std::time::Duration;
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
 
+use futures::{Sink, SinkExt, Stream, StreamExt};
 use signaling_core::{
     auth::Identity,
     event::{DisconnectReason, EndReason, Event, Missed},
-    frame::CloseReason,
+    frame::{CloseReason, Frame, TransportError},
     id::SessionId,
     relay::{OpenError, Opened, Shutdown},
     session::Status,
     store::SessionStore,
     testing::{
         fault::Trouble,
-        wire::{Received, wire},
+        wire::{Received, Wire, wire},
     },
     time::Timestamp,
 };
@@ -382,5 +387,59 @@ async fn missed_events_are_counted() {
     assert_eq!(events.next().await, Err(Missed(2)));
     for _ in 0..4 {
         assert!(events.next().await.unwrap().is_some());
+    }
+}
+
+/// A transport of which nothing is read until a certain moment, and which wakes nobody then.
+struct Held {
+    wire: Wire,
+    until: Instant,
+}
+
+impl Stream for Held {
+    type Item = Result<Frame, TransportError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if Instant::now() < self.until {
+            return Poll::Pending;
+        }
+        self.wire.poll_next_unpin(cx)
+    }
+}
+
+impl Sink<Frame> for Held {
+    type Error = TransportError;
+
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.wire.poll_ready_unpin(cx)
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, frame: Frame) -> Result<(), Self::Error> {
+        self.wire.start_send_unpin(frame)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.wire.poll_flush_unpin(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.wire.poll_close_unpin(cx)
+    }
+}
+
+/// As after a process was frozen: a deadline is due, and what was sent before it waits to be read.
+#[tokio::test(start_paused = true)]
+async fn what_waits_to_be_read_counts_before_a_deadline() {
+    let node = Deployment::new().node().await;
+    let (wire, mut ann) = wire(64);
+    let server = Held { wire, until: Instant::now() + Duration::from_millis(24_900) };
+    let relay = node.relay.clone();
+    tokio::spawn(async move { relay.serve(server, Identity::new(user("ann"))).await });
+    for id in 1..40 {
+        ann.send(format!(r#"{{"type":"heartbeat","id":{id}}}"#)).await;
+    }
+    for id in 1..40 {
+        let ack = format!(r#"{{"type":"heartbeat-ack","id":{id}}}"#);
+        assert_eq!(ann.receive().await, Received::Text(ack));
     }
 }
