@@ -105,6 +105,7 @@ macro_rules! __endpoint_cases {
                 pages_of_other_origins_are_refused_before_the_upgrade
                 without_that_option_every_origin_may_connect
                 what_is_no_handshake_is_refused_as_http
+                list_headers_are_read_as_lists_over_all_their_lines
                 a_subprotocol_that_is_not_known_is_not_answered
                 a_bad_token_may_get_an_http_status
                 beneath_a_prefix_it_is_the_same

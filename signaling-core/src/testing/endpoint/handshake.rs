@@ -130,6 +130,60 @@ pub(super) async fn what_is_no_handshake_is_refused_as_http(host: &Host) {
     }
 }
 
+pub(super) async fn list_headers_are_read_as_lists_over_all_their_lines(host: &Host) {
+    let stage = host.start().await;
+    let rest = &HANDSHAKE[2..];
+    let usual = &HANDSHAKE[..2];
+    // RFC 9110, sections 5.3, 5.6.1.2 and 7.8.
+    let accepted: [&[&str]; 12] = [
+        &["Connection: keep-alive", "Connection: Upgrade", "Upgrade: websocket"],
+        &["Connection: Upgrade", "Connection: keep-alive", "Upgrade: websocket"],
+        &["Connection: keep-alive,\tUpgrade", "Upgrade: websocket"],
+        &["Connection: keep-alive\t,\t uPGRADE \t", "Upgrade:\twebsocket\t"],
+        &["Connection: ,,keep-alive, ,Upgrade,", "Upgrade: , websocket,"],
+        &["Connection:", "Connection: Upgrade", "Upgrade:", "Upgrade: websocket"],
+        &["Connection: Upgrade", "Upgrade: websocket, h2c"],
+        &["Connection: Upgrade", "Upgrade: h2c,\tWebSocket"],
+        &["Connection: Upgrade", "Upgrade: h2c", "Upgrade: websocket"],
+        &["Connection: Upgrade", "Upgrade: websocket", "Upgrade: HTTP/2.0, SHTTP/1.3"],
+        &["Connection: Upgrade", "Upgrade: websocket/13"],
+        &["Connection: HTTP2-Settings, Upgrade", "Upgrade: h2c, websocket"],
+    ];
+    for headers in accepted {
+        let answer = answer_to(&stage, "GET", &target(&stage), &[headers, rest].concat()).await;
+        assert!(answer.starts_with("HTTP/1.1 101 "), "{headers:?} got {answer:?}");
+    }
+    let refused: [&[&str]; 7] = [
+        &["Connection: keep-alive", "Connection: close", "Upgrade: websocket"],
+        &["Connection: keep-alive Upgrade", "Upgrade: websocket"],
+        &["Connection: Upgrades, not-upgrade", "Upgrade: websocket"],
+        &["Connection: Upgrade", "Upgrade: h2c", "Upgrade: websockets"],
+        &["Connection: Upgrade", "Upgrade: web, socket"],
+        &["Connection: Upgrade", "Upgrade: websocket/8"],
+        &["Connection: Upgrade", "Upgrade:"],
+    ];
+    for headers in refused {
+        let answer = answer_to(&stage, "GET", &target(&stage), &[headers, rest].concat()).await;
+        let status = answer.get(9..12).unwrap_or_default();
+        assert!(matches!(status, "400" | "426"), "{headers:?} got {answer:?}");
+    }
+    let offers: [&[&str]; 4] = [
+        &["chat", "signaling.v1"],
+        &["signaling.v1", "bearer.x"],
+        &["chat,\tsignaling.v1\t,,"],
+        &["", "signaling.v1,"],
+    ];
+    for offers in offers {
+        let offers: Vec<_> =
+            offers.iter().map(|offer| format!("Sec-WebSocket-Protocol: {offer}")).collect();
+        let offers: Vec<_> = offers.iter().map(String::as_str).collect();
+        let headers = [usual, rest, &offers].concat();
+        let answer = answer_to(&stage, "GET", &target(&stage), &headers).await;
+        let answer = answer.to_ascii_lowercase();
+        assert!(answer.contains("sec-websocket-protocol: signaling.v1\r\n"), "{answer:?}");
+    }
+}
+
 pub(super) async fn a_subprotocol_that_is_not_known_is_not_answered(host: &Host) {
     let stage = host.start().await;
     for offered in ["chat", "signaling.v2", "Signaling.V1", "bearer.x, chat"] {
