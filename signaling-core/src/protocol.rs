@@ -22,10 +22,10 @@
 mod ice_server;
 mod parse;
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
-use serde::{Deserialize, Serialize, Serializer};
-use serde_json::Number;
+use serde::{Deserialize, Serialize, Serializer, ser::Error as _};
+use serde_json::value::RawValue;
 
 use crate::{
     frame::Text,
@@ -61,7 +61,7 @@ pub enum ClientMessage<'a> {
         /// The session that the client believes to be in.
         session: Option<SessionId>,
         /// Asks for a `heartbeat-ack` with the same number.
-        id: Option<HeartbeatId>,
+        id: Option<HeartbeatId<'a>>,
     },
     /// The client hangs up.
     Leave {
@@ -70,20 +70,38 @@ pub enum ClientMessage<'a> {
     },
 }
 
-/// What a client calls a heartbeat: any number of JSON. It gets the same one back.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct HeartbeatId(Number);
+/// The `id` of a heartbeat: a JSON number of at most [`Self::MAX_BYTES`], as its sender wrote it. The
+/// answer carries the same text, so its value and its precision do not matter here.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct HeartbeatId<'a>(Cow<'a, str>);
 
-impl From<u64> for HeartbeatId {
-    fn from(number: u64) -> Self {
-        Self(number.into())
+impl<'a> HeartbeatId<'a> {
+    /// The longest number, in bytes: room for every `f64` without an exponent.
+    pub const MAX_BYTES: usize = 1024;
+
+    /// Takes a valid JSON value; none if it is not a number, or too long.
+    fn of_json(value: &'a str) -> Option<Self> {
+        let is_number = value.starts_with(|c: char| c == '-' || c.is_ascii_digit());
+        (is_number && value.len() <= Self::MAX_BYTES).then_some(Self(Cow::Borrowed(value)))
     }
 }
 
-impl fmt::Display for HeartbeatId {
+impl From<u64> for HeartbeatId<'_> {
+    fn from(number: u64) -> Self {
+        Self(Cow::Owned(number.to_string()))
+    }
+}
+
+impl fmt::Display for HeartbeatId<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        f.write_str(&self.0)
+    }
+}
+
+impl Serialize for HeartbeatId<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let number: &RawValue = serde_json::from_str(&self.0).map_err(S::Error::custom)?;
+        number.serialize(serializer)
     }
 }
 
@@ -206,7 +224,7 @@ pub enum ServerMessage<'a> {
     /// The answer to a heartbeat that has an `id`.
     HeartbeatAck {
         /// That id.
-        id: &'a HeartbeatId,
+        id: &'a HeartbeatId<'a>,
     },
     /// A message was refused; the connection goes on.
     Error {

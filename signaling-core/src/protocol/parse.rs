@@ -27,8 +27,8 @@ pub(super) fn client_message(text: &str) -> Result<ClientMessage<'_>, Malformed>
         "ice-candidate" => fields.signal(SignalKind::IceCandidate),
         "heartbeat" => {
             let session = fields.session.map(session_id).transpose()?;
-            let id = fields.id.map(serde_json::from_str::<HeartbeatId>).transpose();
-            Ok(ClientMessage::Heartbeat { session, id: id.map_err(|_| Malformed)? })
+            let id = fields.id.map(|id| HeartbeatId::of_json(id).ok_or(Malformed)).transpose()?;
+            Ok(ClientMessage::Heartbeat { session, id })
         }
         "leave" => Ok(ClientMessage::Leave { session: fields.session()? }),
         _ => Err(Malformed),
@@ -153,6 +153,7 @@ fn nests_too_deep(value: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::ServerMessage;
 
     fn signal(text: &str) -> (SignalKind, String, String) {
         match ClientMessage::parse(text) {
@@ -188,6 +189,45 @@ mod tests {
         assert_eq!((session.as_str(), id.to_string()), ("s", "1.5".into()));
         let leave = ClientMessage::parse(r#"{"type":"leave","sessionId":"s"}"#);
         assert!(matches!(leave, Ok(ClientMessage::Leave { session }) if session.as_str() == "s"));
+    }
+
+    #[test]
+    fn a_heartbeats_id_is_kept_as_it_was_written() {
+        let digits = "1234567890".repeat(4);
+        let longest = "9".repeat(HeartbeatId::MAX_BYTES);
+        for id in [
+            &*digits,
+            &*longest,
+            "0",
+            "-0",
+            "-0.0",
+            "0.10",
+            "1E5",
+            "1e+05",
+            "1e400",
+            "-1e-400",
+            "0.1e1",
+            "18446744073709551616",
+        ] {
+            // Read by the scanner, and by serde_json.
+            for space in [" ", "\n"] {
+                let text = format!(r#"{{"type":"heartbeat","id":{space}{id}{space}}}"#);
+                let Ok(ClientMessage::Heartbeat { id: Some(read), .. }) =
+                    ClientMessage::parse(&text)
+                else {
+                    panic!("{text:?} was not read");
+                };
+                assert_eq!(read.to_string(), id);
+                let ack = ServerMessage::HeartbeatAck { id: &read }.to_text();
+                assert_eq!(ack.as_str(), format!(r#"{{"type":"heartbeat-ack","id":{id}}}"#));
+            }
+        }
+        for id in
+            [&*(longest + "9"), "\"1\"", "true", "null", "[1]", "{}", "01", "+1", "1.", ".5", "-"]
+        {
+            let text = format!(r#"{{"type":"heartbeat","id":{id}}}"#);
+            assert!(ClientMessage::parse(&text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -32,7 +32,7 @@ messages! {
     Candidate { session_id: String, candidate: Box<RawValue> }
     PartnerDisconnected { session_id: String }
     PartnerDisconnectedFor { session_id: String, reason: PartnerReason }
-    HeartbeatAck { id: serde_json::Number }
+    HeartbeatAck { id: Box<RawValue> }
     Error { code: String, message: String, #[serde(default)] session_id: String }
 }
 
@@ -66,7 +66,13 @@ pub(super) fn check(text: &str, dialect: Dialect) -> Result<(), serde_json::Erro
         ("partner-disconnected", Dialect::V1) => {
             serde_json::from_str::<PartnerDisconnectedFor>(text).map(drop)
         }
-        ("heartbeat-ack", _) => serde_json::from_str::<HeartbeatAck>(text).map(drop),
+        ("heartbeat-ack", _) => {
+            let HeartbeatAck { id, .. } = serde_json::from_str(text)?;
+            match id.get().starts_with(|c: char| c == '-' || c.is_ascii_digit()) {
+                true => Ok(()),
+                false => Err(serde_json::Error::custom("the id of an ack is a number")),
+            }
+        }
         ("error", _) => serde_json::from_str::<Error>(text).map(drop),
         (other, _) => Err(serde_json::Error::custom(format!("unknown type {other:?}"))),
     }
@@ -120,6 +126,7 @@ mod tests {
             r#"{"type":"error","code":"malformed"}"#,
             r#"{"type":"error","code":"malformed","message":"m","sessionId":null}"#,
             r#"{"type":"offer","sessionId":"s"}"#,
+            r#"{"type":"heartbeat-ack","id":"7"}"#,
             r#"{"type":"hello"}"#,
         ] {
             assert!(check(wrong, Dialect::Base).is_err(), "{wrong}");

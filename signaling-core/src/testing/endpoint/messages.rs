@@ -72,6 +72,12 @@ pub(super) async fn a_heartbeat_is_acknowledged_where_it_asks(host: &Host) {
         ann.send_json(json!({"type": "heartbeat", "id": id})).await;
         ann.expect(json!({"type": "heartbeat-ack", "id": id})).await;
     }
+    // It comes back as it was written, whatever a number of that kind means to the server.
+    let digits = "1234567890".repeat(4);
+    for id in [&*digits, "-0", "1.50", "1e400", "-1E-999", "0.1e1"] {
+        ann.send(format!(r#"{{"id": {id} ,"type":"heartbeat"}}"#)).await;
+        ann.expect_text(&format!(r#"{{"type":"heartbeat-ack","id":{id}}}"#)).await;
+    }
     let s = stage.open_new("ann", "bob").await;
     ann.expect_match(&s, "bob", true).await;
     ann.send_json(json!({"type": "heartbeat", "sessionId": s, "id": 3})).await;
