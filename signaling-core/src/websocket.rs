@@ -136,15 +136,16 @@ impl Endpoint {
     /// Default: pages of all origins may connect.
     ///
     /// An origin is compared as a whole with the `Origin` header (RFC 6454, section 7), so it is
-    /// written as browsers send it: `https://app.example`, with a port only where it is not the
-    /// scheme's own, and no slash at the end. A request without that header comes from no browser,
-    /// and passes.
+    /// written as browsers send it: `https://app.example`, a name beyond ASCII as `xn--…`. Upper
+    /// case, the scheme's own port and a slash at the end are taken away (section 6.2). A request
+    /// without that header comes from no browser, and passes.
     pub fn allowed_origins<I>(mut self, origins: I) -> Self
     where
         I: IntoIterator,
         I::Item: Into<String>,
     {
-        self.allowed_origins = Some(Arc::new(origins.into_iter().map(Into::into).collect()));
+        let origins = origins.into_iter().map(|origin| as_browsers_send_it(&origin.into()));
+        self.allowed_origins = Some(Arc::new(origins.collect()));
         self
     }
 
@@ -233,5 +234,15 @@ impl Endpoint {
             Ok(client) => drop(self.relay.serve(&mut transport, client).await),
             Err(code) => self.relay.refuse(&mut transport, code).await,
         }
+    }
+}
+
+fn as_browsers_send_it(origin: &str) -> String {
+    let origin = origin.strip_suffix('/').unwrap_or(origin).to_ascii_lowercase();
+    let ports = [("https://", ":443"), ("http://", ":80")];
+    let own_port = ports.iter().find(|(scheme, _)| origin.starts_with(scheme));
+    match own_port.and_then(|(_, port)| origin.strip_suffix(port)) {
+        Some(without) => without.to_owned(),
+        None => origin,
     }
 }

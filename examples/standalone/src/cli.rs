@@ -13,6 +13,7 @@ use signaling_core::{jwt::Algorithm, relay::SecondConnection};
 
 use crate::{
     limits::{Limits, Period},
+    origin::origin,
     secret::Secret,
 };
 
@@ -195,20 +196,6 @@ pub(crate) enum LogFormat {
     Json,
 }
 
-/// As browsers write it: a scheme, a host, perhaps a port, and nothing after.
-fn origin(text: &str) -> Result<String, &'static str> {
-    let is_origin = text.split_once("://").is_some_and(|(scheme, host)| {
-        !scheme.is_empty()
-            && !host.is_empty()
-            && !text.chars().any(|c| c.is_whitespace() || c.is_uppercase())
-            && !host.contains(['/', '?', '#', '*', '@'])
-    });
-    match is_origin {
-        true => Ok(text.to_owned()),
-        false => Err("not an origin such as https://app.example, in lower case and without a path"),
-    }
-}
-
 /// What the command line asks for instead of a server, or what is wrong with it: one line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum NoCli {
@@ -248,27 +235,6 @@ fn unknown_argument(error: &clap::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn origins_are_written_as_browsers_do() {
-        for good in ["https://app.example", "http://localhost:3000", "capacitor://localhost"] {
-            assert_eq!(origin(good).as_deref(), Ok(good));
-        }
-        for bad in [
-            "app.example",
-            "https://app.example/",
-            "https://App.example",
-            "https://*.app.example",
-            "https:// app.example",
-            "://app",
-            "https://",
-            "*",
-            "null",
-            "",
-        ] {
-            assert!(origin(bad).is_err(), "{bad}");
-        }
-    }
 
     #[test]
     fn what_is_wrong_takes_one_line_and_quotes_no_stray_argument() {

@@ -17,6 +17,7 @@ mod error;
 mod limits;
 mod matchmaker;
 mod pages;
+mod origin;
 mod queue;
 mod run;
 mod secret;

@@ -78,7 +78,7 @@ fn what_is_wrong_is_named() {
         (&["--abandon-after", "soon"], "--abandon-after"),
         (&["--log-format", "xml"], "--log-format"),
         (&["--log-level", "a=b=c"], "--log-level"),
-        (&["--allowed-origin", "https://a.example/"], "--allowed-origin"),
+        (&["--allowed-origin", "https://a.example/path"], "--allowed-origin"),
         (&["--jwt-algorithm", "none"], "--jwt-algorithm"),
         (&["--jwt-issuer", ""], "issuer"),
         (&["--queue-capacity", "1"], "--queue-capacity"),

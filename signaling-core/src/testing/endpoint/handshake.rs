@@ -70,14 +70,23 @@ const HANDSHAKE: [&str; 4] = [
 ];
 
 pub(super) async fn pages_of_other_origins_are_refused_before_the_upgrade(host: &Host) {
-    let allowed = vec!["https://app.example".to_owned(), "http://localhost:3000".to_owned()];
-    let set_up = host
-        .start_if_possible(Setup { allowed_origins: Some(allowed.clone()), ..Setup::default() });
+    // As a person writes them, and as a browser sends them.
+    let origins = [
+        ("https://app.example", "https://app.example"),
+        ("http://localhost:3000", "http://localhost:3000"),
+        ("HTTPS://Lessons.Example:443", "https://lessons.example"),
+        ("http://lessons.example:80/", "http://lessons.example"),
+        ("https://lessons.example:8443", "https://lessons.example:8443"),
+        ("http://[::1]:80", "http://[::1]"),
+    ];
+    let written = origins.map(|(written, _)| written.to_owned()).to_vec();
+    let set_up =
+        host.start_if_possible(Setup { allowed_origins: Some(written), ..Setup::default() });
     let Some(stage) = set_up.await else {
         return;
     };
     stage.client("no page").await.expect_nothing().await;
-    for origin in &allowed {
+    for (_, origin) in origins {
         let dial = stage.dial("ann").header("origin", origin);
         dial.connect().await.expect_nothing().await;
     }
@@ -86,6 +95,8 @@ pub(super) async fn pages_of_other_origins_are_refused_before_the_upgrade(host: 
         "https://app.example.evil.example",
         "https://app.example:8443",
         "https://app.example/",
+        "https://app.example:443",
+        "https://lessons.example:80",
         "http://app.example",
         "https://APP.example",
         "null",
@@ -94,7 +105,7 @@ pub(super) async fn pages_of_other_origins_are_refused_before_the_upgrade(host: 
         let (status, _) = refused(stage.dial("eve").header("origin", origin)).await;
         assert_eq!(status, 403, "for {origin:?}");
     }
-    let two = stage.dial("eve").header("origin", &allowed[0]);
+    let two = stage.dial("eve").header("origin", "https://app.example");
     assert_eq!(refused(two.header("origin", "https://evil.example")).await.0, 403);
 }
 
