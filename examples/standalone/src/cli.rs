@@ -83,6 +83,19 @@ pub(crate) struct Cli {
     #[arg(long, env = "SIGNALING_DRAIN_TIMEOUT", value_name = "TIME", default_value = "10s")]
     pub(crate) drain_timeout: Period,
 
+    /// End an HTTP connection that sends no request for this long; longer than a proxy in front
+    /// keeps its own open
+    #[arg(long, env = "SIGNALING_HTTP_IDLE_TIMEOUT", value_name = "TIME", default_value = "75s")]
+    pub(crate) http_idle_timeout: Period,
+
+    /// Time for the head of a request, from its first byte on
+    #[arg(long, env = "SIGNALING_HTTP_HEAD_TIMEOUT", value_name = "TIME", default_value = "10s")]
+    pub(crate) http_head_timeout: Period,
+
+    /// End an HTTP connection that takes nothing of its response for this long
+    #[arg(long, env = "SIGNALING_HTTP_WRITE_TIMEOUT", value_name = "TIME", default_value = "20s")]
+    pub(crate) http_write_timeout: Period,
+
     #[arg(
         long = "stun-url",
         help = "STUN server that clients of signaling.v1 are told of, such as stun:stun.example; \

@@ -74,6 +74,7 @@ async fn serve(settings: Settings) -> Result<(), RunError> {
         node_name,
         second_connection,
         drain_timeout,
+        http_timeouts,
         log_format,
         log_filter,
         dev,
@@ -106,7 +107,8 @@ async fn serve(settings: Settings) -> Result<(), RunError> {
     let failed = |error| RunError::Listen(listen, error);
     let listener = TcpListener::bind(listen).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
-    let server = Server::start(listener, app::router(&relay, redis.as_ref(), &app));
+    let router = app::router(&relay, redis.as_ref(), &app);
+    let server = Server::start(listener, router, http_timeouts);
     if dev {
         tracing::warn!("development mode: anybody on this machine can be anybody here");
     }

@@ -1,23 +1,36 @@
 //! Serves a router over HTTP/1.1 until told to stop. By hand on hyper, since `axum::serve` neither
-//! limits how long a request's head may take nor how long stopping may.
+//! limits how long a peer may take nor how long stopping may.
 
-use std::{io, time::Duration};
+mod deadlines;
 
-use axum::Router;
-use hyper::server::conn::http1;
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    service::TowerToHyperService,
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
 };
+
+use axum::{Router, extract::Request};
+use hyper::{
+    body::Incoming,
+    server::conn::http1,
+    service::{Service, service_fn},
+};
+use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use tokio::{
     net::{TcpListener, TcpStream},
     select,
+    sync::Notify,
     time::{self, Instant},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// A request's head that takes longer is cut off, and so is a connection that sends none.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) use deadlines::Timeouts;
+use deadlines::{Deadlines, Progress};
+
+/// The largest head of a request, and about the most that waits for a peer that does not read. Tokens
+/// and cookies fit.
+const BUFFER_BYTES: usize = 16 * 1024;
 /// Until the next try when no socket can be had, which is when all files are in use.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// For answers that are on their way when all requests are answered.
@@ -35,17 +48,26 @@ pub(crate) struct Server {
 
 impl Server {
     /// Serves `router` on `listener`.
-    pub(crate) fn start(listener: TcpListener, router: Router) -> Self {
+    pub(crate) fn start(listener: TcpListener, router: Router, timeouts: Timeouts) -> Self {
         let server = Self {
             stopping: CancellationToken::new(),
             connections: TaskTracker::new(),
             requests: TaskTracker::new(),
         };
         let (stopping, connections) = (server.stopping.clone(), server.connections.clone());
+        let scarce = Arc::new(Notify::new());
         let router = track(router, server.requests.clone());
         tokio::spawn(async move {
-            while let Some(socket) = stopping.run_until_cancelled(accept(&listener)).await {
-                connections.spawn(connection(socket, router.clone(), stopping.clone()));
+            let accept = || stopping.run_until_cancelled(accept(&listener, &scarce));
+            while let Some((socket, peer)) = accept().await {
+                let connection = Connection {
+                    router: router.clone(),
+                    peer: Peer(peer.ip()),
+                    timeouts,
+                    stopping: stopping.clone(),
+                    scarce: scarce.clone(),
+                };
+                connections.spawn(connection.serve(socket));
             }
         });
         server
@@ -68,41 +90,79 @@ impl Server {
     }
 }
 
-async fn accept(listener: &TcpListener) -> TcpStream {
+/// The next connection. When no more can be had, those that are idle are asked to end by `scarce`.
+async fn accept(listener: &TcpListener, scarce: &Notify) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
-            Ok((socket, _)) => return socket,
+            Ok(accepted) => return accepted,
             // The client was faster in going than we in accepting.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {}
             Err(error) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "cannot accept");
+                scarce.notify_waiters();
                 time::sleep(ACCEPT_RETRY).await;
             }
         }
     }
 }
 
-async fn connection(socket: TcpStream, router: Router, stopping: CancellationToken) {
-    // Without it each small exchange may wait for a delayed acknowledgement.
-    if let Err(error) = socket.set_nodelay(true) {
-        tracing::debug!(error = &error as &dyn std::error::Error, "no TCP_NODELAY");
-    }
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .serve_connection(TokioIo::new(socket), TowerToHyperService::new(router))
-        .with_upgrades();
-    let mut connection = std::pin::pin!(connection);
-    let ended = select! {
-        ended = connection.as_mut() => ended,
-        () = stopping.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+/// The address that a request came from: of the client, or of a proxy in front of it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peer(pub(crate) IpAddr);
+
+struct Connection {
+    router: Router,
+    peer: Peer,
+    timeouts: Timeouts,
+    stopping: CancellationToken,
+    scarce: Arc<Notify>,
+}
+
+impl Connection {
+    async fn serve(self, socket: TcpStream) {
+        let Self { router, peer, timeouts, stopping, scarce } = self;
+        // Without it each small exchange may wait for a delayed acknowledgement.
+        if let Err(error) = socket.set_nodelay(true) {
+            tracing::debug!(error = &error as &dyn std::error::Error, "no TCP_NODELAY");
         }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(error = &error as &dyn std::error::Error, "connection failed");
+        let progress = Progress::new();
+        let socket = Deadlines::new(socket, timeouts, progress.clone());
+        let router = TowerToHyperService::new(router);
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            progress.serving();
+            request.extensions_mut().insert(peer);
+            let (answering, progress) = (router.call(request), progress.clone());
+            async move {
+                let answer = answering.await;
+                if let Ok(answer) = &answer {
+                    progress.answered(answer.status());
+                }
+                answer
+            }
+        });
+        let connection = http1::Builder::new()
+            .max_buf_size(BUFFER_BYTES)
+            .serve_connection(TokioIo::new(socket), service)
+            .with_upgrades();
+        let mut connection = std::pin::pin!(connection);
+        let told_to_end = async {
+            select! {
+                () = stopping.cancelled() => {}
+                () = scarce.notified() => {}
+            }
+        };
+        let ended = select! {
+            ended = connection.as_mut() => ended,
+            () = told_to_end => {
+                // An idle one ends now, any other one after its response.
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(error = &error as &dyn std::error::Error, "connection failed");
+        }
     }
 }
 

@@ -18,6 +18,7 @@ use tracing_subscriber::EnvFilter;
 use crate::{
     cli::{Cli, LogFormat, NoCli},
     secret::{ApiKey, Secret},
+    serve::Timeouts,
     signer::Signer,
 };
 
@@ -34,6 +35,7 @@ pub(crate) struct Settings {
     pub(crate) node_name: Option<String>,
     pub(crate) second_connection: SecondConnection,
     pub(crate) drain_timeout: Duration,
+    pub(crate) http_timeouts: Timeouts,
     pub(crate) log_format: LogFormat,
     pub(crate) log_filter: EnvFilter,
     pub(crate) dev: bool,
@@ -123,6 +125,7 @@ impl Settings {
                 cause: "two must be able to wait".to_owned(),
             });
         }
+        let http_timeouts = http_timeouts(&cli)?;
         let redis = redis(&cli, &config)?;
         if let Some(name) = &cli.node_id {
             NodeId::generate(Some(name))
@@ -149,6 +152,7 @@ impl Settings {
             node_name: cli.node_id,
             second_connection: cli.second_connection.into(),
             drain_timeout: cli.drain_timeout.into(),
+            http_timeouts,
             log_format: cli.log_format,
             log_filter,
             dev: cli.dev,
@@ -171,6 +175,19 @@ fn config(cli: &Cli) -> Result<Config, SettingsError> {
         cause: error.problem.replace('_', "-"),
     })?;
     Ok(config)
+}
+
+fn http_timeouts(cli: &Cli) -> Result<Timeouts, SettingsError> {
+    let (idle, head, write) =
+        (cli.http_idle_timeout, cli.http_head_timeout, cli.http_write_timeout);
+    let named = [("idle", idle), ("head", head), ("write", write)];
+    match named.iter().find(|(_, timeout)| timeout.0.is_zero()) {
+        None => Ok(Timeouts { idle: idle.0, head: head.0, write: write.0 }),
+        Some((name, _)) => Err(SettingsError::Wrong {
+            setting: format!("--http-{name}-timeout"),
+            cause: "may not be zero".to_owned(),
+        }),
+    }
 }
 
 /// What nobody renews, Redis keeps at least this long: nodes may be cut off from it meanwhile.

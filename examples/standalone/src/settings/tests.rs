@@ -82,6 +82,8 @@ fn what_is_wrong_is_named() {
         (&["--jwt-algorithm", "none"], "--jwt-algorithm"),
         (&["--jwt-issuer", ""], "issuer"),
         (&["--queue-capacity", "1"], "--queue-capacity"),
+        (&["--http-idle-timeout", "0"], "--http-idle-timeout"),
+        (&["--http-write-timeout", "0s"], "--http-write-timeout"),
         (&["--event-capacity", "18446744073709551615"], "--event-capacity"),
         (&["--redis-url", "http://host"], "--redis-url"),
         (&["--redis-prefix", "app:"], "--redis-prefix"),

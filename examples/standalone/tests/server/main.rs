@@ -4,5 +4,6 @@
 mod api;
 mod demo;
 mod lifecycle;
+mod peers;
 mod settings;
 mod support;

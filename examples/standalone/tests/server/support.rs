@@ -73,7 +73,29 @@ impl Server {
 
     pub(crate) async fn start_with(args: &[&str], env: &[(&str, &str)]) -> Self {
         let args = [&["--listen", "127.0.0.1:0"], args].concat();
-        let mut child = command(&args, env).spawn().unwrap();
+        Self::started(command(&args, env).spawn().unwrap()).await
+    }
+
+    /// As [`Self::start`], with at most so many files open at once.
+    pub(crate) async fn start_with_files(files: usize, args: &[&str]) -> Self {
+        let env = [("SIGNALING_JWT_SECRET", JWT_SECRET), ("SIGNALING_API_KEY", API_KEY)];
+        let args = [&["--listen", "127.0.0.1:0"], args].concat();
+        let server = command(&args, &env);
+        let mut limited = Command::new("sh");
+        limited
+            .args(["-c", r#"ulimit -n "$0" && exec "$@""#, &files.to_string()])
+            .arg(server.as_std().get_program())
+            .args(server.as_std().get_args())
+            .env_clear()
+            .envs(env)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        Self::started(limited.spawn().unwrap()).await
+    }
+
+    async fn started(mut child: Child) -> Self {
         let said = Arc::new(Mutex::new(String::new()));
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let stderr = collect(BufReader::new(child.stderr.take().unwrap()).lines(), said.clone());
