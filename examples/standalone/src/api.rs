@@ -1,6 +1,9 @@
 //! The HTTP API for the matching service, behind the API key.
 
-use std::sync::Arc;
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+};
 
 use axum::{
     Json, Router,
@@ -23,11 +26,14 @@ use signaling_core::{
     session::Metadata,
     store::Counts,
 };
+use tokio::time::{self, Instant};
 
 use crate::{
     error::ApiError,
+    guesses::Guesses,
     matchmaker::{Matchmaker, Place},
     secret::ApiKey,
+    serve::Peer,
 };
 
 /// What the handlers share.
@@ -49,7 +55,7 @@ pub(crate) fn router(relay: Relay, matchmaker: Matchmaker, key: ApiKey) -> Route
         .route("/counts", get(count))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
-        .layer(middleware::from_fn_with_state(Arc::new(key), authorize))
+        .layer(middleware::from_fn_with_state(Arc::new(Gate::new(key)), authorize))
         .with_state(Api { relay, matchmaker });
     Router::new().nest("/api", api)
 }
@@ -121,15 +127,35 @@ impl<S: Send + Sync> FromRequestParts<S> for Said {
     }
 }
 
+/// Lets in who has the key.
+#[derive(Debug)]
+struct Gate {
+    key: ApiKey,
+    guesses: Guesses,
+}
+
+impl Gate {
+    fn new(key: ApiKey) -> Self {
+        Self { key, guesses: Guesses::default() }
+    }
+}
+
 async fn authorize(
-    State(key): State<Arc<ApiKey>>,
+    State(gate): State<Arc<Gate>>,
     request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    match bearer(request.headers()) {
-        Some(given) if key.is(given) => Ok(next.run(request).await),
-        _ => Err(ApiError::unauthorized("the API key is missing or wrong")),
+    if bearer(request.headers()).is_some_and(|given| gate.key.is(given)) {
+        return Ok(next.run(request).await);
     }
+    let peer = request.extensions().get::<Peer>().map(|Peer(address)| *address);
+    let address = peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    let verdict = gate.guesses.count(address, Instant::now());
+    if let Some(requests) = verdict.warn_of {
+        tracing::warn!(requests, last_from = %address, "API requests without the right key");
+    }
+    time::sleep(verdict.pause).await;
+    Err(ApiError::unauthorized("the API key is missing or wrong"))
 }
 
 #[derive(Debug, Deserialize)]

@@ -2,9 +2,9 @@
 //!
 //! | module | what |
 //! | --- | --- |
-//! | `cli`, `limits`, `settings`, `secret` | what the server is told, and what may never be shown of it |
+//! | `cli`, `limits`, `origin`, `settings`, `secret` | what the server is told, and what may never be shown of it |
 //! | `app` | all routes |
-//! | `api`, `error` | the HTTP API for the matching service, and what it says when something is wrong |
+//! | `api`, `guesses`, `error` | the HTTP API for the matching service, and what it says when something is wrong |
 //! | `queue`, `matchmaker` | who waits for a partner, here or on all nodes, and who gets one |
 //! | `demo`, `signer`, `pages` | the demonstration, in development only |
 //! | `serve`, `run` | from the socket to the router, and from the start to the end |
@@ -14,10 +14,11 @@ mod app;
 mod cli;
 mod demo;
 mod error;
+mod guesses;
 mod limits;
 mod matchmaker;
-mod pages;
 mod origin;
+mod pages;
 mod queue;
 mod run;
 mod secret;
