@@ -21,9 +21,9 @@ pub struct Config {
     pub max_frame_bytes: usize,
     /// Signals accepted from one user on this node, per second; 0 lifts the limit. Default 50: a
     /// call set-up is some 20 signals within a second. What is beyond gets the error
-    /// `rate-limited`; a client that has as much again refused is closed with 4429. Heartbeats and
-    /// leaves together have the same limit, apart from signals; a heartbeat beyond it still proves
-    /// life. A new connection of the user goes on with what the last one has left.
+    /// `rate-limited`; a client that has as much again refused is closed with 4429. Heartbeats,
+    /// leaves, pings and pongs together have the same limit, apart from signals; a heartbeat beyond
+    /// it still proves life. A new connection of the user goes on with what the last one has left.
     pub max_signals_per_second: u32,
     /// Signals that may come at once before the rate counts. Default 200: several calls set up at
     /// the same time, with many network interfaces.

@@ -239,7 +239,7 @@ impl Connection {
                 Err(_) => self.on_malformed(),
             },
             Frame::Binary(_) => self.on_malformed(),
-            Frame::Ping(_) | Frame::Pong(_) => {}
+            Frame::Ping(_) | Frame::Pong(_) => self.on_control(now),
             Frame::Close(_) => self.close(DisconnectReason::Left),
         }
     }
@@ -252,6 +252,13 @@ impl Connection {
     /// The connection ends for a reason that is not its own.
     pub(crate) fn on_close(&mut self, reason: DisconnectReason) {
         self.close(reason);
+    }
+
+    /// A ping or a pong: the transport has answered it.
+    fn on_control(&mut self, now: Instant) {
+        if self.limits.take_other(now, &self.config) == Verdict::Exhausted {
+            self.close(DisconnectReason::RateLimited);
+        }
     }
 
     fn on_malformed(&mut self) {

@@ -304,6 +304,10 @@ pub enum TransportError {
     /// The peer broke the transport's rules (closes with 1002).
     #[error("the peer broke the transport's rules")]
     Protocol(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Many more frames came in than messages need, such as fragments that hold next to nothing
+    /// (closes with 4429).
+    #[error("the peer sends too many frames")]
+    TooManyFrames,
     /// The transport is gone; nothing can be sent any more.
     #[error("the transport is gone")]
     Lost(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -317,6 +321,7 @@ impl TransportError {
             Self::TooLarge => Some(CloseCode::TooLarge),
             Self::InvalidText => Some(CloseCode::InvalidText),
             Self::Protocol(_) => Some(CloseCode::ProtocolError),
+            Self::TooManyFrames => Some(CloseCode::RateLimited),
             Self::Lost(_) => None,
         }
     }

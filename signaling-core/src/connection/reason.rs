@@ -87,6 +87,7 @@ impl From<&TransportError> for DisconnectReason {
             TransportError::TooLarge => Self::FrameTooLarge,
             TransportError::InvalidText => Self::InvalidText,
             TransportError::Protocol(_) => Self::ProtocolError,
+            TransportError::TooManyFrames => Self::RateLimited,
             TransportError::Lost(_) => Self::Lost,
         }
     }

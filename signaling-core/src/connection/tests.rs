@@ -618,6 +618,21 @@ fn a_flood_of_signals_is_refused_and_then_closed() {
 }
 
 #[test]
+fn a_flood_of_pings_and_pongs_is_closed() {
+    let mut call = Call::established();
+    let now = call.now;
+    let frames = [Frame::Ping(bytes::Bytes::new()), Frame::Pong(bytes::Bytes::new())];
+    for frame in frames.iter().cycle().take(400) {
+        call.connections[ANN].as_mut().unwrap().on_frame(frame, now);
+        call.carry_out(ANN);
+    }
+    assert_eq!(call.closed[ANN], None);
+    call.connections[ANN].as_mut().unwrap().on_frame(&frames[0], now);
+    call.carry_out(ANN);
+    assert_eq!(call.closed[ANN], Some(DisconnectReason::RateLimited));
+}
+
+#[test]
 fn frames_larger_than_accepted_close() {
     let mut call = Call::established();
     call.say(ANN, &" ".repeat(64 * 1024));

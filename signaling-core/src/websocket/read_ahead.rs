@@ -19,11 +19,18 @@ const AT_ONCE: usize = 8 * 1024;
 pub(super) struct ReadAhead<S> {
     socket: S,
     ahead: Bytes,
+    /// How many bytes were handed on.
+    handed_on: u64,
 }
 
 impl<S> ReadAhead<S> {
     pub(super) fn new(socket: S) -> Self {
-        Self { socket, ahead: Bytes::new() }
+        Self { socket, ahead: Bytes::new(), handed_on: 0 }
+    }
+
+    /// How many bytes were handed on so far.
+    pub(super) fn handed_on(&self) -> u64 {
+        self.handed_on
     }
 }
 
@@ -33,9 +40,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for ReadAhead<S> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let Self { socket, ahead } = self.get_mut();
+        let Self { socket, ahead, handed_on } = self.get_mut();
+        let before = buf.filled().len();
         if !ahead.is_empty() {
             let some = ahead.len().min(buf.remaining());
+            *handed_on += some as u64;
             buf.put_slice(&ahead[..some]);
             ahead.advance(some);
             if ahead.is_empty() {
@@ -44,12 +53,15 @@ impl<S: AsyncRead + Unpin> AsyncRead for ReadAhead<S> {
             return Poll::Ready(Ok(()));
         }
         if buf.remaining() >= AT_ONCE {
-            return Pin::new(socket).poll_read(cx, buf);
+            ready!(Pin::new(socket).poll_read(cx, buf))?;
+            *handed_on += (buf.filled().len() - before) as u64;
+            return Poll::Ready(Ok(()));
         }
         let mut room = [MaybeUninit::uninit(); AT_ONCE];
         let mut room = ReadBuf::uninit(&mut room);
         ready!(Pin::new(socket).poll_read(cx, &mut room))?;
         let (asked, rest) = room.filled().split_at(room.filled().len().min(buf.remaining()));
+        *handed_on += asked.len() as u64;
         buf.put_slice(asked);
         if !rest.is_empty() {
             *ahead = Bytes::copy_from_slice(rest);
@@ -101,6 +113,7 @@ mod tests {
             }
             sending.await.unwrap().unwrap();
             assert!(received == sent, "{asked} at a time");
+            assert_eq!(near.handed_on(), 40_000, "{asked} at a time");
         }
     }
 

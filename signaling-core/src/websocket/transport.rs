@@ -10,7 +10,10 @@ use bytes::Bytes;
 use futures::{Sink, Stream};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::Instant,
+};
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{
@@ -25,9 +28,22 @@ type Socket = WebSocketStream<ReadAhead<TokioIo<Upgraded>>>;
 
 /// How much is thrown away at a time.
 const DISCARD_BYTES: usize = 4 * 1024;
+/// The largest header of a frame (RFC 6455, section 5.2).
+const HEADER_BYTES: u64 = 14;
+/// What a peer may send beyond its messages, each in one frame: at once, and each second. A fragment
+/// is six bytes or more of that. The largest message in pieces of 125 bytes takes 3 KiB.
+const EXCESS_BYTES: u64 = 64 * 1024;
+const EXCESS_BYTES_PER_SECOND: u64 = 4 * 1024;
+
+/// Messages that are looked at for the peer's close frame after ours was sent. One that sends more
+/// is read on without looking.
+const MESSAGES_AFTER_CLOSE: usize = 256;
 
 pub(super) struct Transport {
     socket: Socket,
+    fragments: Fragments,
+    /// Messages after our close frame; none before it.
+    after_close: Option<usize>,
     /// The peer broke the rules: what else it sent cannot be understood, and may be on its way.
     broken: bool,
     shut_down: bool,
@@ -37,10 +53,20 @@ impl Transport {
     pub(super) async fn new(upgraded: Upgraded, config: WebSocketConfig) -> Self {
         let (io, role) = (ReadAhead::new(TokioIo::new(upgraded)), protocol::Role::Server);
         Self {
+            fragments: Fragments::new(config.max_message_size),
             socket: Socket::from_raw_socket(io, role, Some(config)).await,
+            after_close: None,
             broken: false,
             shut_down: false,
         }
+    }
+
+    /// Counts a message that came after our close frame; whether it is one too many.
+    fn is_too_late(&mut self) -> bool {
+        self.after_close.as_mut().is_some_and(|messages| {
+            *messages += 1;
+            *messages > MESSAGES_AFTER_CLOSE
+        })
     }
 
     /// Reads to the end without looking: a socket that is dropped with unread input is reset, and
@@ -67,19 +93,71 @@ impl Stream for Transport {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         loop {
-            let next = match ready!(Pin::new(&mut self.socket).poll_next(cx)) {
-                Some(Ok(message)) => match frame(message) {
-                    Some(frame) => Some(frame),
-                    None => continue,
-                },
-                Some(Err(cause)) => Some(Err(error(cause))),
-                None => None,
+            let next = Pin::new(&mut self.socket).poll_next(cx);
+            let read = self.socket.get_ref().handed_on();
+            self.fragments.read(read);
+            let next = match next {
+                Poll::Pending if !self.fragments.too_many() => return Poll::Pending,
+                Poll::Pending => Some(Err(TransportError::TooManyFrames)),
+                Poll::Ready(Some(Ok(message))) => {
+                    self.fragments.message(message.len());
+                    match frame(message) {
+                        _ if self.is_too_late() => Some(Err(TransportError::TooManyFrames)),
+                        Some(frame) => Some(frame),
+                        None => continue,
+                    }
+                }
+                Poll::Ready(Some(Err(cause))) => Some(Err(error(cause))),
+                Poll::Ready(None) => None,
             };
             if let Some(Err(error)) = &next {
                 self.broken = error.close_code().is_some();
             }
             return Poll::Ready(next);
         }
+    }
+}
+
+/// Notices a peer that sends little but the headers of fragments: a WebSocket that is read message by
+/// message shows neither how many they are, nor those of a message that has no end.
+struct Fragments {
+    /// How many bytes were read.
+    read: u64,
+    /// How many of them are no messages, as far as that is known.
+    excess: u64,
+    /// What is not yet known to be a message may be one of this size.
+    largest: u64,
+    /// Until when `excess` has been paid off.
+    since: Instant,
+}
+
+impl Fragments {
+    fn new(largest: Option<usize>) -> Self {
+        let largest = largest.map_or(u64::MAX / 2, |bytes| bytes as u64);
+        Self { read: 0, excess: 0, largest, since: Instant::now() }
+    }
+
+    /// So many bytes were read by now.
+    fn read(&mut self, bytes: u64) {
+        self.excess += bytes - self.read;
+        self.read = bytes;
+    }
+
+    /// A message came of them.
+    fn message(&mut self, bytes: usize) {
+        self.excess = self.excess.saturating_sub(bytes as u64 + HEADER_BYTES);
+    }
+
+    fn too_many(&mut self) -> bool {
+        let most = self.largest + EXCESS_BYTES;
+        if self.excess <= most {
+            return false;
+        }
+        let (now, per_millisecond) = (Instant::now(), EXCESS_BYTES_PER_SECOND / 1000);
+        let paid = now.duration_since(self.since).as_millis() as u64 * per_millisecond;
+        self.excess = self.excess.saturating_sub(paid);
+        self.since = now;
+        self.excess > most
     }
 }
 
@@ -91,6 +169,9 @@ impl Sink<Frame> for Transport {
     }
 
     fn start_send(mut self: Pin<&mut Self>, frame: Frame) -> Result<(), Self::Error> {
+        if let Frame::Close(_) = frame {
+            self.after_close = Some(0);
+        }
         let message = message(frame)?;
         Pin::new(&mut self.socket).start_send(message).map_err(error)
     }
@@ -159,4 +240,53 @@ fn error(cause: Error) -> TransportError {
 
 fn lost(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> TransportError {
     TransportError::Lost(cause.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time;
+
+    use super::*;
+
+    const LARGEST: u64 = 64 * 1024;
+
+    /// How many bytes of fragments and nothing else are let through.
+    fn let_through(fragments: &mut Fragments) -> u64 {
+        let before = fragments.read;
+        while !fragments.too_many() {
+            fragments.read(fragments.read + 6);
+        }
+        fragments.read - before
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn fragments_beyond_messages_are_limited_at_once_and_by_time() {
+        let mut fragments = Fragments::new(Some(LARGEST as usize));
+        let all = LARGEST + EXCESS_BYTES;
+        assert!((all..all + 12).contains(&let_through(&mut fragments)));
+        time::advance(Duration::from_secs(2)).await;
+        assert!((7990..8010).contains(&let_through(&mut fragments)));
+        // What was saved up over a day is no more than what there was at first, twice.
+        time::advance(Duration::from_secs(86_400)).await;
+        assert!(let_through(&mut fragments) < 2 * all + 12);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whole_messages_are_not_limited_here_nor_are_the_largest_in_fair_pieces() {
+        let mut fragments = Fragments::new(Some(LARGEST as usize));
+        for _ in 0..100_000 {
+            fragments.read(fragments.read + 8 + 200);
+            fragments.message(200);
+            assert!(!fragments.too_many());
+        }
+        for _ in 0..10 {
+            for _ in 0..LARGEST / 125 {
+                fragments.read(fragments.read + 6 + 125);
+                assert!(!fragments.too_many());
+            }
+            fragments.message(LARGEST as usize);
+        }
+    }
 }

@@ -97,6 +97,7 @@ macro_rules! __endpoint_cases {
                 a_replaced_connection_closes_with_4409
                 a_client_that_does_not_read_closes_with_4413
                 signals_far_beyond_the_rate_close_with_4429
+                control_frames_far_beyond_the_rate_close_with_4429
                 without_the_store_a_connection_closes_with_4503
                 one_connection_too_many_closes_with_4503
                 a_user_that_reconnects_over_and_over_closes_with_4429

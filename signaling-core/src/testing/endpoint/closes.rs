@@ -232,3 +232,20 @@ pub(super) async fn a_user_that_reconnects_over_and_over_closes_with_4429(host: 
     stage.client("fay").await.expect_nothing().await;
     call.talk().await;
 }
+
+pub(super) async fn control_frames_far_beyond_the_rate_close_with_4429(host: &Host) {
+    let stage = host.start().await;
+    for (opcode, ann, bob) in [(Opcode::Ping, "ann", "bob"), (Opcode::Pong, "ada", "ben")] {
+        let mut call = stage.call_of(ann, bob).await;
+        // Two bursts of 200 are let through, and what the time in between brings.
+        let flood = RawFrame::new(opcode, "x").to_bytes().repeat(2000);
+        call.ann.send_bytes(&flood).await;
+        call.ann.expect_close_in_the_end(CloseCode::RateLimited).await;
+        call.bob.expect_partner_disconnected(&call.session).await;
+        // What a client may well send is no flood.
+        for _ in 0..150 {
+            call.bob.send_frame(&RawFrame::new(opcode, "")).await;
+        }
+        call.bob.expect_nothing().await;
+    }
+}
