@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { chromium } from 'playwright-core';
+import { within } from './limits.js';
 
 const FLAGS = [
   '--no-sandbox',
@@ -23,36 +24,40 @@ const FLAGS = [
 
 /** Milliseconds within which anything that is expected to happen has happened, on a slow machine too. */
 export const PATIENCE = 20_000;
+/** Milliseconds for what ends a test: closing pages, browsers and servers. */
+export const CLOSING = 5_000;
+/** Characters of a server's log that are kept: its end. */
+const MAX_LOG = 64 * 1024;
 
-/** Starts the server and waits for the line that says where it listens. */
+/** Starts the server and waits for the line that says where it listens. Its output goes to `log()` only. */
 export async function startServer(binary, args = [], env = {}) {
-  const server = spawn(binary, ['--dev', '--listen', '127.0.0.1:0', ...args], {
+  const port = args.includes('--listen') ? [] : ['--listen', '127.0.0.1:0'];
+  const server = spawn(binary, ['--dev', ...port, ...args], {
     env: { ...process.env, ...env },
-    stdio: ['ignore', 'pipe', 'inherit'],
+    stdio: ['ignore', 'pipe', 'pipe'],
   });
-  const exited = new Promise((resolve) => server.once('exit', resolve));
-  const limit = AbortSignal.timeout(PATIENCE);
-  const address = await new Promise((resolve, reject) => {
+  let log = '';
+  const exited = new Promise((resolve) => server.once('close', resolve));
+  const listening = new Promise((resolve, reject) => {
     server.once('error', reject);
-    server.once('exit', (code) => reject(new Error(`the server ended with code ${code} before it listened`)));
-    limit.onabort = () => reject(new Error('the server never said where it listens'));
+    server.once('close', (code) => reject(new Error(`the server ended with code ${code} before it listened`)));
     createInterface(server.stdout).on('line', (line) => {
       const found = /http:\/\/127\.0\.0\.1:\d+/.exec(line);
       if (found) resolve(found[0]);
     });
-  }).catch((error) => {
-    server.kill('SIGKILL');
-    throw error;
   });
-  limit.onabort = null;
-  return {
-    address,
-    async stop() {
-      if (server.exitCode !== null || server.signalCode !== null) return;
-      server.kill('SIGKILL');
-      await exited;
-    },
+  for (const output of [server.stdout, server.stderr]) {
+    output.setEncoding('utf8').on('data', (text) => (log = (log + text).slice(-MAX_LOG)));
+  }
+  const stop = async () => {
+    server.kill('SIGKILL');
+    await within(CLOSING, 'the end of the server', exited);
   };
+  const address = await within(PATIENCE, 'the address of the server', listening).catch(async (error) => {
+    if (server.pid) await stop();
+    throw new Error(`${error.message}\n${log}`, { cause: error });
+  });
+  return { address, log: () => log, stop };
 }
 
 /** A browser process of its own, so that it can be killed like one. */
@@ -61,17 +66,20 @@ export async function startBrowser() {
     executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
     args: FLAGS,
     host: '127.0.0.1',
+    timeout: PATIENCE,
   });
-  const browser = await chromium.connect(process_.wsEndpoint());
+  const browser = await chromium.connect(process_.wsEndpoint(), { timeout: PATIENCE });
   return {
+    isConnected: () => browser.isConnected(),
     /** A page with a storage of its own: another person. */
     async newPage(url, options = {}) {
       const context = await browser.newContext({ viewport: { width: 1100, height: 800 }, ...options });
       const page = await context.newPage();
       page.setDefaultTimeout(PATIENCE);
-      const failures = [];
-      page.on('pageerror', (error) => failures.push(error));
-      page.failures = failures;
+      page.failures = [];
+      page.said = [];
+      page.on('pageerror', (error) => page.failures.push(error));
+      page.on('console', (message) => page.said.push(message.text()));
       await page.addInitScript(() => {
         window.sockets = [];
         window.WebSocket = class extends WebSocket {
@@ -81,12 +89,15 @@ export async function startBrowser() {
           }
         };
       });
-      await page.goto(url);
+      await page.goto(url).catch(async (error) => {
+        await context.close();
+        throw error;
+      });
       return page;
     },
-    close: () => process_.close(),
+    close: () => within(CLOSING, 'the end of the browser', process_.close()).catch(() => process_.kill()),
     /** SIGKILL to the browser and its helpers: no unload handler, no close frame. */
-    kill: () => process_.kill(),
+    kill: () => within(CLOSING, 'the end of the killed browser', process_.kill()),
   };
 }
 
@@ -95,22 +106,64 @@ export async function join(page, name) {
   await page.getByRole('button', { name: 'Find a partner' }).click();
 }
 
+/** As {@link join}, and the server has put them into its queue. */
+export async function joinAndWait(page, name) {
+  const queued = page.waitForResponse(
+    (response) => response.url().endsWith('/demo/queue') && response.request().method() === 'POST',
+  );
+  await Promise.all([queued, join(page, name)]);
+  await waitForState(page, 'searching');
+}
+
 export async function waitForState(page, ...states) {
   const selector = states.map((state) => `#app[data-state="${state}"]`).join(',');
   await page.waitForSelector(selector, { timeout: PATIENCE });
 }
 
+/** Waits until `condition(argument)` holds in the page. */
+export async function waitUntil(page, what, condition, argument) {
+  await page.waitForFunction(condition, argument, { timeout: PATIENCE, polling: 100 }).catch((cause) => {
+    throw new Error(`waited ${PATIENCE / 1_000} s for ${what}`, { cause });
+  });
+}
+
 /** Both see each other: the state says so, and pictures of the partner are decoded now, not only once. */
 export async function waitForCall(...pages) {
   for (const page of pages) await waitForState(page, 'connected');
-  for (const page of pages) {
-    const before = await page.evaluate(() => window.demo.framesDecoded());
-    await page.waitForFunction(
-      async (seen) => (await window.demo.framesDecoded()) > seen + 5,
-      before,
-      { timeout: PATIENCE, polling: 100 },
-    );
-  }
+  for (const page of pages) await waitForPictures(page);
+}
+
+/** Pictures of the partner are decoded now. */
+export async function waitForPictures(page) {
+  const before = await page.evaluate(() => window.demo.framesDecoded());
+  const condition = async (seen) => (await window.demo.framesDecoded()) > seen + 5;
+  await waitUntil(page, `pictures of the partner, after ${before}`, condition, before);
+}
+
+/**
+ * Listens in the page for the client's next event of a type, surely from when this returns. What it returns waits for
+ * the event and gives its reason and its time.
+ */
+export async function listen(page, type) {
+  await page.evaluate((type) => {
+    window.heard ??= {};
+    window.heard[type] = new Promise((resolve) => {
+      const told = ({ detail }) => resolve({ reason: detail.reason, at: Date.now() });
+      window.demo.client.addEventListener(type, told, { once: true });
+    });
+  }, type);
+  return () => within(PATIENCE, `the event "${type}"`, page.evaluate((type) => window.heard[type], type));
+}
+
+/** What a page shows, for the report of a test that failed. */
+export async function describePage(page) {
+  const shown = page.evaluate(() => {
+    const text = (id) => document.getElementById(id)?.textContent;
+    const state = document.getElementById('app')?.dataset.state;
+    return `${document.getElementById('name')?.value}: ${state}, "${text('status')}", "${text('link')}"`;
+  });
+  const what = await within(CLOSING, 'the page', shown).catch((error) => error.message);
+  return [`page of ${what}`, ...page.failures.map(String), ...page.said.slice(-20)].join('\n  ');
 }
 
 export function assertNoFailures(...pages) {

@@ -1,57 +1,27 @@
 // Real calls between headless Chromium pages, through the server that SIGNALING_SERVER names.
 
 import assert from 'node:assert/strict';
-import { after, afterEach, before, describe, it } from 'node:test';
-import { assertNoFailures, join, startBrowser, startServer, waitForCall, waitForState } from './browser.js';
+import { describe } from 'node:test';
+import {
+  assertNoFailures,
+  join,
+  joinAndWait,
+  listen,
+  waitForCall,
+  waitForState,
+  waitUntil,
+} from './browser.js';
+import { scenario, skip } from './scenario.js';
 
-const binary = process.env.SIGNALING_SERVER;
 const SCHEMES = ['light', 'dark'];
 
-describe('the demonstration page', { skip: !binary && 'SIGNALING_SERVER names no server', timeout: 300_000 }, () => {
-  let server;
-  let browser;
-  const pages = [];
+const userOf = (page) => page.evaluate(() => sessionStorage.getItem('demo-userId'));
+/** Whether a request, or the request of a response, asks the queue by `method`. */
+const isQueue = (method) => (sent) =>
+  sent.url().endsWith('/demo/queue') && (sent.request?.() ?? sent).method() === method;
 
-  before(async () => {
-    server = await startServer(binary);
-    browser = await startBrowser();
-  });
-  after(async () => {
-    await browser?.close();
-    await server?.stop();
-  });
-  // Nobody may wait in the queue of the next test.
-  afterEach(async () => {
-    for (const page of pages.splice(0)) await page.context().close();
-  });
-
-  const open = async (options) => {
-    const page = await browser.newPage(server.address, options);
-    pages.push(page);
-    return page;
-  };
-
-  const call = async (address = server.address) => {
-    const [alice, bob] = [await browser.newPage(address), await browser.newPage(address)];
-    pages.push(alice, bob);
-    await join(alice, 'Alice');
-    await waitForState(alice, 'searching');
-    await join(bob, 'Bob');
-    await waitForCall(alice, bob);
-    return [alice, bob];
-  };
-
-  /** Why the client in `page` says that its partner is gone, when it next does. */
-  const partnerGone = (page) =>
-    page.evaluate(
-      () =>
-        new Promise((resolve) => {
-          const told = ({ detail }) => resolve(detail.reason);
-          window.demo.client.addEventListener('partner-disconnected', told, { once: true });
-        }),
-    );
-
-  it('brings two people together, who see each other', async () => {
+describe('the demonstration page', { skip }, () => {
+  scenario('brings two people together, who see each other', async ({ call }) => {
     const [alice, bob] = await call();
     assert.match(await alice.locator('#status').textContent(), /talking with .*Bob/);
     assert.match(await bob.locator('#status').textContent(), /talking with .*Alice/);
@@ -64,53 +34,48 @@ describe('the demonstration page', { skip: !binary && 'SIGNALING_SERVER names no
     assertNoFailures(alice, bob);
   });
 
-  it('tells people of the same name apart', async () => {
+  scenario('tells people of the same name apart', async ({ open }) => {
     const [first, second] = [await open(), await open()];
-    await join(first, 'Sam');
-    await waitForState(first, 'searching');
+    await joinAndWait(first, 'Sam');
     await join(second, 'Sam');
     await waitForCall(first, second);
     const seenByFirst = await first.locator('#partner').textContent();
     assert.notEqual(await second.locator('#partner').textContent(), seenByFirst);
   });
 
-  it('makes a duplicated tab somebody else instead of taking over the call', async () => {
+  scenario('makes a duplicated tab somebody else instead of taking over the call', async ({ call, address }) => {
     const [alice, bob] = await call();
     const memory = await alice.evaluate(() => Object.entries(sessionStorage));
     const duplicate = await alice.context().newPage();
     await duplicate.addInitScript((entries) => {
       for (const [key, value] of entries) sessionStorage.setItem(key, value);
     }, memory);
-    await duplicate.goto(server.address);
+    await duplicate.goto(address);
     assert.equal(await duplicate.getByLabel('Your name').inputValue(), 'Alice');
     await duplicate.getByRole('button', { name: 'Find a partner' }).click();
     await waitForState(duplicate, 'searching');
     await waitForCall(alice, bob);
-    const userOf = (page) => page.evaluate(() => sessionStorage.getItem('demo-userId'));
     assert.notEqual(await userOf(duplicate), await userOf(alice));
   });
 
-  it('says within two seconds that a partner was killed', async () => {
+  scenario('says within two seconds that a partner was killed', async ({ open, startBrowser, address }) => {
     const [alice, victim] = [await open(), await startBrowser()];
-    try {
-      const bob = await victim.newPage(server.address);
-      await join(alice, 'Alice');
-      await waitForState(alice, 'searching');
-      await join(bob, 'Bob');
-      await waitForCall(alice, bob);
-    } catch (error) {
-      await victim.kill();
-      throw error;
-    }
-    const told = alice.waitForSelector('#app[data-state="partner-away"]', { timeout: 2_000 });
-    const reason = partnerGone(alice);
-    await Promise.all([told, victim.kill()]);
-    assert.equal(await reason, 'lost');
+    const bob = await open({}, address, victim);
+    await joinAndWait(alice, 'Alice');
+    await join(bob, 'Bob');
+    await waitForCall(alice, bob);
+    const partnerGone = await listen(alice, 'partner-disconnected');
+    const killedAt = Date.now();
+    await victim.kill();
+    const { reason, at } = await partnerGone();
+    assert.equal(reason, 'lost');
+    assert.ok(at - killedAt < 2_000, `told after ${at - killedAt} ms`);
+    await waitForState(alice, 'partner-away');
     assert.match(await alice.locator('#status').textContent(), /Bob.* is gone/);
     assertNoFailures(alice);
   });
 
-  it('brings the call back when a page is reloaded, whichever side it is', async () => {
+  scenario('brings the call back when a page is reloaded, whichever side it is', async ({ call }) => {
     const [alice, bob] = await call();
     const partner = await alice.locator('#partner').textContent();
     for (const page of [alice, bob]) {
@@ -121,41 +86,35 @@ describe('the demonstration page', { skip: !binary && 'SIGNALING_SERVER names no
     assertNoFailures(alice, bob);
   });
 
-  it('brings the call back when the connection to the server breaks', async () => {
+  scenario('brings the call back when the connection to the server breaks', async ({ call }) => {
     const [alice, bob] = await call();
     const first = await alice.evaluateHandle(() => [...window.demo.client.sessions.values()][0].peerConnection);
     await bob.evaluate(() => window.sockets.at(-1).close(4408, 'as the server would'));
-    await alice.waitForFunction(
-      (old) => {
-        const [session] = window.demo.client.sessions.values();
-        return session?.state === 'active' && session.peerConnection !== old;
-      },
-      first,
-    );
+    const isNew = (old) => {
+      const [session] = window.demo.client.sessions.values();
+      return session?.state === 'active' && session.peerConnection !== old;
+    };
+    await waitUntil(alice, 'a new peer connection', isNew, first);
     await waitForCall(alice, bob);
     assert.equal(await bob.evaluate(() => window.sockets.length), 2);
     assertNoFailures(alice, bob);
   });
 
-  it('keeps the call while the server is away', async () => {
-    const other = await startServer(binary);
-    try {
-      const [alice, bob] = await call(other.address);
-      await other.stop();
-      for (const page of [alice, bob]) await page.waitForSelector('#link[data-state="reconnecting"]');
-      await waitForCall(alice, bob);
-      assertNoFailures(alice, bob);
-    } finally {
-      await other.stop();
-    }
+  scenario('keeps the call while the server is away', async ({ call, startServer }) => {
+    const other = await startServer();
+    const [alice, bob] = await call(other.address);
+    await other.stop();
+    for (const page of [alice, bob]) await page.waitForSelector('#link:not([data-state="open"])');
+    await waitForCall(alice, bob);
+    assertNoFailures(alice, bob);
   });
 
-  it('tells the partner of a hang-up and turns the camera off', async () => {
+  scenario('tells the partner of a hang-up and turns the camera off', async ({ call }) => {
     const [alice, bob] = await call();
     const camera = await alice.evaluateHandle(() => document.getElementById('local').srcObject);
-    const reason = partnerGone(bob);
+    const partnerGone = await listen(bob, 'partner-disconnected');
     await alice.getByRole('button', { name: 'Hang up' }).click();
-    assert.equal(await reason, 'left');
+    assert.equal((await partnerGone()).reason, 'left');
     await bob.waitForSelector('#app:is([data-state="partner-away"], [data-state="idle"])', { timeout: 2_000 });
     assert.match(await bob.locator('#status').textContent(), /Alice.* (is gone|left the call)/);
     await waitForState(alice, 'idle');
@@ -166,18 +125,17 @@ describe('the demonstration page', { skip: !binary && 'SIGNALING_SERVER names no
     assertNoFailures(alice, bob);
   });
 
-  it('says that the partner has left for good, not only that it is away', async () => {
+  scenario('says that the partner has left for good, not only that it is away', async ({ call }) => {
     const [alice, bob] = await call();
     await alice.getByRole('button', { name: 'Hang up' }).click();
     await bob.waitForSelector('#app[data-state="idle"]', { timeout: 5_000 });
     assert.match(await bob.locator('#status').textContent(), /Alice.* left the call/);
   });
 
-  it('lets a third person wait, and finds it for whoever wants the next partner', async () => {
+  scenario('lets a third person wait, and finds it for whoever wants the next partner', async ({ open, call }) => {
     const [alice, bob] = await call();
     const carol = await open();
-    await join(carol, 'Carol');
-    await waitForState(carol, 'searching');
+    await joinAndWait(carol, 'Carol');
     await waitForCall(alice, bob);
     assert.equal(await carol.locator('#app').getAttribute('data-state'), 'searching');
 
@@ -187,46 +145,41 @@ describe('the demonstration page', { skip: !binary && 'SIGNALING_SERVER names no
     assertNoFailures(alice, bob, carol);
   });
 
-  it('forgets who stopped searching', async () => {
+  scenario('forgets who stopped searching', async ({ open }) => {
     const [alice, bob, carol] = [await open(), await open(), await open()];
-    await join(alice, 'Alice');
-    await waitForState(alice, 'searching');
-    const cancelled = alice.waitForResponse(
-      (response) => response.url().endsWith('/demo/queue') && response.request().method() === 'DELETE',
-    );
-    await alice.getByRole('button', { name: 'Stop searching' }).click();
+    await joinAndWait(alice, 'Alice');
+    const cancelled = alice.waitForResponse(isQueue('DELETE'));
+    await Promise.all([cancelled, alice.getByRole('button', { name: 'Stop searching' }).click()]);
     assert.equal((await cancelled).status(), 204);
-    await join(bob, 'Bob');
-    await waitForState(bob, 'searching');
+    await joinAndWait(bob, 'Bob');
     await join(carol, 'Carol');
     await waitForCall(bob, carol);
     assert.equal(await alice.locator('#app').getAttribute('data-state'), 'idle');
   });
 
-  it('looks on after a reload while it was searching', async () => {
+  scenario('looks on after a reload while it was searching', async ({ open }) => {
     const [alice, bob] = [await open(), await open()];
-    await join(alice, 'Alice');
-    await waitForState(alice, 'searching');
-    await alice.reload();
+    await joinAndWait(alice, 'Alice');
+    const queued = alice.waitForResponse(isQueue('POST'));
+    await Promise.all([queued, alice.reload()]);
     await waitForState(alice, 'searching');
     await join(bob, 'Bob');
     await waitForCall(alice, bob);
   });
 
-  it('lets somebody without a camera watch', async () => {
+  scenario('lets somebody without a camera watch', async ({ open }) => {
     const [alice, bob] = [await open(), await open()];
     await alice.evaluate(() => {
       navigator.mediaDevices.getUserMedia = () => Promise.reject(new DOMException('no', 'NotFoundError'));
     });
-    await join(alice, 'Alice');
-    await waitForState(alice, 'searching');
+    await joinAndWait(alice, 'Alice');
     await join(bob, 'Bob');
     await waitForCall(alice);
     await waitForState(bob, 'connected');
     assertNoFailures(alice, bob);
   });
 
-  it('can be used by keyboard alone', async () => {
+  scenario('can be used by keyboard alone', async ({ open }) => {
     const [alice, bob] = [await open(), await open()];
     const focused = () => alice.evaluate(() => document.activeElement.id || document.activeElement.textContent);
     await alice.waitForSelector('#join button:enabled');
@@ -250,7 +203,7 @@ describe('the demonstration page', { skip: !binary && 'SIGNALING_SERVER names no
     assert.equal(await focused(), 'Find a partner');
   });
 
-  it('announces its states and names its controls', async () => {
+  scenario('announces its states and names its controls', async ({ open }) => {
     const page = await open();
     assert.equal(await page.getByRole('status').getAttribute('aria-live'), 'polite');
     assert.equal(await page.locator('html').getAttribute('lang'), 'en');
@@ -262,7 +215,7 @@ describe('the demonstration page', { skip: !binary && 'SIGNALING_SERVER names no
     assert.deepEqual(nameless, []);
   });
 
-  it('fits a phone: nothing scrolls sideways and every control can be hit', async () => {
+  scenario('fits a phone: nothing scrolls sideways and every control can be hit', async ({ open }) => {
     const phone = { viewport: { width: 360, height: 740 }, hasTouch: true, isMobile: true };
     const [alice, bob] = [await open(phone), await open(phone)];
     const fits = async (page) => {
@@ -291,7 +244,7 @@ describe('the demonstration page', { skip: !binary && 'SIGNALING_SERVER names no
   });
 
   for (const colorScheme of SCHEMES) {
-    it(`has contrast enough in ${colorScheme}`, async () => {
+    scenario(`has contrast enough in ${colorScheme}`, async ({ open }) => {
       const [alice, bob] = [await open({ colorScheme }), await open()];
       const report = async (selectors) => {
         const rows = await alice.evaluate(contrasts, selectors);

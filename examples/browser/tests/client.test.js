@@ -1,7 +1,7 @@
 // The socket to the server: reconnecting, heartbeats, tokens, leaving. No browser, no network, a mocked clock.
 
 import assert from 'node:assert/strict';
-import { afterEach, beforeEach, describe, it, mock } from 'node:test';
+import { afterEach, beforeEach, describe, mock } from 'node:test';
 import { closeAdvice, reconnectDelay } from '../signaling-client.js';
 import {
   FakePeerConnection,
@@ -14,6 +14,7 @@ import {
   settle,
   uninstall,
 } from './fakes.js';
+import { it } from './limits.js';
 
 const LIMITS = { backoffBase: 1_000, backoffMax: 15_000, goingAwayJitter: 3_000 };
 const ALMOST_ONE = 1 - Number.EPSILON;

@@ -1,7 +1,7 @@
 // One call: perfect negotiation on both sides, candidates, restarts, refusals. Fake peer connections, mocked clock.
 
 import assert from 'node:assert/strict';
-import { afterEach, beforeEach, describe, it } from 'node:test';
+import { afterEach, beforeEach, describe } from 'node:test';
 import {
   FakePeerConnection,
   FakeWebSocket,
@@ -15,6 +15,7 @@ import {
   uninstall,
   video,
 } from './fakes.js';
+import { it } from './limits.js';
 
 const SIGNALS = ['offer', 'answer', 'ice-candidate'];
 const signals = (socket) => socket.sent.filter(({ type }) => SIGNALS.includes(type));

@@ -3,14 +3,14 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { createSocket } from 'node:dgram';
-import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join as path } from 'node:path';
-import { after, before, describe, it } from 'node:test';
-import { PATIENCE, assertNoFailures, join, startBrowser, startServer, waitForCall, waitForState } from './browser.js';
+import { describe } from 'node:test';
+import { CLOSING, assertNoFailures, join, joinAndWait, waitForCall } from './browser.js';
+import { within } from './limits.js';
+import { scenario, skip } from './scenario.js';
 
-const binary = process.env.SIGNALING_SERVER;
 const SECRET = 'shared by server and coturn';
 
 /** STUN's Binding request: RFC 8489, section 5. */
@@ -29,43 +29,45 @@ async function startCoturn() {
     `--static-auth-secret=${SECRET}`, `--userdb=${path(folder, 'turndb')}`, `--pidfile=${path(folder, 'pid')}`,
     `--log-file=${path(folder, 'log')}`, '--simple-log',
   ], { stdio: 'ignore' });
-  const exited = once(coturn, 'exit');
+  const ended = new Promise((resolve) => ['error', 'exit'].forEach((event) => coturn.once(event, resolve)));
+  const stop = async () => {
+    coturn.kill('SIGKILL');
+    await within(CLOSING, 'the end of coturn', ended);
+    await rm(folder, { recursive: true });
+  };
   const probe = createSocket('udp4');
-  const answered = once(probe, 'message', { signal: AbortSignal.timeout(PATIENCE) });
+  const answered = new Promise((resolve, reject) => {
+    probe.once('message', resolve);
+    ended.then((why) => reject(new Error(`coturn ended before it answered: ${why}`)));
+  });
   const asking = setInterval(() => probe.send(BINDING, port, '127.0.0.1'), 50);
-  await answered.finally(() => {
+  try {
+    await within(CLOSING, 'an answer of coturn', answered);
+  } catch (error) {
+    await stop();
+    throw error;
+  } finally {
     clearInterval(asking);
     probe.close();
-  });
-  return {
-    url: `turn:127.0.0.1:${port}?transport=udp`,
-    async stop() {
-      coturn.kill('SIGKILL');
-      await exited;
-      await rm(folder, { recursive: true });
-    },
-  };
+  }
+  return { url: `turn:127.0.0.1:${port}?transport=udp`, stop };
 }
 
-describe('behind a TURN server', { skip: !binary && 'SIGNALING_SERVER names no server', timeout: 120_000 }, () => {
-  let coturn;
-  let server;
-  let browser;
+/** Another process may take the free port first. */
+async function startCoturnSurely(attempts = 3) {
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      return await startCoturn();
+    } catch (error) {
+      if (attempt === attempts) throw error;
+    }
+  }
+}
 
-  before(async () => {
-    coturn = await startCoturn();
-    server = await startServer(binary, ['--turn-url', coturn.url], { SIGNALING_TURN_SECRET: SECRET });
-    browser = await startBrowser();
-  });
-  after(async () => {
-    await browser?.close();
-    await server?.stop();
-    await coturn?.stop();
-  });
-
+describe('behind a TURN server', { skip }, () => {
   /** A page whose peer connections have no way but TURN. */
-  const open = async () => {
-    const page = await browser.newPage('about:blank');
+  const openRelayed = async (open, address) => {
+    const page = await open({}, 'about:blank');
     await page.addInitScript(() => {
       const relayed = (configuration) => ({ ...configuration, iceTransportPolicy: 'relay' });
       window.RTCPeerConnection = class extends RTCPeerConnection {
@@ -77,14 +79,15 @@ describe('behind a TURN server', { skip: !binary && 'SIGNALING_SERVER names no s
         }
       };
     });
-    await page.goto(server.address);
+    await page.goto(address);
     return page;
   };
 
-  it('two pages that have no other way see each other', async () => {
-    const [alice, bob] = [await open(), await open()];
-    await join(alice, 'Alice');
-    await waitForState(alice, 'searching');
+  scenario('two pages that have no other way see each other', async ({ open, keep, startServer }) => {
+    const coturn = await keep(startCoturnSurely(), (each) => each.stop());
+    const server = await startServer(['--turn-url', coturn.url], { SIGNALING_TURN_SECRET: SECRET });
+    const [alice, bob] = [await openRelayed(open, server.address), await openRelayed(open, server.address)];
+    await joinAndWait(alice, 'Alice');
     await join(bob, 'Bob');
     await waitForCall(alice, bob);
     for (const page of [alice, bob]) {
