@@ -6,8 +6,10 @@ export interface SignalingClientOptions {
    */
   url: string | URL;
   /**
-   * The JWT, or a function that returns it. The function is asked before every connection; `refused` says that
-   * the server has just closed with 4401, so a cached token must be replaced. With a string, 4401 stops the client.
+   * The JWT, or a function that returns it. The function is asked before every connection; `refused` says that the
+   * last token could not be used (4401, or it fits into no WebSocket), so a cached one must be replaced. A function
+   * that throws, returns no text or takes longer than `connectTimeout` is asked again. With a string, 4401 stops the
+   * client.
    */
   token: string | ((context: { refused: boolean }) => string | Promise<string>);
   /** Shorthand for `rtcConfiguration.iceServers`. Where the signaling server names ICE servers, these are not used. */
@@ -19,11 +21,11 @@ export interface SignalingClientOptions {
    * which keeps it out of access logs. Default `query`.
    */
   auth?: 'query' | 'subprotocol';
-  /** Between two heartbeats. Default 10,000; the server gives up after 30,000 without one. */
+  /** From the answer to a heartbeat to the next one. Default 10,000; the server gives up after 30,000 without one. */
   heartbeatInterval?: number;
   /** From a heartbeat until a server that has said nothing counts as dead. Default 10,000. */
   ackTimeout?: number;
-  /** From the start of a connection until the server's first message. Default 10,000. */
+  /** For the token function, and then again until the server's first message. Default 10,000. */
   connectTimeout?: number;
   /** Upper end of the first reconnect delay; doubles with every failure in a row. Default 1,000. */
   backoffBase?: number;
@@ -52,20 +54,27 @@ export type ClientState = 'idle' | 'connecting' | 'open' | 'reconnecting' | 'clo
  */
 export type SessionState = 'active' | 'partner-away' | 'offline' | 'ended';
 
-/** One call with one partner. */
+/**
+ * One call with one partner. The object stays the same while its fields change: render at each `sessionstate`,
+ * `peerconnection`, `connectionstate` and `partner-disconnected`, from a copy if your framework compares objects.
+ */
 export interface Session {
   readonly id: string;
   readonly partnerId: string;
   /** The initiator offers first and wins a collision of offers. */
   readonly isInitiator: boolean;
   readonly state: SessionState;
+  /** Why the partner is away, from `partner-disconnected` until the next match; it stays when the session ends. */
+  readonly partnerReason: PartnerReason | undefined;
   /** A new one after every match; `null` once the session has ended. */
   readonly peerConnection: RTCPeerConnection | null;
 }
 
 /**
- * Error codes of the server, and two of this module: `connect-failed` (the token function or the WebSocket
- * constructor threw; it is tried again), `negotiation-failed` (a description or candidate could not be applied).
+ * Error codes of the server, and two of this module.
+ * - `connect-failed`: there is no token, which is asked for again; or no WebSocket can be made, and `closed` follows
+ * - `negotiation-failed`: a description or candidate could not be applied; or no peer connection can be made, and `ended`
+ *   follows
  */
 export type ErrorCode =
   | 'malformed'
@@ -92,6 +101,11 @@ export type PartnerReason = 'left' | 'lost' | 'timeout' | 'replaced' | 'ended';
 export interface SignalingClientEvents {
   /** `code` and `reason` say why a connection ended; `retryIn` (ms) when the next attempt starts. */
   state: { state: ClientState; previous: ClientState; code?: number; reason?: string; retryIn?: number };
+  /**
+   * A session's state changed; `previous` is `null` at its first match. Comes after `peerconnection` and before `match`,
+   * `partner-disconnected` and `ended`.
+   */
+  sessionstate: { session: Session; state: SessionState; previous: SessionState | null };
   /** Matched. `again`: the same session starts over, with a new peer connection. */
   match: { session: Session; again: boolean };
   /** A peer connection was made, before local tracks are added: the place for data channels and transceivers. */
@@ -109,13 +123,17 @@ export interface SignalingClientEvents {
   /** The partner left or lost its connection. `match` or `ended` follows, whatever the reason. */
   'partner-disconnected': { session: Session; reason: PartnerReason };
   /**
-   * The session is over. `left`: by us. `gone`: by the partner or the server. `abandoned`: the partner stayed away.
-   * `closed`: this client stopped.
+   * The session is over. `left`: by us. `gone`: the server no longer knows it; the partner hung up only if
+   * `session.partnerReason` is `left`. `abandoned`: the partner stayed away. `closed`: this client stopped.
+   * `failed`: no peer connection can be made here.
    */
-  ended: { session: Session; reason: 'left' | 'gone' | 'abandoned' | 'closed' };
+  ended: { session: Session; reason: 'left' | 'gone' | 'abandoned' | 'closed' | 'failed' };
   /** Something was refused or failed; what can be retried is retried. `cause` is what was thrown, if anything. */
   error: { code: ErrorCode; message: string; sessionId?: string; cause?: unknown };
-  /** The client stopped: by `close` (`local`) or because the server's close code advises it. */
+  /**
+   * The client stopped: by `close` (`local`), because the server's close code advises it, or with 1006 because no
+   * WebSocket can be made (the browser has none, a bad address or token, mixed content).
+   */
   closed: { state: 'closed'; previous: ClientState; code: number; reason: string; local: boolean };
 }
 
@@ -129,7 +147,7 @@ export interface SignalingClientEvents {
  * client.connect();
  */
 export class SignalingClient extends EventTarget {
-  /** @throws {TypeError} when `url` is no address. */
+  /** @throws {TypeError} when `url` is no address, or `token` is neither a function nor a text. */
   constructor(options: SignalingClientOptions);
 
   readonly state: ClientState;

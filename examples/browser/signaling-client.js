@@ -27,7 +27,7 @@ const DEFAULTS = Object.freeze({
 });
 
 const ADVICE = {
-  1000: 'stop', 1008: 'stop', 1009: 'stop', 4400: 'stop', 4409: 'stop',
+  1000: 'stop', 1002: 'stop', 1007: 'stop', 1008: 'stop', 1009: 'stop', 4400: 'stop', 4403: 'stop', 4409: 'stop',
   1001: 'jitter',
   1006: 'reconnect', 4408: 'reconnect', 4413: 'reconnect',
   1011: 'backoff', 4429: 'backoff', 4503: 'backoff',
@@ -53,6 +53,15 @@ export function reconnectDelay(advice, attempt, limits = DEFAULTS, random = Math
   if (advice === 'jitter') return random() * Math.max(limits.goingAwayJitter, range);
   if (advice === 'token' && attempt === 0) return 0;
   return (0.5 + random() / 2) * range;
+}
+
+/** The result of `promise`, or an error if it has not settled after `ms`. */
+function settled(promise, ms, what) {
+  let timer;
+  const late = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`${what} took more than ${ms} ms`)), ms);
+  });
+  return Promise.race([promise, late]).finally(() => clearTimeout(timer));
 }
 
 /** Partners send descriptions and candidates as text, as an object, or as that object's JSON. */
@@ -81,7 +90,11 @@ class Link {
   #attempt = 0;
   #refusals = 0;
   #openedAt = 0;
-  #pendingAdvice = 'reconnect';
+  /** What the next attempt tells the token function, and whether `wake` may start it early. */
+  #refused = false;
+  #wakeable = true;
+  /** Whether a socket was ever made. If so, only the token can be the reason when the next one cannot be made. */
+  #made = false;
   #lastBeat = 0;
   #beatTimer;
   #watchdog;
@@ -113,6 +126,7 @@ class Link {
 
   /** Sends a heartbeat for each session (or one that names none) and returns the last one's id. */
   beat(timeout = this.#options.ackTimeout) {
+    this.#beatTimer = clearTimeout(this.#beatTimer);
     const sessions = this.#hooks.sessionIds();
     for (const sessionId of sessions.length > 0 ? sessions : [undefined]) {
       if (!this.send({ type: 'heartbeat', id: this.#lastBeat + 1, sessionId })) break;
@@ -127,35 +141,53 @@ class Link {
     if (this.state === 'open') {
       this.#unwatch();
       this.beat(PROBE_TIMEOUT);
-    } else if (this.state === 'reconnecting' && this.#pendingAdvice !== 'backoff') {
+    } else if (this.state === 'reconnecting' && this.#wakeable) {
       clearTimeout(this.#retryTimer);
-      this.#connect(this.#pendingAdvice === 'token');
+      this.#connect(this.#refused);
     }
   }
 
   async #connect(refused) {
     const turn = ++this.#turn;
     this.#become('connecting');
-    const { token, auth, url } = this.#options;
+    const { token, auth, url, connectTimeout } = this.#options;
+    let jwt = token;
+    if (typeof token === 'function') {
+      try {
+        const asked = new Promise((resolve) => resolve(token({ refused })));
+        jwt = await settled(asked, connectTimeout, 'the token function');
+        if (typeof jwt !== 'string' || jwt === '') throw new TypeError('the token function gave no token');
+      } catch (cause) {
+        if (turn === this.#turn) this.#failed('there is no token', cause, refused);
+        return;
+      }
+    }
+    if (turn !== this.#turn) return;
     const target = new URL(url);
+    if (auth === 'query') target.searchParams.set('token', jwt);
     let socket;
     try {
-      const jwt = typeof token === 'function' ? await token({ refused }) : token;
-      if (turn !== this.#turn) return;
-      if (auth === 'query') target.searchParams.set('token', jwt);
       socket = new WebSocket(target, ['signaling.v1', ...(auth === 'query' ? [] : [`bearer.${jwt}`])]);
     } catch (cause) {
-      if (turn !== this.#turn) return;
-      this.#hooks.error({ code: 'connect-failed', message: 'there is no token or no socket', cause });
-      this.#retry('backoff', this.#attempt++, {}, refused);
+      this.#failed('a WebSocket cannot be made', cause, true, !this.#made);
       return;
     }
+    this.#made = true;
     this.#socket = socket;
     // A refused token is told by a close after the upgrade, so only an answer proves that the server took us.
     socket.onopen = () => this.beat();
     socket.onmessage = ({ data }) => this.#receive(data);
     socket.onclose = ({ code, reason }) => this.#ended(code, reason);
-    this.#watch(this.#options.connectTimeout);
+    this.#watch(connectTimeout);
+  }
+
+  /** There is no socket. What is `permanent` is not tried again: the same page and address would fail the same way. */
+  #failed(message, cause, refused, permanent = false) {
+    const turn = this.#turn;
+    this.#hooks.error({ code: 'connect-failed', message, cause });
+    if (turn !== this.#turn) return;
+    if (permanent) this.close(1006, `${message}: ${cause?.message ?? cause}`, false);
+    else this.#retry(reconnectDelay('backoff', this.#attempt++, this.#options), { refused });
   }
 
   #receive(data) {
@@ -163,10 +195,12 @@ class Link {
     if (this.state === 'connecting') {
       this.#openedAt = Date.now();
       this.#refusals = 0;
-      this.#beatTimer = setInterval(() => this.beat(), this.#options.heartbeatInterval);
       this.#become('open');
     }
-    if (this.state === 'open') this.#hooks.message(JSON.parse(data));
+    if (this.state !== 'open') return;
+    // Started here, and not by the last heartbeat's timer: in hidden pages browsers run chained timers once a minute.
+    this.#beatTimer ??= setTimeout(() => this.beat(), this.#options.heartbeatInterval);
+    this.#hooks.message(JSON.parse(data));
   }
 
   /** Gives the server `timeout` ms to say anything at all. */
@@ -192,12 +226,13 @@ class Link {
       return;
     }
     const attempt = advice === 'token' ? this.#refusals++ : this.#attempt++;
-    this.#retry(advice, attempt, { code, reason }, advice === 'token');
+    const retryIn = reconnectDelay(advice, attempt, this.#options);
+    this.#retry(retryIn, { code, reason, refused: advice === 'token', wakeable: advice !== 'backoff' });
   }
 
-  #retry(advice, attempt, why, refused) {
-    const retryIn = reconnectDelay(advice, attempt, this.#options);
-    this.#pendingAdvice = advice;
+  #retry(retryIn, { refused, wakeable = true, ...why }) {
+    this.#refused = refused;
+    this.#wakeable = wakeable;
     this.#retryTimer = setTimeout(() => this.#connect(refused), retryIn);
     this.#become('reconnecting', { ...why, retryIn });
   }
@@ -206,14 +241,13 @@ class Link {
   #drop(code) {
     this.#turn += 1;
     this.#unwatch();
-    clearInterval(this.#beatTimer);
+    this.#beatTimer = clearTimeout(this.#beatTimer);
     clearTimeout(this.#retryTimer);
     const socket = this.#socket;
     this.#socket = null;
     if (!socket) return;
     socket.onopen = socket.onmessage = socket.onclose = null;
     if (socket.readyState < 2) socket.close(code);
-    this.#hooks.lost();
   }
 
   #become(state, detail) {
@@ -422,7 +456,8 @@ class Session {
   partnerId;
   isInitiator;
   iceServers;
-  state = 'offline';
+  state = null;
+  partnerReason;
   peer = null;
   #options;
   #hooks;
@@ -440,11 +475,14 @@ class Session {
 
   /** A match, first or repeated: whatever was negotiated before is void. */
   begin({ partnerId, isInitiator, iceServers }, stream) {
-    this.end();
-    Object.assign(this, { partnerId, isInitiator, iceServers, state: 'active' });
-    this.peer = new Peer(this, this.#options, this.#hooks);
+    const previous = this.state;
+    this.#drop();
+    Object.assign(this, { partnerId, isInitiator, iceServers, state: 'active', partnerReason: undefined });
+    const peer = (this.peer = new Peer(this, this.#options, this.#hooks));
     this.#hooks.emit('peerconnection', { session: this, peerConnection: this.peerConnection });
-    this.peer?.useStream(stream);
+    if (this.peer !== peer) return;
+    peer.useStream(stream);
+    this.#changed(previous);
   }
 
   /** The server names other ICE servers: those of before are about to expire, or there were none. */
@@ -454,18 +492,34 @@ class Session {
   }
 
   /** Partner or server are away (`partner-away`, `offline`): only the next match goes on from here. */
-  pause(state) {
-    this.state = state;
+  pause(state, reason = this.partnerReason) {
+    const previous = this.state;
     this.peer?.pause();
     clearTimeout(this.#abandonTimer);
-    if (state !== 'partner-away') return;
-    this.#abandonTimer = setTimeout(() => this.#hooks.abandoned(this), this.#options.abandonAfter);
+    Object.assign(this, { state, partnerReason: reason });
+    if (state === 'partner-away') {
+      this.#abandonTimer = setTimeout(() => this.#hooks.abandoned(this), this.#options.abandonAfter);
+    }
+    this.#changed(previous);
   }
 
   end() {
-    this.pause('ended');
+    const previous = this.state;
+    this.#drop();
+    this.state = 'ended';
+    this.#changed(previous);
+  }
+
+  #drop() {
+    clearTimeout(this.#abandonTimer);
+    this.peer?.pause();
     this.peer?.close();
     this.peer = null;
+  }
+
+  #changed(previous) {
+    const { state } = this;
+    if (state !== previous) this.#hooks.emit('sessionstate', { session: this, state, previous });
   }
 }
 
@@ -491,6 +545,10 @@ export class SignalingClient extends EventTarget {
 
   constructor(options) {
     super();
+    const { token } = options;
+    if (typeof token !== 'function' && (typeof token !== 'string' || token === '')) {
+      throw new TypeError('`token` is neither a token nor a function');
+    }
     const { iceServers, rtcConfiguration, ...rest } = options;
     const url = new URL(options.url, globalThis.location?.href);
     url.protocol = url.protocol.replace('http', 'ws');
@@ -500,7 +558,6 @@ export class SignalingClient extends EventTarget {
       state: (detail) => this.#stateChanged(detail),
       error: (detail) => this.#emit('error', detail),
       message: (message) => this.#receive(message),
-      lost: () => this.#sessions.forEach((session) => session.pause('offline')),
       sessionIds: () => [...this.#sessions.keys()],
     });
   }
@@ -515,7 +572,10 @@ export class SignalingClient extends EventTarget {
 
   /** Connects and stays connected until {@link close} or a close code that says stop. May be called again then. */
   connect() {
-    const wake = () => globalThis.document?.visibilityState !== 'hidden' && this.#link.wake();
+    // A page that was hidden just now has nothing to check; one that stays hidden still wants the network.
+    const wake = ({ type }) => {
+      if (type !== 'visibilitychange' || globalThis.document?.visibilityState !== 'hidden') this.#link.wake();
+    };
     this.#listening.abort();
     this.#listening = new AbortController();
     for (const type of ['online', 'pageshow', 'visibilitychange']) {
@@ -533,9 +593,7 @@ export class SignalingClient extends EventTarget {
   leave(sessionId) {
     for (const session of [...this.#sessions.values()]) {
       if (sessionId !== undefined && session.id !== sessionId) continue;
-      this.#sessions.delete(session.id);
-      this.#sayLeave(session.id);
-      this.#end(session, 'left');
+      this.#leave(session, 'left');
     }
   }
 
@@ -557,7 +615,7 @@ export class SignalingClient extends EventTarget {
 
   #partnerAway(session, reason) {
     if (!session) return;
-    session.pause('partner-away');
+    session.pause('partner-away', reason);
     this.#emit('partner-disconnected', { session, reason });
     // A heartbeat that names an ended session is answered `unknown-session`: gone for good, or only away?
     this.#link.beat();
@@ -570,8 +628,15 @@ export class SignalingClient extends EventTarget {
     const again = this.#sessions.has(sessionId);
     const session = this.#sessions.get(sessionId) ?? new Session(sessionId, this.#options, this.#sessionHooks);
     this.#sessions.set(sessionId, session);
-    session.begin({ partnerId, isInitiator, iceServers }, this.#stream);
-    this.#emit('match', { session, again });
+    try {
+      session.begin({ partnerId, isInitiator, iceServers }, this.#stream);
+    } catch (cause) {
+      const error = { code: 'negotiation-failed', message: 'a peer connection cannot be made', sessionId, cause };
+      this.#emit('error', error);
+      this.#leave(session, 'failed');
+    }
+    // A listener may have left it already.
+    if (this.#sessions.get(sessionId) === session) this.#emit('match', { session, again });
   }
 
   #refused({ code, message, sessionId }, session) {
@@ -599,9 +664,15 @@ export class SignalingClient extends EventTarget {
     this.#leaving.delete(id);
   }
 
-  #end(session, reason) {
-    session.end();
+  #leave(session, reason) {
     this.#sessions.delete(session.id);
+    this.#sayLeave(session.id);
+    this.#end(session, reason);
+  }
+
+  #end(session, reason) {
+    this.#sessions.delete(session.id);
+    session.end();
     this.#emit('ended', { session, reason });
   }
 
@@ -612,6 +683,10 @@ export class SignalingClient extends EventTarget {
       this.#leaving.forEach(({ timer }) => clearTimeout(timer));
       this.#listening.abort();
       for (const session of [...this.#sessions.values()]) this.#end(session, 'closed');
+    }
+    if (detail.state === 'reconnecting') {
+      this.#sessions.forEach((session) => session.pause('offline'));
+      if (this.state !== 'reconnecting') return; // A listener has closed the client.
     }
     this.#emit('state', detail);
     if (detail.state === 'closed') this.#emit('closed', detail);

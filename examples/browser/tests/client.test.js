@@ -54,8 +54,8 @@ describe('delays', () => {
 
 describe('after a close', () => {
   const table = {
-    1000: 'stop', 1001: 'jitter', 1006: 'reconnect', 1008: 'stop', 1009: 'stop', 1011: 'backoff',
-    4400: 'stop', 4401: 'token',
+    1000: 'stop', 1001: 'jitter', 1002: 'stop', 1006: 'reconnect', 1007: 'stop', 1008: 'stop', 1009: 'stop',
+    1011: 'backoff', 4400: 'stop', 4401: 'token', 4403: 'stop',
     4408: 'reconnect', 4409: 'stop', 4413: 'reconnect', 4429: 'backoff', 4503: 'backoff', 1012: 'backoff',
   };
   const longest = { jitter: 3_000, reconnect: 1_000, backoff: 1_000, token: 0 };
@@ -170,6 +170,24 @@ describe('heartbeats', () => {
     }
   });
 
+  it('are timed by the answer, for a hidden page runs chained timers once a minute only', async () => {
+    const { client, socket } = await makeOpenClient();
+    const intervals = mock.method(globalThis, 'setInterval').mock;
+    await advance(10_000);
+    assert.equal(socket.sent.length, 2);
+    await advance(8_000);
+    socket.acknowledge();
+    await advance(9_500);
+    assert.equal(socket.sent.length, 2, 'the next heartbeat did not wait for the answer');
+    await advance(500);
+    assert.equal(socket.sent.length, 3);
+    socket.say({ type: 'error', code: 'rate-limited', message: 'slow down' });
+    await advance(10_000);
+    assert.equal(socket.sent.length, 4, 'whatever the server says shows that it is there');
+    assert.equal(client.state, 'open');
+    assert.equal(intervals.callCount(), 0);
+  });
+
   it('name every open session', async () => {
     const { socket } = await makeMatchedClient({ isInitiator: true });
     socket.say({ type: 'match-found', sessionId: 's2', partnerId: 'eve', isInitiator: false });
@@ -256,6 +274,59 @@ describe('a connection', () => {
     assert.ok(FakeWebSocket.all[0].readyState >= 2);
   });
 
+  const impossible = {
+    'there is no WebSocket': new ReferenceError('WebSocket is not defined'),
+    'the address is none of a WebSocket': new DOMException('invalid scheme', 'SyntaxError'),
+    'the page is secure and the address is not': new DOMException('insecure', 'SecurityError'),
+    'what is thrown is no error': null,
+  };
+  for (const [why, thrown] of Object.entries(impossible)) {
+    it(`is not tried again when ${why}`, async () => {
+      globalThis.WebSocket = class {
+        constructor() {
+          throw thrown;
+        }
+      };
+      let asked = 0;
+      const { client, of } = makeClient({ token: () => `t${(asked += 1)}` });
+      client.connect();
+      await settle();
+      assert.equal(client.state, 'closed');
+      assert.deepEqual(of('error').map(({ code, cause }) => [code, cause]), [['connect-failed', thrown]]);
+      const [{ code, reason, local }] = of('closed');
+      assert.deepEqual([code, local], [1006, false]);
+      assert.match(reason, new RegExp(`a WebSocket cannot be made: ${thrown?.message ?? thrown}`));
+      await advance(120_000, 10_000);
+      assert.equal(asked, 1);
+    });
+  }
+
+  it('that was made once is tried again, with another token', async () => {
+    const asked = [];
+    const { client, socket, of } = await makeMatchedClient({
+      isInitiator: true,
+      auth: 'subprotocol',
+      token: ({ refused }) => {
+        asked.push(refused);
+        return 'jwt';
+      },
+    });
+    mock.method(globalThis, 'WebSocket', class {
+      constructor() {
+        throw new DOMException('invalid subprotocol', 'SyntaxError');
+      }
+    });
+    socket.end(1006);
+    await advance(1_000);
+    assert.equal(client.sessions.get('s1').state, 'offline', 'the call was ended');
+    assert.equal(of('error').at(-1).code, 'connect-failed');
+    mock.restoreAll();
+    globalThis.WebSocket = FakeWebSocket;
+    await advance(2_000);
+    assert.equal(FakeWebSocket.all.length, 2);
+    assert.deepEqual(asked, [false, false, true]);
+  });
+
   it('carries the token in the query, beside what the address has there', async () => {
     const { client } = makeClient({ url: 'https://host.example/ws?room=1', token: 'a.b.c' });
     client.connect();
@@ -337,6 +408,52 @@ describe('tokens', () => {
     assert.equal(FakeWebSocket.all.length, 1);
   });
 
+  it('that never come are given up after the connect timeout and asked for again', async () => {
+    const asked = [];
+    const token = ({ refused }) => {
+      asked.push(refused);
+      return asked.length === 2 ? new Promise(() => {}) : 'jwt';
+    };
+    const { client, of, socket } = await makeOpenClient({ token });
+    socket.end(4401);
+    await advance(1);
+    await advance(9_999);
+    assert.equal(client.state, 'connecting');
+    await advance(1);
+    assert.equal(client.state, 'reconnecting');
+    assert.deepEqual(of('error').map(({ code }) => code), ['connect-failed']);
+    assert.match(of('error')[0].cause.message, /token function took more than 10000 ms/);
+    await advance(1_001);
+    assert.deepEqual(asked, [false, true, true], 'the refusal was forgotten');
+    assert.equal(FakeWebSocket.all.length, 2);
+  });
+
+  it('that come in time leave the server its own time', async () => {
+    const token = () => new Promise((resolve) => setTimeout(resolve, 9_000, 'jwt'));
+    const { client, of } = makeClient({ token });
+    client.connect();
+    await advance(18_500);
+    assert.equal(FakeWebSocket.all.length, 1);
+    assert.deepEqual(of('state').map(({ state }) => state), ['connecting']);
+    await advance(500);
+    assert.equal(of('state')[1].state, 'reconnecting');
+  });
+
+  for (const none of [undefined, null, '', 7]) {
+    it(`that are ${JSON.stringify(none) ?? none} are no tokens`, async () => {
+      let given = none;
+      const { client, of } = makeClient({ token: async () => given });
+      client.connect();
+      await settle();
+      assert.equal(FakeWebSocket.all.length, 0);
+      assert.deepEqual(of('error').map(({ code }) => code), ['connect-failed']);
+      given = 'jwt';
+      await advance(1_001);
+      assert.equal(FakeWebSocket.all.length, 1);
+      assert.throws(() => makeClient({ token: none }), TypeError);
+    });
+  }
+
   it('that arrive after close() open nothing', async () => {
     let give;
     const { client } = makeClient({ token: () => new Promise((resolve) => (give = resolve)) });
@@ -375,6 +492,35 @@ describe('waking up', () => {
     assert.equal(FakeWebSocket.all.length, 2);
     await advance(2_000);
     assert.equal(FakeWebSocket.all.length, 2, 'the wait that was cut short still ran out');
+  });
+
+  it('asks at once for a token that could not be fetched', async () => {
+    const asked = [];
+    const token = ({ refused }) => {
+      asked.push(refused);
+      if (asked.length > 1 && asked.length < 8) throw new Error('no network');
+      return 'jwt';
+    };
+    mock.method(Math, 'random', () => ALMOST_ONE);
+    const { client, socket } = await makeOpenClient({ token });
+    socket.end(4401);
+    await advance(10_000);
+    assert.equal(client.state, 'reconnecting');
+    for (let woken = asked.length; woken < 8; woken += 1) {
+      page.dispatchEvent(new Event('online'));
+      await settle();
+    }
+    assert.equal(FakeWebSocket.all.length, 2);
+    assert.deepEqual(asked, [false, ...Array(7).fill(true)]);
+  });
+
+  it('connects a hidden page too when the network is back', async () => {
+    globalThis.document.visibilityState = 'hidden';
+    const { socket } = await makeOpenClient();
+    socket.end(1006);
+    page.dispatchEvent(new Event('online'));
+    await settle();
+    assert.equal(FakeWebSocket.all.length, 2);
   });
 
   it('does not cut short a wait that the server asked for', async () => {
@@ -524,6 +670,94 @@ describe('leaving', () => {
   });
 });
 
+describe('the state of a session', () => {
+  const changes = (of) => of('sessionstate').map(({ previous, state }) => [previous, state]);
+  const match = { type: 'match-found', sessionId: 's1', partnerId: 'bob', isInitiator: true };
+
+  it('is told at every change, once, when it can be read', async () => {
+    const { client, of, socket } = await makeOpenClient();
+    const seen = [];
+    client.addEventListener('sessionstate', ({ detail: { session, state } }) => {
+      assert.equal(session.state, state);
+      seen.push([state, client.sessions.has('s1'), session.peerConnection !== null]);
+    });
+    socket.say(match);
+    socket.say(match);
+    socket.say({ type: 'partner-disconnected', sessionId: 's1', reason: 'lost' });
+    socket.say({ type: 'error', code: 'partner-absent', message: 'away', sessionId: 's1' });
+    assert.equal(client.sessions.get('s1').partnerReason, 'lost');
+    socket.say(match);
+    assert.equal(client.sessions.get('s1').partnerReason, undefined);
+    socket.end(1006);
+    await advance(1_000);
+    FakeWebSocket.last.accept();
+    FakeWebSocket.last.say(match);
+    client.leave();
+    assert.deepEqual(changes(of), [
+      [null, 'active'],
+      ['active', 'partner-away'],
+      ['partner-away', 'active'],
+      ['active', 'offline'],
+      ['offline', 'active'],
+      ['active', 'ended'],
+    ]);
+    assert.deepEqual(seen, [
+      ['active', true, true],
+      ['partner-away', true, true],
+      ['active', true, true],
+      ['offline', true, true],
+      ['active', true, true],
+      ['ended', false, false],
+    ]);
+  });
+
+  it('is told before the event that explains it', async () => {
+    const { events, socket } = await makeMatchedClient({ isInitiator: true });
+    socket.say({ type: 'partner-disconnected', sessionId: 's1', reason: 'left' });
+    socket.say({ type: 'error', code: 'unknown-session', message: 'unknown', sessionId: 's1' });
+    const told = events.filter(({ session }) => session).map(({ type, state }) => state ?? type);
+    assert.deepEqual(told, [
+      'peerconnection', 'active', 'match', 'partner-away', 'partner-disconnected', 'ended', 'ended',
+    ]);
+    assert.equal(events.at(-1).session.partnerReason, 'left');
+  });
+
+  it('may be answered by closing the client or by leaving', async () => {
+    for (const [state, act] of [['offline', 'close'], ['active', 'leave'], ['partner-away', 'leave']]) {
+      const { client, of, socket } = await makeOpenClient();
+      client.addEventListener('sessionstate', ({ detail }) => detail.state === state && client[act]());
+      socket.say(match);
+      socket.say({ type: 'partner-disconnected', sessionId: 's1', reason: 'lost' });
+      if (state === 'offline') socket.end(1006);
+      await advance(61_000, 10_000);
+      assert.equal(client.sessions.size, 0);
+      assert.equal(of('ended').length, 1);
+      assert.equal(of('match').length, state === 'active' ? 0 : 1);
+      assert.equal(client.state === 'closed', state === 'offline');
+      assert.ok(FakePeerConnection.all.every(({ closed }) => closed));
+      client.close();
+    }
+  });
+
+  it('is ended when there can be no peer connection, and the partner need not wait', async () => {
+    const { client, of, socket } = await makeOpenClient();
+    const thrown = new ReferenceError('RTCPeerConnection is not defined');
+    globalThis.RTCPeerConnection = class {
+      constructor() {
+        throw thrown;
+      }
+    };
+    socket.say(match);
+    assert.deepEqual(of('error').map(({ code, sessionId, cause }) => [code, sessionId, cause]), [
+      ['negotiation-failed', 's1', thrown],
+    ]);
+    assert.deepEqual(of('ended').map(({ reason }) => reason), ['failed']);
+    assert.deepEqual(of('match'), []);
+    assert.equal(socket.of('leave').length, 1);
+    assert.equal(client.state, 'open');
+  });
+});
+
 describe('a partner that is gone', () => {
   it('is told at once, and the server is asked whether it may come back', async () => {
     const { socket, of, session, pc } = await makeMatchedClient({ isInitiator: true });
@@ -551,6 +785,16 @@ describe('a partner that is gone', () => {
     assert.deepEqual(of('ended').map(({ reason }) => reason), ['gone']);
     assert.equal(client.sessions.size, 0);
     assert.ok(pc.closed);
+  });
+
+  it('has left, also if our own connection breaks before the session ends', async () => {
+    const { socket, of } = await makeMatchedClient({ isInitiator: true });
+    socket.say({ type: 'partner-disconnected', sessionId: 's1', reason: 'left' });
+    socket.end(1006);
+    await advance(1_000);
+    FakeWebSocket.last.accept();
+    FakeWebSocket.last.say({ type: 'error', code: 'unknown-session', message: 'unknown', sessionId: 's1' });
+    assert.deepEqual(of('ended').map(({ reason, session }) => [reason, session.partnerReason]), [['gone', 'left']]);
   });
 
   it('is waited for sixty seconds', async () => {

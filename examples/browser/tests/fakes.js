@@ -238,7 +238,8 @@ export function uninstall() {
 }
 
 const EVENTS = [
-  'state', 'match', 'peerconnection', 'track', 'connectionstate', 'partner-disconnected', 'ended', 'error', 'closed',
+  'state', 'match', 'sessionstate', 'peerconnection', 'track', 'connectionstate', 'partner-disconnected', 'ended',
+  'error', 'closed',
 ];
 
 /** A client whose events are recorded, on a socket that the test plays the server of. */
