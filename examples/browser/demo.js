@@ -6,13 +6,18 @@ import { SignalingClient } from './signaling-client.js';
 const RESUME_LIMIT = 8_000;
 /** Milliseconds until the next try when the queue could not be asked. */
 const QUEUE_RETRY = 2_000;
+/** Milliseconds that the server has to answer a request. */
+const REQUEST_LIMIT = 10_000;
 
 const $ = (id) => document.getElementById(id);
 const [app, link, status, remote, local, partner, join, nameField] = [
   'app', 'link', 'status', 'remote', 'local', 'partner', 'join', 'name',
 ].map($);
 
-/** What a reload keeps: who we are, and whether we were `idle`, `searching` or in a `call`. */
+/**
+ * What a reload keeps: who we are (the `key` gives the same user on every server), and whether we were `idle`,
+ * `searching` or in a `call`.
+ */
 const memory = {
   read: (key) => sessionStorage.getItem(`demo-${key}`),
   write: (values) => Object.entries(values).forEach(([key, value]) => sessionStorage.setItem(`demo-${key}`, value)),
@@ -20,6 +25,8 @@ const memory = {
 
 let phase = 'idle';
 let session = null;
+/** The latest request to the queue. It must be answered before the queue is asked to forget us. */
+let queueing = null;
 let camera = null;
 /** Counts what the user asked for, so that the answer to an older wish is ignored. */
 let wish = 0;
@@ -33,18 +40,22 @@ async function request(method, path, { body, token } = {}) {
   const headers = new Headers();
   if (body) headers.set('Content-Type', 'application/json');
   if (token) headers.set('Authorization', `Bearer ${token}`);
-  const response = await fetch(path, { method, headers, body: body && JSON.stringify(body) });
+  const signal = AbortSignal.timeout(REQUEST_LIMIT);
+  const response = await fetch(path, { method, headers, body: body && JSON.stringify(body), signal });
   const answer = await response.json().catch(() => null);
   if (response.ok) return answer;
   throw Object.assign(new Error(answer?.error?.message ?? `status ${response.status}`), { status: response.status });
 }
 
-/** The user's token; a new one (and with it a new user) if there is none or the server refused it. */
+/** The user's token; a new one for the same user if there is none or the server refused it. */
 async function myToken(refused) {
   if (refused || !memory.read('token')) {
-    const { token, userId } = await request('POST', '/demo/token', { body: { name: memory.read('name') } });
+    if (!memory.read('key')) memory.write({ key: crypto.randomUUID() });
+    const body = { name: memory.read('name'), key: memory.read('key') };
+    const { token, userId } = await request('POST', '/demo/token', { body });
+    const known = memory.read('userId') === userId;
     memory.write({ token, userId });
-    await claim(userId);
+    if (!known) await claim(userId);
   }
   return memory.read('token');
 }
@@ -64,15 +75,12 @@ function claim(userId) {
 async function enqueue() {
   const mine = wish;
   try {
-    await request('POST', '/demo/queue', { token: await myToken(false) });
+    const token = await myToken(false);
+    if (mine !== wish) return;
+    await (queueing = request('POST', '/demo/queue', { token }));
   } catch (error) {
     if (mine !== wish || phase !== 'searching') return;
-    if (error.status === 401) {
-      memory.write({ token: '' });
-      client.close();
-      client.connect();
-      return;
-    }
+    if (error.status === 401) memory.write({ token: '' });
     show('searching', `The queue does not answer (${error.message}). Trying again…`);
     setTimeout(() => mine === wish && phase === 'searching' && client.state === 'open' && enqueue(), QUEUE_RETRY);
   }
@@ -103,13 +111,33 @@ function show(state, text) {
   }
 }
 
-function showConnection(connectionState) {
-  remote.dataset.connection = connectionState;
-  const { partnerId } = session;
-  if (connectionState === 'connected') show('connected', `You are talking with ${partnerId}.`);
-  else if (connectionState === 'disconnected') show('connecting', `The connection to ${partnerId} is unstable…`);
-  else if (connectionState === 'failed') show('connecting', `The connection to ${partnerId} failed. Trying again…`);
+/** Texts for a partner that is away. `left` may be a page that is reloaded; only an ended session shows a hang-up. */
+const AWAY = {
+  left: 'closed its connection to the server',
+  lost: 'lost its connection to the server',
+  timeout: 'lost its connection to the server',
+  replaced: 'connects from elsewhere',
+};
+const away = ({ partnerId, partnerReason }) => `${partnerId} ${AWAY[partnerReason] ?? 'is away'}`;
+
+/** Shows the call: the state of the session in the text, the state of the media in the picture. */
+function showCall() {
+  const { partnerId, state, peerConnection } = session;
+  const media = peerConnection.connectionState;
+  remote.dataset.connection = media;
+  if (state === 'partner-away') show('partner-away', `${away(session)}. Waiting up to a minute for them to come back…`);
+  else if (media === 'connected') show('connected', `You are talking with ${partnerId}.`);
+  else if (media === 'disconnected') show('connecting', `The connection to ${partnerId} is unstable…`);
+  else if (media === 'failed') show('connecting', `The connection to ${partnerId} failed. Trying again…`);
   else show('connecting', `Connecting to ${partnerId}…`);
+}
+
+/** Why the call has ended. The partner left only if the server said so. */
+function ending({ partnerId, partnerReason }, reason) {
+  if (reason === 'abandoned') return `${away(session)} and did not come back.`;
+  if (partnerReason === 'left') return `${partnerId} left the call.`;
+  if (partnerReason === 'ended') return 'The call was ended.';
+  return partnerReason ? `${away(session)} and did not come back.` : 'The server no longer knows this call.';
 }
 
 const LINK_TEXTS = {
@@ -144,7 +172,7 @@ function enter(next) {
 }
 
 function stop(text) {
-  enter('idle');
+  const mine = enter('idle');
   session = null;
   camera?.getTracks().forEach((track) => track.stop());
   camera = null;
@@ -153,6 +181,7 @@ function stop(text) {
   remote.dataset.connection = 'none';
   $('unmute').hidden = true;
   show('idle', text);
+  return mine;
 }
 
 /** Turns on camera and microphone; without them one can still see and hear. */
@@ -192,7 +221,8 @@ async function resume() {
   show('starting', 'Coming back to your call…');
   await turnOn(mine);
   if (mine !== wish) return;
-  resumeTimer = setTimeout(() => stop('The call is over.'), RESUME_LIMIT);
+  const giveUp = () => stop(client.state === 'open' ? 'The call is over.' : 'The server does not answer.');
+  resumeTimer = setTimeout(giveUp, RESUME_LIMIT);
   client.connect();
 }
 
@@ -202,16 +232,18 @@ join.addEventListener('submit', (event) => {
   if (!name) return;
   // Another name is another user, and another user needs another connection.
   if (name !== memory.read('name')) {
-    memory.write({ name, token: '' });
+    memory.write({ name, token: '', key: '' });
     client.close();
   }
   search();
 });
 
-$('cancel').addEventListener('click', () => {
+$('cancel').addEventListener('click', async () => {
   const token = memory.read('token');
-  stop('Stopped searching.');
-  if (token) request('DELETE', '/demo/queue', { token }).catch(() => {});
+  const mine = stop('Stopped searching.');
+  // A request that is still under way may reach the server after this one.
+  await queueing?.catch(() => {});
+  if (token && mine === wish) request('DELETE', '/demo/queue', { token }).catch(() => {});
 });
 
 $('next').addEventListener('click', () => {
@@ -246,7 +278,7 @@ client.addEventListener('match', ({ detail }) => {
   if (session && session.id !== detail.session.id) client.leave(session.id);
   enter('call');
   session = detail.session;
-  showConnection('new');
+  showCall();
 });
 
 client.addEventListener('peerconnection', ({ detail }) => {
@@ -260,18 +292,16 @@ client.addEventListener('track', ({ detail }) => {
   play();
 });
 
-client.addEventListener('connectionstate', ({ detail }) => {
-  if (detail.session === session && session.state === 'active') showConnection(detail.connectionState);
-});
-
-client.addEventListener('partner-disconnected', ({ detail }) => {
-  if (detail.session !== session) return;
-  show('partner-away', `${session.partnerId} is gone. Waiting up to a minute for them to come back…`);
-});
+for (const type of ['connectionstate', 'sessionstate', 'partner-disconnected']) {
+  client.addEventListener(type, ({ detail }) => {
+    if (detail.session === session && session.state !== 'ended') showCall();
+  });
+}
 
 client.addEventListener('ended', ({ detail }) => {
+  if (detail.reason === 'failed') stop('This browser cannot make a peer connection.');
   if (detail.session !== session || phase !== 'call' || detail.reason === 'left' || detail.reason === 'closed') return;
-  stop(`${session.partnerId} ${detail.reason === 'gone' ? 'left the call' : 'did not come back'}.`);
+  stop(ending(session, detail.reason));
 });
 
 client.addEventListener('closed', ({ detail }) => {
@@ -279,6 +309,7 @@ client.addEventListener('closed', ({ detail }) => {
   // The server may close the connection of a call that was left; who searches already needs a new one.
   if (detail.code === 1000 && phase === 'searching') client.connect();
   else if (detail.code === 1000) stop('The call is over.');
+  else if (detail.code === 1006) stop(`There is no way to the server: ${detail.reason}.`);
   else if (detail.code === 4409) stop('You are connected in another window.');
   else stop(`The server closed the connection: ${detail.reason || detail.code}.`);
 });
@@ -296,7 +327,7 @@ window.demo = {
 
 nameField.value = memory.read('name') ?? '';
 show('idle', '');
-if (memory.read('token') && !(await claim(memory.read('userId')))) memory.write({ token: '', phase: 'idle' });
+if (memory.read('token') && !(await claim(memory.read('userId')))) memory.write({ token: '', key: '', phase: 'idle' });
 join.querySelector('button').disabled = false;
 if (memory.read('phase') === 'call') resume();
 else if (memory.read('phase') === 'searching') search();

@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
+import { connect, createServer } from 'node:net';
 import { createInterface } from 'node:readline';
 import { chromium } from 'playwright-core';
 import { within } from './limits.js';
@@ -98,6 +99,37 @@ export async function startBrowser() {
     close: () => within(CLOSING, 'the end of the browser', process_.close()).catch(() => process_.kill()),
     /** SIGKILL to the browser and its helpers: no unload handler, no close frame. */
     kill: () => within(CLOSING, 'the end of the killed browser', process_.kill()),
+  };
+}
+
+/** A way to a server that can be cut: connections are reset, new ones as well, until `mend`. */
+export async function startWay(address) {
+  const target = new URL(address);
+  const ends = new Set();
+  let whole = true;
+  const way = createServer((near) => {
+    const far = connect(target.port, target.hostname);
+    for (const [end, other] of [[near, far], [far, near]]) {
+      ends.add(end);
+      end.pipe(other);
+      end.on('error', () => other.resetAndDestroy());
+      end.on('close', () => ends.delete(end));
+    }
+    if (!whole) near.resetAndDestroy();
+  });
+  await within(CLOSING, 'a port', new Promise((resolve) => way.listen(0, '127.0.0.1', resolve)));
+  const cut = () => {
+    whole = false;
+    ends.forEach((end) => end.resetAndDestroy());
+  };
+  return {
+    address: `http://127.0.0.1:${way.address().port}`,
+    cut,
+    mend: () => (whole = true),
+    stop() {
+      cut();
+      way.close();
+    },
   };
 }
 

@@ -7,7 +7,9 @@ import {
   join,
   joinAndWait,
   listen,
+  startWay,
   waitForCall,
+  waitForPictures,
   waitForState,
   waitUntil,
 } from './browser.js';
@@ -16,6 +18,7 @@ import { scenario, skip } from './scenario.js';
 const SCHEMES = ['light', 'dark'];
 
 const userOf = (page) => page.evaluate(() => sessionStorage.getItem('demo-userId'));
+const pictureFilter = (page) => page.locator('#remote').evaluate((video) => getComputedStyle(video).filter);
 /** Whether a request, or the request of a response, asks the queue by `method`. */
 const isQueue = (method) => (sent) =>
   sent.url().endsWith('/demo/queue') && (sent.request?.() ?? sent).method() === method;
@@ -71,8 +74,32 @@ describe('the demonstration page', { skip }, () => {
     assert.equal(reason, 'lost');
     assert.ok(at - killedAt < 2_000, `told after ${at - killedAt} ms`);
     await waitForState(alice, 'partner-away');
-    assert.match(await alice.locator('#status').textContent(), /Bob.* is gone/);
+    assert.match(await alice.locator('#status').textContent(), /Bob.* lost its connection to the server/);
+    // The picture of a partner that was killed stands still: ICE notices that, and the page shows it.
+    await alice.waitForSelector('#remote:is([data-connection="disconnected"], [data-connection="failed"])');
+    assert.match(await pictureFilter(alice), /grayscale/);
     assertNoFailures(alice);
+  });
+
+  scenario('shows a picture that still flows when the partner lost the server', async ({ open, keep, address }) => {
+    const way = await keep(startWay(address), (each) => each.stop());
+    const [alice, bob] = [await open(), await open({}, way.address)];
+    await joinAndWait(alice, 'Alice');
+    await join(bob, 'Bob');
+    await waitForCall(alice, bob);
+    const partnerGone = await listen(alice, 'partner-disconnected');
+    way.cut();
+    assert.equal((await partnerGone()).reason, 'lost');
+    await waitForState(alice, 'partner-away');
+    assert.match(await alice.locator('#status').textContent(), /Bob.* lost its connection to the server/);
+    for (const page of [alice, bob]) {
+      assert.equal(await pictureFilter(page), 'none');
+      await waitForPictures(page);
+    }
+    await bob.waitForSelector('#app[data-state="connected"]');
+    way.mend();
+    await waitForCall(alice, bob);
+    assertNoFailures(alice, bob);
   });
 
   scenario('brings the call back when a page is reloaded, whichever side it is', async ({ call }) => {
@@ -86,26 +113,39 @@ describe('the demonstration page', { skip }, () => {
     assertNoFailures(alice, bob);
   });
 
-  scenario('brings the call back when the connection to the server breaks', async ({ call }) => {
-    const [alice, bob] = await call();
-    const first = await alice.evaluateHandle(() => [...window.demo.client.sessions.values()][0].peerConnection);
-    await bob.evaluate(() => window.sockets.at(-1).close(4408, 'as the server would'));
-    const isNew = (old) => {
-      const [session] = window.demo.client.sessions.values();
-      return session?.state === 'active' && session.peerConnection !== old;
-    };
-    await waitUntil(alice, 'a new peer connection', isNew, first);
-    await waitForCall(alice, bob);
-    assert.equal(await bob.evaluate(() => window.sockets.length), 2);
-    assertNoFailures(alice, bob);
-  });
+  for (const [what, code] of [['the connection to the server breaks', 4408], ['the token is refused', 4401]]) {
+    scenario(`brings the call back when ${what}`, async ({ call }) => {
+      const [alice, bob] = await call();
+      const user = await userOf(bob);
+      const first = await alice.evaluateHandle(() => [...window.demo.client.sessions.values()][0].peerConnection);
+      await bob.evaluate((code) => window.sockets.at(-1).close(code, 'as the server would'), code);
+      const isNew = (old) => {
+        const [session] = window.demo.client.sessions.values();
+        return session?.state === 'active' && session.peerConnection !== old;
+      };
+      await waitUntil(alice, 'a new peer connection', isNew, first);
+      await waitForCall(alice, bob);
+      assert.equal(await userOf(bob), user, 'somebody else came back');
+      assert.equal(await bob.evaluate(() => window.sockets.length), 2);
+      assertNoFailures(alice, bob);
+    });
+  }
 
-  scenario('keeps the call while the server is away', async ({ call, startServer }) => {
+  scenario('keeps the call while the server is away, and its user when it is back', async ({ call, startServer }) => {
     const other = await startServer();
     const [alice, bob] = await call(other.address);
+    const users = [await userOf(alice), await userOf(bob)];
     await other.stop();
     for (const page of [alice, bob]) await page.waitForSelector('#link:not([data-state="open"])');
     await waitForCall(alice, bob);
+    await startServer(['--listen', new URL(other.address).host]);
+    for (const page of [alice, bob]) await page.waitForSelector('#link[data-state="open"]');
+    // The new server knows neither the tokens nor the session. The partner has not left.
+    for (const page of [alice, bob]) {
+      await waitForState(page, 'idle');
+      assert.match(await page.locator('#status').textContent(), /no longer knows this call/);
+    }
+    assert.deepEqual([await userOf(alice), await userOf(bob)], users);
     assertNoFailures(alice, bob);
   });
 
@@ -115,8 +155,8 @@ describe('the demonstration page', { skip }, () => {
     const partnerGone = await listen(bob, 'partner-disconnected');
     await alice.getByRole('button', { name: 'Hang up' }).click();
     assert.equal((await partnerGone()).reason, 'left');
-    await bob.waitForSelector('#app:is([data-state="partner-away"], [data-state="idle"])', { timeout: 2_000 });
-    assert.match(await bob.locator('#status').textContent(), /Alice.* (is gone|left the call)/);
+    await waitForState(bob, 'idle');
+    assert.match(await bob.locator('#status').textContent(), /Alice.* left the call/);
     await waitForState(alice, 'idle');
     assert.deepEqual(await camera.evaluate((stream) => stream.getTracks().map(({ readyState }) => readyState)), [
       'ended',
@@ -128,7 +168,7 @@ describe('the demonstration page', { skip }, () => {
   scenario('says that the partner has left for good, not only that it is away', async ({ call }) => {
     const [alice, bob] = await call();
     await alice.getByRole('button', { name: 'Hang up' }).click();
-    await bob.waitForSelector('#app[data-state="idle"]', { timeout: 5_000 });
+    await waitForState(bob, 'idle');
     assert.match(await bob.locator('#status').textContent(), /Alice.* left the call/);
   });
 
@@ -155,6 +195,22 @@ describe('the demonstration page', { skip }, () => {
     await join(carol, 'Carol');
     await waitForCall(bob, carol);
     assert.equal(await alice.locator('#app').getAttribute('data-state'), 'idle');
+  });
+
+  scenario('forgets who stopped searching before the queue had answered', async ({ open }) => {
+    const [alice, bob, carol] = [await open(), await open(), await open()];
+    await alice.route('**/demo/queue', async (route) => {
+      if (route.request().method() === 'POST') await new Promise((resolve) => setTimeout(resolve, 500));
+      await route.continue();
+    });
+    const asked = alice.waitForRequest(isQueue('POST'));
+    await Promise.all([asked, join(alice, 'Alice')]);
+    const cancelled = alice.waitForResponse(isQueue('DELETE'));
+    await Promise.all([cancelled, alice.getByRole('button', { name: 'Stop searching' }).click()]);
+    await joinAndWait(bob, 'Bob');
+    await join(carol, 'Carol');
+    await waitForCall(bob, carol);
+    assert.match(await bob.locator('#partner').textContent(), /Carol/);
   });
 
   scenario('looks on after a reload while it was searching', async ({ open }) => {

@@ -81,11 +81,35 @@ async fn two_visitors_are_matched_as_long_as_they_are_connected() {
 }
 
 #[tokio::test]
+async fn a_name_and_a_key_are_the_same_user_on_every_server() {
+    let mut users = Vec::new();
+    for _ in 0..2 {
+        let server = Server::start_with(&["--dev"], &[]).await;
+        for (name, key) in
+            [("Ann", "0123456789abcdef"), ("Ann", "0123456789abcdeg"), ("Bob", "0123456789abcdef")]
+        {
+            let answer = post(&server, "/demo/token", "", json!({"name": name, "key": key})).await;
+            assert_eq!(answer.status, 200, "{}", answer.body);
+            let user = answer.json()["userId"].as_str().unwrap().to_owned();
+            assert!(user.starts_with(&format!("{name}-")) && user.len() == 12, "{user}");
+            users.push(user);
+        }
+    }
+    assert_eq!(users[..3], users[3..]);
+    assert_ne!(users[0], users[1]);
+    assert_ne!(users[0][4..], users[2][4..]);
+}
+
+#[tokio::test]
 async fn names_and_tokens_are_checked() {
     let server = Server::start_with(&["--dev"], &[]).await;
     for name in ["", "  ", "a\u{7}b", &"x".repeat(41)] {
         let answer = post(&server, "/demo/token", "", json!({"name": name})).await;
         assert_eq!(answer.error(), (422, "invalid".to_owned()), "{name:?}");
+    }
+    for key in ["", "0123456789abcde", &"x".repeat(129)] {
+        let answer = post(&server, "/demo/token", "", json!({"name": "a", "key": key})).await;
+        assert_eq!(answer.error(), (422, "invalid".to_owned()), "{key:?}");
     }
     let answer = post(&server, "/demo/queue", "no-token", json!({})).await;
     assert_eq!(answer.error(), (401, "unauthorized".to_owned()));
