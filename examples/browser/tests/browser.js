@@ -69,7 +69,11 @@ export async function startBrowser() {
     host: '127.0.0.1',
     timeout: PATIENCE,
   });
-  const browser = await chromium.connect(process_.wsEndpoint(), { timeout: PATIENCE });
+  const kill = () => within(CLOSING, 'the end of the killed browser', process_.kill());
+  const browser = await chromium.connect(process_.wsEndpoint(), { timeout: PATIENCE }).catch(async (error) => {
+    await kill();
+    throw error;
+  });
   return {
     isConnected: () => browser.isConnected(),
     /** A page with a storage of its own: another person. */
@@ -96,13 +100,13 @@ export async function startBrowser() {
       });
       return page;
     },
-    close: () => within(CLOSING, 'the end of the browser', process_.close()).catch(() => process_.kill()),
+    close: () => within(CLOSING, 'the end of the browser', process_.close()).catch(kill),
     /** SIGKILL to the browser and its helpers: no unload handler, no close frame. */
-    kill: () => within(CLOSING, 'the end of the killed browser', process_.kill()),
+    kill,
   };
 }
 
-/** A way to a server that can be cut: connections are reset, new ones as well, until `mend`. */
+/** A way to a server that can be cut: connections end without a close frame, new ones as well, until `mend`. */
 export async function startWay(address) {
   const target = new URL(address);
   const ends = new Set();
@@ -112,15 +116,19 @@ export async function startWay(address) {
     for (const [end, other] of [[near, far], [far, near]]) {
       ends.add(end);
       end.pipe(other);
-      end.on('error', () => other.resetAndDestroy());
-      end.on('close', () => ends.delete(end));
+      end.on('error', () => {});
+      end.on('close', () => {
+        ends.delete(end);
+        other.destroy();
+      });
     }
-    if (!whole) near.resetAndDestroy();
+    if (!whole) near.destroy();
   });
   await within(CLOSING, 'a port', new Promise((resolve) => way.listen(0, '127.0.0.1', resolve)));
+  // Not `resetAndDestroy`: on a socket that was ended, Node 20 then never gets out of its own exit.
   const cut = () => {
     whole = false;
-    ends.forEach((end) => end.resetAndDestroy());
+    ends.forEach((end) => end.destroy());
   };
   return {
     address: `http://127.0.0.1:${way.address().port}`,

@@ -201,7 +201,7 @@ describe('the demonstration page', { skip }, () => {
     const [alice, bob, carol] = [await open(), await open(), await open()];
     await alice.route('**/demo/queue', async (route) => {
       if (route.request().method() === 'POST') await new Promise((resolve) => setTimeout(resolve, 500));
-      await route.continue();
+      await route.continue().catch(() => {}); // The page may be closed already.
     });
     const asked = alice.waitForRequest(isQueue('POST'));
     await Promise.all([asked, join(alice, 'Alice')]);
