@@ -31,6 +31,9 @@ use crate::{
 
 /// Frames read before others get their turn.
 const FRAMES_PER_TURN: usize = 32;
+/// Frames and bytes read before a connection is admitted. More are left in its transport.
+const EARLY_FRAMES: usize = 32;
+const EARLY_BYTES: usize = 64 * 1024;
 /// Frames that a connection has room for while it waits.
 const AT_REST: usize = 1;
 /// Partners whose whereabouts are remembered: as many as a user commonly has.
@@ -104,6 +107,10 @@ struct Driver {
     node: Arc<Node>,
     local: Arc<Local>,
     connection: Connection,
+    /// The admission, until the transport was looked at for the first time.
+    admission: Option<Box<Duty>>,
+    /// What the client sent before it was admitted.
+    early: VecDeque<Frame>,
     routes: VecDeque<(ConnectionId, Route)>,
     /// Frames for the client, until the transport takes them.
     outgoing: VecDeque<Frame>,
@@ -174,8 +181,10 @@ impl Driver {
         let ice_servers = node.ice_servers.is_some() && connection.expect_ice_servers();
         let dialect = connection.dialect();
         tracing::debug!(connection = %local.id, user = %local.user, ?dialect, "connected");
-        node.begin(&local, Duty::Admit { newcomer: Newcomer::new(id, client), ice_servers });
+        let admission = Duty::Admit { newcomer: Newcomer::new(id, client), ice_servers };
         Ok(Self {
+            admission: Some(Box::new(admission)),
+            early: VecDeque::new(),
             alarm: Box::pin(time::sleep_until(connection.deadline().into())),
             routes: VecDeque::new(),
             outgoing: VecDeque::with_capacity(AT_REST),
@@ -237,9 +246,23 @@ impl Driver {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
+            if !self.connection.is_admitted() {
+                if self.read_early(transport.as_mut(), cx) {
+                    ready!(self.poll_parting(cx));
+                    continue;
+                }
+                if let Some(admission) = self.admission.take() {
+                    self.node.begin(&self.local, *admission);
+                    continue;
+                }
+            }
             let mut read = 0;
             while self.connection.is_admitted() && frames < FRAMES_PER_TURN {
-                let last = match transport.as_mut().poll_next(cx) {
+                let next = match self.early.pop_front() {
+                    Some(frame) => Poll::Ready(Some(Ok(frame))),
+                    None => transport.as_mut().poll_next(cx),
+                };
+                let last = match next {
                     Poll::Pending => break,
                     Poll::Ready(Some(Ok(Frame::Close(close)))) => Last::Close(close),
                     Poll::Ready(Some(Ok(frame))) => {
@@ -281,10 +304,42 @@ impl Driver {
         due
     }
 
+    /// Reads what the client sends before it is admitted, so that its end is noticed: a newcomer that
+    /// is gone must not replace the connection that its user has made since. Returns whether it ended.
+    fn read_early<T, E>(&mut self, mut transport: Pin<&mut T>, cx: &mut Context<'_>) -> bool
+    where
+        T: Stream<Item = Result<Frame, E>>,
+        E: Into<TransportError>,
+    {
+        let size = |frame: &Frame| match frame {
+            Frame::Text(text) => text.len(),
+            Frame::Binary(bytes) | Frame::Ping(bytes) | Frame::Pong(bytes) => bytes.len(),
+            Frame::Close(_) => 0,
+        };
+        let mut bytes = self.early.iter().map(size).sum::<usize>();
+        while self.early.len() < EARLY_FRAMES && bytes < EARLY_BYTES {
+            let last = match transport.as_mut().poll_next(cx) {
+                Poll::Pending => return false,
+                Poll::Ready(Some(Ok(Frame::Close(close)))) => Last::Close(close),
+                Poll::Ready(Some(Ok(frame))) => {
+                    bytes += size(&frame);
+                    self.early.push_back(frame);
+                    continue;
+                }
+                Poll::Ready(Some(Err(error))) => Last::Error(error.into()),
+                Poll::Ready(None) => Last::Nothing,
+            };
+            self.part(last);
+            return true;
+        }
+        false
+    }
+
     /// A connection that waits, as most do most of the time, keeps room for one thing at a time.
     fn rest(&mut self) {
         self.connection.rest();
         self.outgoing.shrink_to(AT_REST);
+        self.early.shrink_to_fit();
     }
 
     fn on_frame(&mut self, frame: &Frame) -> ControlFlow<()> {

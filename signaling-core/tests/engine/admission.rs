@@ -466,3 +466,57 @@ async fn the_host_is_asked_before_a_session_opens() {
         ann.expect_nothing().await;
     }
 }
+
+/// Takes three seconds for the first newcomer, and none for others.
+#[derive(Debug, Default)]
+struct SlowAtFirst(AtomicBool);
+
+#[async_trait]
+impl Hooks for SlowAtFirst {
+    async fn before_connection(&self, _: &Newcomer) -> Result<(), CloseReason> {
+        if !self.0.swap(true, Ordering::SeqCst) {
+            time::sleep(Duration::from_secs(3)).await;
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_newcomer_that_is_gone_before_it_is_admitted_replaces_nobody() {
+    let deployment = Deployment::new();
+    let slow = |builder: RelayBuilder| builder.hooks(Arc::new(SlowAtFirst::default()));
+    let node = deployment.node_with(slow).await;
+    let gone = Guest::connect(&node, "ann");
+    time::sleep(Duration::from_secs(1)).await;
+    drop(gone);
+    let mut ann = Guest::connect(&node, "ann");
+    ann.expect_nothing().await;
+}
+
+/// As after a node was frozen: it finds connections that were given up meanwhile.
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_is_over_before_it_is_served_replaces_nobody() {
+    let node = Deployment::new().node().await;
+    let mut ann = Guest::connect(&node, "ann");
+    ann.settled().await;
+    let (server, gone) = wire(16);
+    gone.send(r#"{"type":"heartbeat"}"#).await;
+    drop(gone);
+    let reason = node.relay.serve(server, Identity::new(user("ann"))).await;
+    assert_eq!(reason, DisconnectReason::Lost);
+    ann.expect_nothing().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_client_says_before_it_is_admitted_is_heard_afterwards() {
+    let deployment = Deployment::new();
+    let slow = |builder: RelayBuilder| builder.hooks(Arc::new(SlowAtFirst::default()));
+    let node = deployment.node_with(slow).await;
+    let mut ann = Guest::connect_quiet(&node, "ann");
+    for id in 0..100 {
+        ann.send(format!(r#"{{"type":"heartbeat","id":{id}}}"#)).await;
+    }
+    for id in 0..100 {
+        assert_eq!(ann.message().await["id"], id);
+    }
+}
