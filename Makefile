@@ -14,7 +14,7 @@ $(TARGET)/tools/bin/%:
 	@echo "test tools: building $*, which is not installed, into $(TARGET)/tools"
 	$(CARGO) install --locked --debug --quiet --root $(TARGET)/tools $*
 
-.PHONY: run test tools lint features packages docs rust browser simulate bench bench-full bench-report peers instructions \
+.PHONY: run test tools lint features packages docs rust browser simulate chaos bench bench-full bench-report peers instructions \
 	instructions-keep scale release minimal-versions deny
 
 # The server in development mode, with the demonstration page. It prints the address to open.
@@ -57,6 +57,13 @@ browser:
 # The long search: thousands of deployments in trouble.
 simulate:
 	SIMULATION_SEEDS=$(or $(SEEDS),5000) $(CARGO) test --release --package signaling-core --test engine seeds -- --nocapture
+
+# Real servers and a real Redis that are killed, frozen and cut off while pairs of users talk. SEED=7 repeats the
+# faults of a run.
+chaos:
+	$(CARGO) build --release --package signaling-standalone --package signaling-benches --bin signaling-server --bin chaos
+	$(TARGET)/release/chaos --minutes $(or $(MINUTES),2) --pairs $(or $(PAIRS),50) $(if $(SEED),--seed $(SEED)) \
+		--logs $(TARGET)/chaos
 
 # A comparison, the load generator on core 1 and each contender on core 0.
 define compare
