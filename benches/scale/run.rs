@@ -64,9 +64,9 @@ pub(crate) async fn run(users: usize, seconds: usize) -> Done<Figures> {
 
 impl World {
     async fn new(users: usize) -> Done<Self> {
-        let clock = TokioClock::start();
-        let store = Arc::new(Counting::new(clock));
-        let relay = Relay::builder(Nobody).clock(Arc::new(clock)).store(store.clone());
+        let store = Arc::new(Counting::new());
+        let clock = Arc::new(TokioClock::start());
+        let relay = Relay::builder(Nobody).clock(clock).store(store.clone());
         Ok(Self {
             relay: relay.start().await?,
             store,

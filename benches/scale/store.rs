@@ -3,7 +3,10 @@
 use std::{
     future::poll_fn,
     ops::Sub,
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -16,16 +19,17 @@ use signaling_core::{
         Connect, Counts, Created, Enrolled, Heartbeat, Lease, Replace, SessionStore, StoreError,
         UserRecord, Written,
     },
-    testing::TokioClock,
-    time::{Clock, Timestamp},
+    time::Timestamp,
 };
+use tokio::time::Instant;
 
 use crate::process;
 
 #[derive(Debug)]
 pub(crate) struct Counting {
     store: MemoryStore,
-    clock: TokioClock,
+    /// The store's time, and when a lease said so.
+    clock: Mutex<(Timestamp, Instant)>,
     batches: AtomicU64,
     heartbeats: AtomicU64,
     doubtful: AtomicU64,
@@ -65,10 +69,10 @@ impl Sub for Calls {
 }
 
 impl Counting {
-    pub(crate) fn new(clock: TokioClock) -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             store: MemoryStore::new(),
-            clock,
+            clock: Mutex::new((Timestamp::default(), Instant::now())),
             batches: AtomicU64::new(0),
             heartbeats: AtomicU64::new(0),
             largest: AtomicU64::new(0),
@@ -87,6 +91,11 @@ impl Counting {
             doubtful: self.doubtful.load(Relaxed),
             others: self.others.load(Relaxed),
         }
+    }
+
+    fn now(&self) -> Timestamp {
+        let (said, at) = *self.clock.lock().unwrap_or_else(PoisonError::into_inner);
+        said.after(at.elapsed())
     }
 
     fn other(&self) -> &MemoryStore {
@@ -110,8 +119,9 @@ impl SessionStore for Counting {
     }
 
     async fn delete(&self, record: &SessionRecord) -> Result<Written, StoreError> {
-        if let Some(deadline) = record.deadline().filter(|at| *at <= self.clock.now()) {
-            let late = self.clock.now().since(deadline).as_millis();
+        let now = self.now();
+        if let Some(deadline) = record.deadline().filter(|at| *at <= now) {
+            let late = now.since(deadline).as_millis();
             self.overdue_ms.fetch_max(u64::try_from(late).unwrap_or(u64::MAX), Relaxed);
             self.abandoned.fetch_add(1, Relaxed);
         }
@@ -122,10 +132,9 @@ impl SessionStore for Counting {
         &self,
         user: &UserId,
         session: &SessionId,
-        now: Timestamp,
         limit: usize,
     ) -> Result<Enrolled, StoreError> {
-        self.other().enrol(user, session, now, limit).await
+        self.other().enrol(user, session, limit).await
     }
 
     async fn withdraw(&self, user: &UserId, session: &SessionId) -> Result<(), StoreError> {
@@ -137,9 +146,8 @@ impl SessionStore for Counting {
         user: &UserId,
         connection: &ConnectionId,
         replace: Replace<'_>,
-        now: Timestamp,
     ) -> Result<Connect, StoreError> {
-        self.other().connect(user, connection, replace, now).await
+        self.other().connect(user, connection, replace).await
     }
 
     async fn disconnect(
@@ -174,35 +182,27 @@ impl SessionStore for Counting {
         Ok(doubtful)
     }
 
-    async fn overdue(
-        &self,
-        now: Timestamp,
-        limit: usize,
-    ) -> Result<Vec<SessionRecord>, StoreError> {
-        self.other().overdue(now, limit).await
+    async fn overdue(&self, limit: usize) -> Result<Vec<SessionRecord>, StoreError> {
+        self.other().overdue(limit).await
     }
 
     async fn renew_lease(
         &self,
         node: &NodeId,
-        now: Timestamp,
         lease: Duration,
         counts: Counts,
     ) -> Result<Lease, StoreError> {
-        self.other().renew_lease(node, now, lease, counts).await
+        let lease = self.other().renew_lease(node, lease, counts).await?;
+        *self.clock.lock().unwrap_or_else(PoisonError::into_inner) = (lease.now, Instant::now());
+        Ok(lease)
     }
 
-    async fn counts(&self, now: Timestamp) -> Result<Counts, StoreError> {
-        self.other().counts(now).await
+    async fn counts(&self) -> Result<Counts, StoreError> {
+        self.other().counts().await
     }
 
-    async fn presume_alive(
-        &self,
-        node: &NodeId,
-        now: Timestamp,
-        lease: Duration,
-    ) -> Result<(), StoreError> {
-        self.other().presume_alive(node, now, lease).await
+    async fn presume_alive(&self, node: &NodeId, lease: Duration) -> Result<(), StoreError> {
+        self.other().presume_alive(node, lease).await
     }
 
     async fn attached_to(

@@ -11,7 +11,7 @@ use std::{
 
 use async_trait::async_trait;
 use futures::{StreamExt, stream};
-use tokio::{sync::mpsc, task::yield_now};
+use tokio::{sync::mpsc, task::yield_now, time::Instant};
 
 use crate::{
     bus::{BusError, Delivery, Envelope, Inbox, MessageBus},
@@ -21,12 +21,22 @@ use crate::{
         Connect, Connected, Counts, Created, Enrolled, Enrolment, Heartbeat, Lease, Replace,
         SessionStore, StoreError, UserRecord, Written,
     },
-    time::Timestamp,
+    time::{Clock, SteadyClock, SystemClock, Timestamp},
 };
 
-/// Sessions, users and nodes in memory. It never fails.
-#[derive(Default)]
-pub struct MemoryStore(Mutex<Tables>);
+/// Sessions, users and nodes in memory. It never fails. Its clock is the system's when the store was
+/// made, and goes on by the monotonic clock.
+pub struct MemoryStore {
+    tables: Mutex<Tables>,
+    clock: SteadyClock,
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        let clock = SteadyClock::new(SystemClock.now(), Instant::now());
+        Self { tables: Mutex::default(), clock }
+    }
+}
 
 #[derive(Default)]
 struct Tables {
@@ -145,7 +155,7 @@ impl MemoryStore {
 
     fn tables(&self) -> MutexGuard<'_, Tables> {
         // A panic while it was held left whole records behind: each change is one insert.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -208,7 +218,6 @@ impl SessionStore for MemoryStore {
         &self,
         user: &UserId,
         session: &SessionId,
-        now: Timestamp,
         limit: usize,
     ) -> Result<Enrolled, StoreError> {
         Ok(self.tables().change_user(user, |user| {
@@ -218,7 +227,8 @@ impl SessionStore for MemoryStore {
             if user.enrolments.len() >= limit {
                 return Enrolled::Full(user.enrolments.clone());
             }
-            user.enrolments.push(Enrolment { session: session.clone(), since: now });
+            let since = self.clock.now();
+            user.enrolments.push(Enrolment { session: session.clone(), since });
             Enrolled::Done
         }))
     }
@@ -234,7 +244,6 @@ impl SessionStore for MemoryStore {
         user: &UserId,
         connection: &ConnectionId,
         replace: Replace<'_>,
-        _now: Timestamp,
     ) -> Result<Connect, StoreError> {
         let mut tables = self.tables();
         let there = tables.users.get(user).and_then(|user| user.connection.as_ref());
@@ -294,11 +303,8 @@ impl SessionStore for MemoryStore {
         Ok(doubtful)
     }
 
-    async fn overdue(
-        &self,
-        now: Timestamp,
-        limit: usize,
-    ) -> Result<Vec<SessionRecord>, StoreError> {
+    async fn overdue(&self, limit: usize) -> Result<Vec<SessionRecord>, StoreError> {
+        let now = self.clock.now();
         let tables = self.tables();
         let due = tables.deadlines.iter().take_while(|(deadline, ..)| *deadline <= now).take(limit);
         let records = due.filter_map(|(.., session)| tables.sessions.get(session));
@@ -308,34 +314,31 @@ impl SessionStore for MemoryStore {
     async fn renew_lease(
         &self,
         node: &NodeId,
-        now: Timestamp,
         lease: Duration,
         counts: Counts,
     ) -> Result<Lease, StoreError> {
+        let now = self.clock.now();
         let mut tables = self.tables();
         let renewed = Held { until: now.after(lease), counts };
         let before = tables.leases.insert(node.clone(), renewed);
         let lost = tables.leases.iter().filter(|(_, held)| held.until <= now);
         Ok(Lease {
             held: before.is_some_and(|held| held.until > now),
+            now,
             generation: tables.generation,
             lost: lost.map(|(node, _)| node.clone()).collect(),
         })
     }
 
-    async fn counts(&self, now: Timestamp) -> Result<Counts, StoreError> {
+    async fn counts(&self) -> Result<Counts, StoreError> {
+        let now = self.clock.now();
         let tables = self.tables();
         let alive = tables.leases.values().filter(|held| held.until > now);
         Ok(alive.fold(Counts::default(), |sum, held| sum + held.counts))
     }
 
-    async fn presume_alive(
-        &self,
-        node: &NodeId,
-        now: Timestamp,
-        lease: Duration,
-    ) -> Result<(), StoreError> {
-        let presumed = Held { until: now.after(lease), counts: Counts::default() };
+    async fn presume_alive(&self, node: &NodeId, lease: Duration) -> Result<(), StoreError> {
+        let presumed = Held { until: self.clock.now().after(lease), counts: Counts::default() };
         self.tables().leases.entry(node.clone()).or_insert(presumed);
         Ok(())
     }

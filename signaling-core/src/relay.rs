@@ -51,7 +51,7 @@ use crate::{
     id::{ConnectionId, NodeId},
     notice::Notice,
     store::{Counts, SessionStore, StoreError},
-    time::Clock,
+    time::{Clock, Timestamp},
 };
 use health::Health;
 use heartbeats::Heartbeats;
@@ -75,6 +75,7 @@ pub struct Relay {
 struct Node {
     id: NodeId,
     config: Arc<Config>,
+    /// For what comes from outside: the expiry of tokens and of TURN credentials.
     clock: Arc<dyn Clock>,
     store: Arc<dyn SessionStore>,
     bus: Arc<dyn MessageBus>,
@@ -146,7 +147,7 @@ impl Relay {
     ///
     /// When the store did not answer.
     pub async fn counts(&self) -> Result<Counts, StoreError> {
-        self.node.store.counts(self.node.clock.now()).await
+        self.node.store.counts().await
     }
 
     /// Whether this node can serve: its store answers, and it is not shutting down.
@@ -240,6 +241,12 @@ impl fmt::Debug for Relay {
 impl Node {
     fn is_shutting_down(&self) -> bool {
         self.shutting_down.load(Ordering::SeqCst)
+    }
+
+    /// The store's time, for what nodes compare: deadlines, enrolments, heartbeats. It is ahead by at most
+    /// the time that the last lease took.
+    fn now(&self) -> Timestamp {
+        self.health.store_time()
     }
 
     /// Tells the hosts; nobody listening is no fault.

@@ -162,6 +162,8 @@ pub struct Lease {
     /// Whether the node had a lease that had not run out: without one, others may have written
     /// the node off.
     pub held: bool,
+    /// The store's time when it renewed the lease.
+    pub now: Timestamp,
     /// Changes when the store has lost its records. A store that cannot lose them always says the
     /// same.
     pub generation: u64,
@@ -181,6 +183,9 @@ pub struct Lease {
 /// - No call takes longer than a few seconds; one that would is [`StoreError::Unavailable`].
 /// - Dropping a future midway is an error that nobody sees: the call may have been done.
 /// - Nothing is kept for ever: what belongs to no live session, connection or node goes by itself.
+/// - The store has one clock for all nodes. Leases and deadlines run out by it, and a node takes the
+///   time that it writes into records from it, by [`Lease::now`]: a node whose own clock is wrong
+///   changes nothing for the others.
 #[async_trait]
 pub trait SessionStore: Send + Sync + fmt::Debug + 'static {
     /// Adds a record, unless there is one with its id that is not older. One of the same opening and
@@ -199,11 +204,11 @@ pub trait SessionStore: Send + Sync + fmt::Debug + 'static {
     async fn delete(&self, record: &SessionRecord) -> Result<Written, StoreError>;
 
     /// Puts `session` among those of `user`, unless it already is or `limit` are.
+    /// [`Enrolment::since`] is the store's time.
     async fn enrol(
         &self,
         user: &UserId,
         session: &SessionId,
-        now: Timestamp,
         limit: usize,
     ) -> Result<Enrolled, StoreError>;
 
@@ -222,7 +227,6 @@ pub trait SessionStore: Send + Sync + fmt::Debug + 'static {
         user: &UserId,
         connection: &ConnectionId,
         replace: Replace<'_>,
-        now: Timestamp,
     ) -> Result<Connect, StoreError>;
 
     /// Forgets that `connection` is the one of `user`, if it is; says whether it was.
@@ -246,32 +250,24 @@ pub trait SessionStore: Send + Sync + fmt::Debug + 'static {
         heartbeats: &[Heartbeat],
     ) -> Result<Vec<ConnectionId>, StoreError>;
 
-    /// Up to `limit` records whose deadline is not after `now`, those first that are longest over
-    /// it.
-    async fn overdue(&self, now: Timestamp, limit: usize)
-    -> Result<Vec<SessionRecord>, StoreError>;
+    /// Up to `limit` records whose deadline has passed, those first that are longest over it.
+    async fn overdue(&self, limit: usize) -> Result<Vec<SessionRecord>, StoreError>;
 
-    /// Says that `node` is alive until `lease` from `now` and has so much, and names those that are
-    /// not alive.
+    /// Renews the lease of `node`, which runs out after `lease`, and notes the node's counts. Returns
+    /// the nodes whose lease has run out.
     async fn renew_lease(
         &self,
         node: &NodeId,
-        now: Timestamp,
         lease: Duration,
         counts: Counts,
     ) -> Result<Lease, StoreError>;
 
-    /// What the nodes that are alive at `now` said last that they have, added up.
-    async fn counts(&self, now: Timestamp) -> Result<Counts, StoreError>;
+    /// What the nodes that are alive said last that they have, added up.
+    async fn counts(&self) -> Result<Counts, StoreError>;
 
-    /// Says that `node` is alive until `lease` from `now`, unless a lease of it is known, run out or
+    /// Gives `node` a lease that runs out after `lease`, unless a lease of it is known, run out or
     /// not. So a node that died before the store lost its records is found lost after that.
-    async fn presume_alive(
-        &self,
-        node: &NodeId,
-        now: Timestamp,
-        lease: Duration,
-    ) -> Result<(), StoreError>;
+    async fn presume_alive(&self, node: &NodeId, lease: Duration) -> Result<(), StoreError>;
 
     /// Up to `limit` records with an attachment to a connection of `node`, of the sessions in which
     /// the users of its connections are enrolled. A connection is one of the node's from

@@ -7,6 +7,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 /// Milliseconds since the Unix epoch.
 #[derive(
@@ -52,6 +53,25 @@ impl From<SystemTime> for Timestamp {
 pub trait Clock: Send + Sync + fmt::Debug + 'static {
     /// The time now. It may step back when the system's clock is set.
     fn now(&self) -> Timestamp;
+}
+
+/// A time that was read once and goes on by the monotonic clock: it does not jump when the system's
+/// clock is set.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SteadyClock {
+    read: Timestamp,
+    at: Instant,
+}
+
+impl SteadyClock {
+    /// A clock that showed `read` at `at`.
+    pub(crate) fn new(read: Timestamp, at: Instant) -> Self {
+        Self { read, at }
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.read.after(self.at.elapsed())
+    }
 }
 
 /// The operating system's clock.

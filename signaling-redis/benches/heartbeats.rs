@@ -73,7 +73,7 @@ async fn open(store: &RedisStore, node: &NodeId, n: usize, now: Timestamp) -> [H
     let mut connections = Vec::new();
     for (role, user) in Role::BOTH.into_iter().zip(&users) {
         let connection = ConnectionId::new(node.clone(), (2 * n + role as usize) as u64);
-        let connect = store.connect(user, &connection, Replace::Any, now).await;
+        let connect = store.connect(user, &connection, Replace::Any).await;
         let Connect::Done(Connected { epoch, .. }) = connect.expect("an answer") else {
             panic!("not connected, though any may be replaced");
         };

@@ -79,8 +79,8 @@
 //! - Where second connections are refused, that is a condition of the script that connects, and holds on
 //!   Cluster as well. A failover that loses writes may let a second one in; the last to write again
 //!   stays.
-//! - The clocks of nodes should agree within seconds: they decide when a session is abandoned. Leases
-//!   go by Redis' own clock.
+//! - All nodes go by the clock of Redis: for leases, for when a session is abandoned, and for the
+//!   heartbeats in records. Their own clocks decide only about tokens and TURN credentials.
 //!
 //! # Features
 //!

@@ -29,6 +29,7 @@ macro_rules! scripts {
 scripts!(
     add_counts,
     add_deadlines,
+    claim_deadlines,
     connect_user,
     create_session,
     delete_session,

@@ -26,7 +26,6 @@ use signaling_core::{
         Connect, Counts, Created, Enrolled, Heartbeat, Lease, Replace, SessionStore, StoreError,
         UserRecord, Written,
     },
-    time::Timestamp,
 };
 
 use crate::{
@@ -183,10 +182,9 @@ impl SessionStore for RedisStore {
         &self,
         user: &UserId,
         session: &SessionId,
-        now: Timestamp,
         limit: usize,
     ) -> Result<Enrolled, StoreError> {
-        self.enrol_user(user, session, now, limit).await
+        self.enrol_user(user, session, limit).await
     }
 
     async fn withdraw(&self, user: &UserId, session: &SessionId) -> Result<(), StoreError> {
@@ -198,7 +196,6 @@ impl SessionStore for RedisStore {
         user: &UserId,
         connection: &ConnectionId,
         replace: Replace<'_>,
-        _now: Timestamp,
     ) -> Result<Connect, StoreError> {
         self.hold(connection, user).await?;
         let connect = self.connect_user(user, connection, replace).await?;
@@ -229,34 +226,24 @@ impl SessionStore for RedisStore {
         self.write_heartbeats(heartbeats).await
     }
 
-    async fn overdue(
-        &self,
-        now: Timestamp,
-        limit: usize,
-    ) -> Result<Vec<SessionRecord>, StoreError> {
-        self.overdue_sessions(now, limit).await
+    async fn overdue(&self, limit: usize) -> Result<Vec<SessionRecord>, StoreError> {
+        self.overdue_sessions(limit).await
     }
 
     async fn renew_lease(
         &self,
         node: &NodeId,
-        _now: Timestamp,
         lease: Duration,
         counts: Counts,
     ) -> Result<Lease, StoreError> {
         self.renew_node(node, lease, counts).await
     }
 
-    async fn counts(&self, _now: Timestamp) -> Result<Counts, StoreError> {
+    async fn counts(&self) -> Result<Counts, StoreError> {
         self.add_counts().await
     }
 
-    async fn presume_alive(
-        &self,
-        node: &NodeId,
-        _now: Timestamp,
-        lease: Duration,
-    ) -> Result<(), StoreError> {
+    async fn presume_alive(&self, node: &NodeId, lease: Duration) -> Result<(), StoreError> {
         self.presume_node(node, lease).await
     }
 

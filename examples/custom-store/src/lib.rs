@@ -7,7 +7,8 @@
 //! A store compares, writes and finds; the rules of a session are not its business. Each call is
 //! one transaction that has the file for itself from its start (`BEGIN IMMEDIATE`), so that nothing
 //! changes between a look and the write that depends on it, also where several processes share the
-//! file. `tests/suite.rs` shows that it does all that a store must.
+//! file. The store's time is the machine's, which all these processes have. `tests/suite.rs` shows
+//! that it does all that a store must.
 
 mod database;
 
@@ -15,7 +16,7 @@ use std::{ops::Add, path::Path, time::Duration};
 
 use async_trait::async_trait;
 use rusqlite::{Params, Row, params};
-use signaling_core::{id::*, session::SessionRecord, store::*, time::Timestamp};
+use signaling_core::{id::*, session::SessionRecord, store::*, time::*};
 
 use database::{Database, Db, Read, rows, text};
 
@@ -66,20 +67,14 @@ impl SessionStore for SqliteStore {
         })
     }
 
-    async fn enrol(
-        &self,
-        user: &UserId,
-        session: &SessionId,
-        now: Timestamp,
-        limit: usize,
-    ) -> Answer<Enrolled> {
+    async fn enrol(&self, user: &UserId, session: &SessionId, limit: usize) -> Answer<Enrolled> {
         self.0.call(|db| {
             let there = enrolments(db, user)?;
             let known = there.iter().any(|enrolment| enrolment.session == *session);
             if !known && there.len() >= limit {
                 return Ok(Enrolled::Full(there));
             }
-            let row = params![user.as_str(), session.as_str(), now.as_millis()];
+            let row = params![user.as_str(), session.as_str(), now().as_millis()];
             db.execute("INSERT OR IGNORE INTO enrolment VALUES (?, ?, ?)", row)?;
             Ok(Enrolled::Done)
         })
@@ -95,7 +90,6 @@ impl SessionStore for SqliteStore {
         user: &UserId,
         id: &ConnectionId,
         replace: Replace<'_>,
-        _now: Timestamp,
     ) -> Answer<Connect> {
         let put = "REPLACE INTO connection (user, id, node, previous) VALUES (?, ?, ?, ?)";
         self.0.call(|db| {
@@ -146,43 +140,38 @@ impl SessionStore for SqliteStore {
         })
     }
 
-    async fn overdue(&self, now: Timestamp, limit: usize) -> Answer<Vec<SessionRecord>> {
+    async fn overdue(&self, limit: usize) -> Answer<Vec<SessionRecord>> {
         let which = "WHERE deadline <= ? ORDER BY deadline LIMIT ?";
-        self.0.call(|db| records(db, which, params![now.as_millis(), limit]))
+        self.0.call(|db| records(db, which, params![now().as_millis(), limit]))
     }
 
-    async fn renew_lease(
-        &self,
-        node: &NodeId,
-        now: Timestamp,
-        lease: Duration,
-        has: Counts,
-    ) -> Answer<Lease> {
+    async fn renew_lease(&self, node: &NodeId, lease: Duration, has: Counts) -> Answer<Lease> {
         let lost = "SELECT node FROM lease WHERE until <= ?";
         let held = "SELECT 1 FROM lease WHERE node = ? AND until > ?";
         let put = "REPLACE INTO lease VALUES (?, ?, ?, ?)";
         self.0.call(|db| {
+            let now = now();
             let held = db.prepare(held)?.exists(params![node.as_str(), now.as_millis()])?;
             let until = now.after(lease).as_millis();
             db.execute(put, params![node.as_str(), until, has.connections, has.sessions])?;
             let lost = rows(db, lost, [now.as_millis()], |row| Ok(text(row)?.parse()?))?;
             // SQLite does not lose what it has written: one generation for ever.
-            Ok(Lease { held, generation: 0, lost })
+            Ok(Lease { held, now, generation: 0, lost })
         })
     }
 
-    async fn counts(&self, now: Timestamp) -> Answer<Counts> {
+    async fn counts(&self) -> Answer<Counts> {
         let alive = "SELECT connections, sessions FROM lease WHERE until > ?";
         let read = |row: &Row<'_>| Ok(Counts { connections: row.get(0)?, sessions: row.get(1)? });
         self.0.call(|db| {
-            let alive = rows(db, alive, [now.as_millis()], read)?;
+            let alive = rows(db, alive, [now().as_millis()], read)?;
             Ok(alive.into_iter().fold(Counts::default(), Add::add))
         })
     }
 
-    async fn presume_alive(&self, node: &NodeId, now: Timestamp, lease: Duration) -> Answer<()> {
+    async fn presume_alive(&self, node: &NodeId, lease: Duration) -> Answer<()> {
         let put = "INSERT OR IGNORE INTO lease VALUES (?, ?, 0, 0)";
-        let until = now.after(lease).as_millis();
+        let until = now().after(lease).as_millis();
         self.0.call(|db| Ok(db.execute(put, params![node.as_str(), until]).map(drop)?))
     }
 
@@ -198,6 +187,10 @@ impl SessionStore for SqliteStore {
             Ok(())
         })
     }
+}
+
+fn now() -> Timestamp {
+    SystemClock.now()
 }
 
 /// What is there, where it is of the opening of `new` and this many revisions before it; else what

@@ -123,7 +123,9 @@ impl RelayBuilder {
         self
     }
 
-    /// Where wall time comes from. Default: [`SystemClock`].
+    /// Where wall time comes from, for what is compared with times from outside: the expiry of tokens
+    /// and of TURN credentials. What nodes compare with each other goes by the store's clock. Default:
+    /// [`SystemClock`].
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
         self
@@ -140,8 +142,8 @@ impl RelayBuilder {
         let id = NodeId::generate(self.name.as_deref())?;
         let inbox = self.bus.subscribe(&id).await?;
         let asked = Instant::now();
-        let (now, nothing) = (self.clock.now(), Counts::default());
-        let lease = self.store.renew_lease(&id, now, self.config.node_lease, nothing).await?;
+        let nothing = Counts::default();
+        let lease = self.store.renew_lease(&id, self.config.node_lease, nothing).await?;
         let stopped = CancellationToken::new();
         let node = Arc::new(Node {
             outbox: Outbox::new(self.bus.clone(), self.config.max_node_queue),
@@ -152,7 +154,7 @@ impl RelayBuilder {
             config: Arc::new(self.config),
             locals: Locals::default(),
             heartbeats: heartbeats::Heartbeats::default(),
-            health: Health::new(asked, lease.generation),
+            health: Health::new(asked, &lease),
             tasks: TaskTracker::new(),
             shutting_down: AtomicBool::new(false),
             stopped: stopped.clone(),

@@ -454,7 +454,7 @@ impl Driver {
             Mail::NoticesLost => self.connection.on_notices_lost(),
             Mail::Doubt => self.connection.on_doubt(),
             Mail::StoreEmptied => {
-                let records = self.connection.restorable(self.node.clock.now());
+                let records = self.connection.restorable(self.node.now());
                 self.assign(Duty::Restore(records));
             }
         }
@@ -500,7 +500,7 @@ impl Driver {
                 Effect::Heartbeat => self.node.heartbeats.add(Heartbeat {
                     user: self.local.user.clone(),
                     connection: self.local.id.clone(),
-                    at: self.node.clock.now(),
+                    at: self.node.now(),
                     places: self.connection.places(),
                 }),
                 Effect::Attach(record) => self.assign(Duty::Attach(record)),

@@ -7,7 +7,10 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::store::StoreError;
+use crate::{
+    store::{Lease, StoreError},
+    time::{SteadyClock, Timestamp},
+};
 
 #[derive(Debug)]
 pub(super) struct Health(Mutex<State>);
@@ -18,6 +21,8 @@ struct State {
     well_since: Option<Instant>,
     /// When the lease that the node has was asked for.
     renewed: Instant,
+    /// The store's clock, as the lease said.
+    clock: SteadyClock,
     /// What the store was then; another one has lost the records of this one.
     generation: u64,
     /// When it was found to be another.
@@ -26,11 +31,12 @@ struct State {
 
 impl Health {
     /// The store has just granted the first lease, asked for at `renewed`.
-    pub(super) fn new(renewed: Instant, generation: u64) -> Self {
+    pub(super) fn new(renewed: Instant, lease: &Lease) -> Self {
         Self(Mutex::new(State {
             well_since: Some(Instant::now()),
             renewed,
-            generation,
+            clock: SteadyClock::new(lease.now, renewed),
+            generation: lease.generation,
             lost_records: None,
         }))
     }
@@ -49,15 +55,16 @@ impl Health {
         self.state().well_since.is_some_and(|since| since.elapsed() >= span)
     }
 
-    /// The lease was asked for at `at`, and granted by the store's `generation`; says whether that
-    /// is another than before. One that is answered late says nothing new.
-    pub(super) fn renewed(&self, at: Instant, generation: u64) -> bool {
+    /// The lease was asked for at `at`, and granted; says whether the store's generation is another than
+    /// before. One that is answered late says nothing new.
+    pub(super) fn renewed(&self, at: Instant, lease: &Lease) -> bool {
         let mut state = self.state();
         if at < state.renewed {
             return false;
         }
         state.renewed = at;
-        let lost = std::mem::replace(&mut state.generation, generation) != generation;
+        state.clock = SteadyClock::new(lease.now, at);
+        let lost = std::mem::replace(&mut state.generation, lease.generation) != lease.generation;
         if lost {
             state.lost_records = Some(Instant::now());
         }
@@ -67,6 +74,10 @@ impl Health {
     /// Whether the store was found to have lost its records in the last `span`.
     pub(super) fn lost_records_within(&self, span: Duration) -> bool {
         self.state().lost_records.is_some_and(|at| at.elapsed() <= span)
+    }
+
+    pub(super) fn store_time(&self) -> Timestamp {
+        self.state().clock.now()
     }
 
     pub(super) fn generation(&self) -> u64 {

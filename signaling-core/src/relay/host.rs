@@ -107,7 +107,7 @@ impl Relay {
         let (session, initiator, responder) = (&session, &initiator, &responder);
         let lost = |source| OpenError::Store { session: session.clone(), source };
         let (node, users) = (&self.node, [initiator, responder]);
-        let until = node.clock.now().after(node.config.abandon_after);
+        let until = node.now().after(node.config.abandon_after);
         let mut record = SessionRecord::open(
             session.clone(),
             id::random_u64()?,
@@ -164,15 +164,14 @@ impl Relay {
     /// False when the user is in as many sessions as it may be in.
     async fn enrol(&self, user: &UserId, session: &SessionId) -> Result<bool, StoreError> {
         let (node, limit) = (&self.node, self.node.config.max_sessions_per_user);
-        let now = node.clock.now();
-        let Enrolled::Full(enrolments) = node.store.enrol(user, session, now, limit).await? else {
+        let Enrolled::Full(enrolments) = node.store.enrol(user, session, limit).await? else {
             return Ok(true);
         };
         // Some may lead nowhere any more, and go when they are followed.
         for enrolment in &enrolments {
             node.follow(user, enrolment).await?;
         }
-        Ok(node.store.enrol(user, session, now, limit).await? == Enrolled::Done)
+        Ok(node.store.enrol(user, session, limit).await? == Enrolled::Done)
     }
 
     /// Ends a session, whichever nodes its participants are on; both get `partner-disconnected`.

@@ -34,12 +34,12 @@ pub(super) async fn run(node: Arc<Node>) {
 impl Node {
     /// Renews the lease, and has the connections act on what that tells of the store.
     pub(super) async fn renew_lease(&self) -> Result<Lease, StoreError> {
-        let (now, asked) = (self.clock.now(), Instant::now());
+        let asked = Instant::now();
         // The answer that said so may have been lost.
         let lapsed = self.health.lease_age() >= self.config.node_lease;
         let counts = self.locals.counts();
-        let lease = self.store.renew_lease(&self.id, now, self.config.node_lease, counts).await?;
-        if self.health.renewed(asked, lease.generation) {
+        let lease = self.store.renew_lease(&self.id, self.config.node_lease, counts).await?;
+        if self.health.renewed(asked, &lease) {
             tracing::warn!(node = %self.id, "the store has lost its records; restoring ours");
             self.tell_all(|| Mail::StoreEmptied);
         } else if lapsed || !lease.held {
@@ -134,12 +134,15 @@ impl Monitor {
     /// Ends the sessions whose participant stayed away too long.
     async fn sweep(&self) -> Result<(), StoreError> {
         let node = &self.node;
-        let records = node.store.overdue(node.clock.now(), PAGE).await?;
-        let overdue = |record: &SessionRecord| {
-            record.deadline().is_some_and(|deadline| deadline <= node.clock.now())
-        };
-        let ended = stream::iter(records)
-            .map(|record| node.end(Arc::new(record), EndReason::Abandoned, overdue));
+        let records = node.store.overdue(PAGE).await?;
+        let ended = stream::iter(records).map(|record| {
+            // The store found this deadline to have passed, by its own clock.
+            let passed = record.deadline();
+            let overdue = move |record: &SessionRecord| {
+                record.deadline().is_some_and(|deadline| Some(deadline) <= passed)
+            };
+            node.end(Arc::new(record), EndReason::Abandoned, overdue)
+        });
         // All of them are carried through, whatever becomes of one.
         let ended = ended.buffer_unordered(CONCURRENT).collect::<Vec<_>>().await;
         ended.into_iter().collect::<Result<Vec<_>, _>>().map(drop)

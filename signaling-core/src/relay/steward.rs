@@ -243,7 +243,7 @@ impl Steward {
     async fn connect(&self, replace: Replace<'_>) -> Result<Connect, StoreError> {
         let (node, Local { id, user, duties, .. }) = (&self.node, &*self.local);
         node.check_lease()?;
-        let connect = node.store.connect(user, id, replace, node.clock.now()).await?;
+        let connect = node.store.connect(user, id, replace).await?;
         if let Connect::Done(connected) = &connect {
             duties.agenda().epoch = connected.epoch;
             if let Some(previous) = connected.previous.as_ref().filter(|previous| *previous != id) {

@@ -150,7 +150,7 @@ impl Node {
     ) -> Result<bool, StoreError> {
         let mut record = record;
         for _ in 0..ROUNDS {
-            let (now, patience) = (self.clock.now(), self.config.abandon_after);
+            let (now, patience) = (self.now(), self.config.abandon_after);
             let attached = record.attached_as(connection);
             let next = record.detach(connection, reason.into(), now, patience);
             let (Some(role), Some(next)) = (attached, next) else {
@@ -291,7 +291,7 @@ impl Node {
         if led_here {
             return Ok(record);
         }
-        if self.clock.now().since(enrolment.since) >= self.config.abandon_after {
+        if self.now().since(enrolment.since) >= self.config.abandon_after {
             self.store.withdraw(user, &enrolment.session).await?;
         }
         Ok(None)

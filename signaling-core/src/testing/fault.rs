@@ -20,7 +20,6 @@ use crate::{
         Connect, Counts, Created, Enrolled, Heartbeat, Lease, Replace, SessionStore, StoreError,
         UserRecord, Written,
     },
-    time::Timestamp,
 };
 
 /// How badly a node's store and bus behave.
@@ -194,10 +193,9 @@ impl SessionStore for FaultyStore {
         &self,
         user: &UserId,
         session: &SessionId,
-        now: Timestamp,
         limit: usize,
     ) -> Result<Enrolled, StoreError> {
-        self.pass(self.store.enrol(user, session, now, limit)).await
+        self.pass(self.store.enrol(user, session, limit)).await
     }
 
     async fn withdraw(&self, user: &UserId, session: &SessionId) -> Result<(), StoreError> {
@@ -209,9 +207,8 @@ impl SessionStore for FaultyStore {
         user: &UserId,
         connection: &ConnectionId,
         replace: Replace<'_>,
-        now: Timestamp,
     ) -> Result<Connect, StoreError> {
-        self.pass(self.store.connect(user, connection, replace, now)).await
+        self.pass(self.store.connect(user, connection, replace)).await
     }
 
     async fn disconnect(
@@ -233,35 +230,25 @@ impl SessionStore for FaultyStore {
         self.pass(self.store.record_heartbeats(heartbeats)).await
     }
 
-    async fn overdue(
-        &self,
-        now: Timestamp,
-        limit: usize,
-    ) -> Result<Vec<SessionRecord>, StoreError> {
-        self.pass(self.store.overdue(now, limit)).await
+    async fn overdue(&self, limit: usize) -> Result<Vec<SessionRecord>, StoreError> {
+        self.pass(self.store.overdue(limit)).await
     }
 
     async fn renew_lease(
         &self,
         node: &NodeId,
-        now: Timestamp,
         lease: Duration,
         counts: Counts,
     ) -> Result<Lease, StoreError> {
-        self.pass(self.store.renew_lease(node, now, lease, counts)).await
+        self.pass(self.store.renew_lease(node, lease, counts)).await
     }
 
-    async fn counts(&self, now: Timestamp) -> Result<Counts, StoreError> {
-        self.pass(self.store.counts(now)).await
+    async fn counts(&self) -> Result<Counts, StoreError> {
+        self.pass(self.store.counts()).await
     }
 
-    async fn presume_alive(
-        &self,
-        node: &NodeId,
-        now: Timestamp,
-        lease: Duration,
-    ) -> Result<(), StoreError> {
-        self.pass(self.store.presume_alive(node, now, lease)).await
+    async fn presume_alive(&self, node: &NodeId, lease: Duration) -> Result<(), StoreError> {
+        self.pass(self.store.presume_alive(node, lease)).await
     }
 
     async fn attached_to(

@@ -120,6 +120,7 @@ impl Simulation {
             actors: Vec::new(),
             sessions: BTreeSet::new(),
             clock: TokioClock::start(),
+            started: 0,
             plan: self,
             store,
             bus,
@@ -135,6 +136,9 @@ impl Simulation {
         world.check(settled).await
     }
 }
+
+/// How far the clocks of nodes are apart: more than an absent participant is waited for.
+const CLOCKS_APART: Duration = Duration::from_secs(90);
 
 struct NameOnPanic(u64);
 
@@ -162,6 +166,8 @@ struct World {
     store: Arc<dyn SessionStore>,
     bus: Arc<dyn MessageBus>,
     clock: TokioClock,
+    /// How many nodes were started.
+    started: u32,
     nodes: Vec<Node>,
     actors: Vec<Actor>,
     sessions: BTreeSet<SessionId>,
@@ -170,10 +176,17 @@ struct World {
 impl World {
     async fn start_node(&mut self) -> Node {
         let faults = Faults::new(self.random.u64(..));
+        // No two nodes agree on the time, and all go by the store's.
+        let wrong = CLOCKS_APART * self.started;
+        let clock = match self.started % 2 {
+            0 => self.clock.ahead_by(wrong),
+            _ => self.clock.behind_by(wrong),
+        };
+        self.started += 1;
         let relay = Relay::builder(Nobody)
             .store(faults.store(self.store.clone()))
             .bus(faults.bus(self.bus.clone()))
-            .clock(Arc::new(self.clock))
+            .clock(Arc::new(clock))
             .second_connection(self.plan.second_connection.clone())
             .start()
             .await

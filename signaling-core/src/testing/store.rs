@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::{
     id::{ConnectionId, NodeId, SessionId, UserId},
     session::{Place, Role, SessionRecord},
-    store::{Connect, Connected, Created, Heartbeat, Replace, SessionStore, StoreError},
+    store::{Connect, Connected, Counts, Created, Heartbeat, Replace, SessionStore, StoreError},
     time::{Clock, SystemClock, Timestamp},
 };
 
@@ -52,6 +52,7 @@ pub async fn suite<S: SessionStore>(make: impl AsyncFn() -> S) {
         heartbeats::heartbeats_do_not_bring_a_session_back,
         heartbeats::connections_that_believe_something_wrong_are_named,
         nodes::overdue_sessions_are_listed_with_the_longest_first,
+        nodes::a_session_is_overdue_by_the_clock_of_the_store,
         nodes::a_lease_is_held_until_it_runs_out,
         nodes::what_living_nodes_have_is_added_up,
         nodes::a_lost_node_is_named_until_it_is_forgotten,
@@ -66,12 +67,24 @@ async fn connect(
     store: Store<'_>,
     user: &UserId,
     connection: &ConnectionId,
-    now: Timestamp,
 ) -> Result<Connected, StoreError> {
-    match store.connect(user, connection, Replace::Any, now).await? {
+    match store.connect(user, connection, Replace::Any).await? {
         Connect::Done(connected) => Ok(connected),
         Connect::Taken(there) => panic!("{there} was not replaced, though any may be"),
     }
+}
+
+/// The store's time, which comes with a lease.
+async fn store_time(store: Store<'_>) -> Result<Timestamp, StoreError> {
+    let node = NodeId::generate(Some("store-suite")).expect("randomness");
+    let lease = store.renew_lease(&node, Duration::from_secs(60), Counts::default()).await?;
+    store.forget_node(&node).await?;
+    Ok(lease.now)
+}
+
+fn before(now: Timestamp, span: Duration) -> Timestamp {
+    let millis = u64::try_from(span.as_millis()).expect("a short time");
+    Timestamp::from_millis(now.as_millis() - millis)
 }
 
 /// Ids that no other case has.

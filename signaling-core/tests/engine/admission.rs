@@ -21,11 +21,9 @@ use signaling_core::{
     session::SessionRecord,
     store::{Connect, Enrolment, Replace, SessionStore},
     testing::{
-        TokioClock,
         fault::Trouble,
         wire::{Received, wire},
     },
-    time::Clock,
 };
 use tokio::time::{self, Instant};
 
@@ -161,8 +159,7 @@ async fn next(events: &mut Events) -> Event {
 
 async fn recorded(deployment: &Deployment, node: &NodeId) -> ConnectionId {
     let there = ConnectionId::new(node.clone(), 999);
-    let (store, now) = (&deployment.store, TokioClock::start().now());
-    let connect = store.connect(&user("ann"), &there, Replace::Any, now).await.unwrap();
+    let connect = deployment.store.connect(&user("ann"), &there, Replace::Any).await.unwrap();
     assert!(matches!(connect, Connect::Done(_)));
     there
 }

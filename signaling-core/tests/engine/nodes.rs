@@ -1,15 +1,15 @@
 //! Several nodes on one store and bus: calls across them, users that move, nodes that vanish.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use signaling_core::{
     Config,
     event::{DisconnectReason, Event},
     id::SessionId,
     relay::{OpenError, Opened},
+    session::Role,
     store::{Counts, SessionStore},
     testing::{TokioClock, fault::Trouble},
-    time::Clock,
 };
 use tokio::time::{self, Instant};
 
@@ -304,12 +304,12 @@ async fn a_node_that_lost_its_lease_looks_its_sessions_up_without_waiting_for_he
 #[tokio::test(start_paused = true)]
 async fn a_node_finds_out_that_it_lost_its_lease_also_when_the_word_of_it_was_lost() {
     let deployment = Deployment::with(patient);
-    let (clock, lease) = (TokioClock::start(), Duration::from_secs(15));
+    let lease = Duration::from_secs(15);
     let (a, _b, mut ann, mut bob, session) = matched_quietly(&deployment).await;
     a.faults.cut(true);
     bob.expect("partner-disconnected").await;
     let (store, node, nothing) = (&deployment.store, a.relay.node_id(), Counts::default());
-    let renewed = store.renew_lease(node, clock.now(), lease, nothing).await;
+    let renewed = store.renew_lease(node, lease, nothing).await;
     assert!(!renewed.unwrap().held);
     a.faults.cut(false);
     let mended = Instant::now();
@@ -353,4 +353,59 @@ async fn a_session_of_which_no_node_can_be_told_can_be_opened_once_more() {
     assert_eq!(opened.unwrap(), Opened::Existing);
     ann.expect_match(&session, "bob", true).await;
     bob.expect_match(&session, "ann", false).await;
+}
+
+/// Two nodes, of which the second has a clock that is wrong.
+async fn with_a_wrong_clock(
+    deployment: &Deployment,
+    wrong: fn(TokioClock, Duration) -> TokioClock,
+) -> (Node, Node) {
+    let clock = wrong(TokioClock::start(), Duration::from_secs(90));
+    let b = deployment.node_with(|builder| builder.clock(Arc::new(clock))).await;
+    (deployment.node().await, b)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_with_a_wrong_clock_ends_sessions_neither_early_nor_late() {
+    for wrong in [TokioClock::ahead_by, TokioClock::behind_by] {
+        let deployment = Deployment::new();
+        let (a, b) = with_a_wrong_clock(&deployment, wrong).await;
+        let absent = Instant::now() + Duration::from_secs(60);
+        let mut sessions = Vec::new();
+        for (n, node) in [&a, &b].into_iter().enumerate() {
+            let (ann, bob) = (format!("ann-{n}"), format!("bob-{n}"));
+            let session = node.relay.open_session(&user(&ann), &user(&bob)).await.unwrap();
+            sessions.push(session);
+        }
+        time::sleep_until(absent - Duration::from_millis(10)).await;
+        for session in &sessions {
+            assert!(a.relay.session(session).await.unwrap().is_some(), "{session} ended early");
+        }
+        time::sleep_until(absent + Duration::from_secs(2)).await;
+        for session in &sessions {
+            assert_eq!(a.relay.session(session).await.unwrap(), None, "{session} was not ended");
+        }
+        // One whose participant went away on the node with the wrong clock.
+        let (_ann, bob, session) = matched(&a, &b).await;
+        time::sleep(Duration::from_secs(30)).await;
+        drop(bob);
+        time::sleep(Duration::from_secs(59)).await;
+        assert!(a.relay.session(&session).await.unwrap().is_some(), "it ended early");
+        time::sleep(Duration::from_secs(3)).await;
+        assert_eq!(a.relay.session(&session).await.unwrap(), None, "it was not ended");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn heartbeats_are_written_by_the_clock_of_the_store() {
+    for wrong in [TokioClock::ahead_by, TokioClock::behind_by] {
+        let deployment = Deployment::new();
+        let (a, b) = with_a_wrong_clock(&deployment, wrong).await;
+        let (_ann, _bob, session) = matched(&a, &b).await;
+        time::sleep(Duration::from_secs(15)).await;
+        let record = a.relay.session(&session).await.unwrap().unwrap();
+        let [ann, bob] = Role::BOTH.map(|role| record.participant(role).last_heartbeat.unwrap());
+        let apart = ann.since(bob).max(bob.since(ann));
+        assert!(apart < Duration::from_secs(1), "{apart:?} apart");
+    }
 }

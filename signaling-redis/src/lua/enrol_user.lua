@@ -1,5 +1,5 @@
 -- Puts a session among those of a user, unless it is there or as many as may be are.
--- KEYS: the user. ARGV: the session's field, the time in ms, how many there may be, lifetime in ms.
+-- KEYS: the user. ARGV: the session's field, how many there may be, lifetime in ms.
 local all = redis.call('HGETALL', KEYS[1])
 local sessions = 0
 for i = 1, #all, 2 do
@@ -10,9 +10,11 @@ for i = 1, #all, 2 do
     sessions = sessions + 1
   end
 end
-if sessions >= tonumber(ARGV[3]) then
+if sessions >= tonumber(ARGV[2]) then
   return all
 end
-redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
-redis.call('PEXPIRE', KEYS[1], ARGV[4])
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('HSET', KEYS[1], ARGV[1], string.format('%.0f', now))
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
 return 1

@@ -1,5 +1,5 @@
--- Renews a node's lease by the server's clock, and notes what it has. Says whether it had one that had
--- not run out, which marker this database bears, and which leases have run out.
+-- Renews a node's lease by the server's clock, and notes its counts. Returns whether it had one that had
+-- not run out, the server's time in ms, the marker of this database, and the leases that have run out.
 -- KEYS: the leases, the marker, the counts. ARGV: the node, the lease in ms, a marker if there is none,
 -- lifetime of the leases in ms, lifetime of the marker in ms, what the node has.
 local time = redis.call('TIME')
@@ -12,4 +12,5 @@ redis.call('PEXPIRE', KEYS[1], ARGV[4])
 redis.call('HSET', KEYS[3], ARGV[1], ARGV[6])
 redis.call('PEXPIRE', KEYS[3], ARGV[4])
 local held = before and tonumber(before) > now and 1 or 0
-return { held, marker, redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now)) }
+local lost = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now))
+return { held, string.format('%.0f', now), marker, lost }

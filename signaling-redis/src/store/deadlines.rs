@@ -4,12 +4,11 @@
 //! it still counts. So the list never lacks a time that counts, without a write to both at once, which
 //! Redis Cluster could not do. Only opening a session and detaching from it set such a time.
 
-use std::{collections::BTreeSet, ops::ControlFlow};
+use std::{collections::BTreeSet, ops::ControlFlow, time::Duration};
 
 use fred::{
     clients::{Client, WithOptions},
-    interfaces::{KeysInterface, SortedSetsInterface},
-    types::Value,
+    interfaces::SortedSetsInterface,
 };
 use futures::{StreamExt, TryStreamExt, stream};
 use signaling_core::{
@@ -18,13 +17,17 @@ use signaling_core::{
     store::StoreError,
     time::Timestamp,
 };
+use tokio::time::Instant;
 
-use super::{CONCURRENT, RedisStore, failed};
+use super::{CONCURRENT, RedisStore, corrupt, failed, millis};
 
-/// Pages of past times that one call looks at.
-const MAX_PAGES: usize = 64;
-/// One call in so many lets the list live on.
-const KEEP_ONE_IN: u32 = 16;
+/// The most times in one page: a script can list some thousands in one command.
+const PAGE: usize = 1024;
+/// How long one call looks at page after page of times that count no more.
+const LOOK_FOR: Duration = Duration::from_secs(1);
+/// How long a time that one node got is kept from the others: longer than the node needs to end as many
+/// sessions as it asks for at once.
+const PUT_OFF: Duration = Duration::from_secs(10);
 
 fn member(until: Timestamp, session: &SessionId) -> String {
     format!("{}:{session}", until.as_millis())
@@ -67,52 +70,32 @@ impl RedisStore {
 
     pub(super) async fn overdue_sessions(
         &self,
-        now: Timestamp,
         limit: usize,
     ) -> Result<Vec<SessionRecord>, StoreError> {
         let (mut overdue, mut seen) = (Vec::new(), BTreeSet::new());
-        let mut kept = 0;
-        for _ in 0..MAX_PAGES {
-            let members = self.past(now, kept, limit).await?;
+        let started = Instant::now();
+        while overdue.len() < limit && started.elapsed() < LOOK_FOR {
+            let most = (limit - overdue.len()).min(PAGE);
+            let (now, members) = self.claim(most).await?;
             let listed = members.len();
             let (void, records) = self.judge(now, members).await?;
-            kept += listed - void.len();
             self.unlist(void).await?;
-            for record in records {
-                if seen.insert(record.id.clone()) {
-                    overdue.push(record);
-                }
-            }
-            if listed < limit || overdue.len() >= limit {
+            overdue.extend(records.into_iter().filter(|record| seen.insert(record.id.clone())));
+            if listed < most {
                 break;
             }
         }
-        overdue.truncate(limit);
         Ok(overdue)
     }
 
-    async fn past(
-        &self,
-        now: Timestamp,
-        offset: usize,
-        limit: usize,
-    ) -> Result<Vec<String>, StoreError> {
-        let list = &self.shared.keys.deadlines();
-        let (offset, limit) = (offset as i64, limit as i64);
-        let now = now.as_millis() as f64;
-        let get = |client: WithOptions<Client>| async move {
-            let page = Some((offset, limit));
-            client.zrangebyscore(list, f64::NEG_INFINITY, now, false, page).await
-        };
-        let members = self.shared.link.call(get).await.map_err(failed)?;
-        if fastrand::u32(..KEEP_ONE_IN) == 0 {
-            let retention = self.shared.settings.retention.as_millis() as i64;
-            let keep = |client: WithOptions<Client>| async move {
-                client.pexpire::<Value, _>(list, retention, None).await
-            };
-            self.shared.link.call(keep).await.map_err(failed)?;
-        }
-        Ok(members)
+    /// Up to `most` times that have passed, and the server's time.
+    async fn claim(&self, most: usize) -> Result<(Timestamp, Vec<String>), StoreError> {
+        let (link, script) = (&self.shared.link, &self.shared.scripts.claim_deadlines);
+        let args = vec![most.to_string().into(), millis(PUT_OFF), self.retention()];
+        let claimed = link.run(script, vec![self.shared.keys.deadlines()], args).await;
+        let (now, members): (u64, Vec<String>) =
+            claimed.map_err(failed)?.convert().map_err(corrupt)?;
+        Ok((Timestamp::from_millis(now), members))
     }
 
     async fn judge(&self, now: Timestamp, members: Vec<String>) -> Result<Page, StoreError> {

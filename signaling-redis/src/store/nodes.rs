@@ -20,6 +20,7 @@ use signaling_core::{
     id::{ConnectionId, NodeId, UserId},
     session::SessionRecord,
     store::{Counts, Lease, StoreError},
+    time::Timestamp,
 };
 
 use super::{CONCURRENT, RedisStore, corrupt, failed, millis};
@@ -104,11 +105,12 @@ impl RedisStore {
         ];
         let script = &self.shared.scripts.renew_lease;
         let done = link.run(script, vec![keys.leases(), keys.marker(), keys.counts()], args).await;
-        let (held, marker, lost): (u64, String, Vec<String>) =
+        let (held, now, marker, lost): (u64, u64, String, Vec<String>) =
             done.map_err(failed)?.convert().map_err(corrupt)?;
         let lost = lost.iter().map(|node| NodeId::new(node).map_err(corrupt));
         Ok(Lease {
             held: held == 1,
+            now: Timestamp::from_millis(now),
             generation: self.generation(&marker).await?,
             lost: lost.collect::<Result<_, _>>()?,
         })

@@ -93,16 +93,11 @@ impl RedisStore {
         &self,
         user: &UserId,
         session: &SessionId,
-        now: Timestamp,
         limit: usize,
     ) -> Result<Enrolled, StoreError> {
         let (link, script) = (&self.shared.link, &self.shared.scripts.enrol_user);
-        let args = vec![
-            format!("{SESSION}{session}").into(),
-            now.as_millis().to_string().into(),
-            limit.to_string().into(),
-            self.retention(),
-        ];
+        let args =
+            vec![format!("{SESSION}{session}").into(), limit.to_string().into(), self.retention()];
         let done = link.run(script, vec![self.shared.keys.user(user)], args).await;
         match Outcome::of(done.map_err(failed)?)? {
             Outcome::There(fields) => Ok(Enrolled::Full(enrolments(&fields)?)),

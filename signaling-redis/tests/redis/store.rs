@@ -43,14 +43,14 @@ fn opened(name: &str, until: Timestamp) -> SessionRecord {
 
 /// The user is on this connection, whichever it was on.
 async fn come(store: &RedisStore, user: &UserId, connection: &ConnectionId) -> Connected {
-    match store.connect(user, connection, Replace::Any, now()).await.unwrap() {
+    match store.connect(user, connection, Replace::Any).await.unwrap() {
         Connect::Done(connected) => connected,
         Connect::Taken(there) => panic!("{there} was not replaced"),
     }
 }
 
 async fn renew(store: &RedisStore, node: &NodeId, lease: Duration) -> Result<Lease, StoreError> {
-    store.renew_lease(node, now(), lease, Counts::default()).await
+    store.renew_lease(node, lease, Counts::default()).await
 }
 
 async fn create(store: &RedisStore, name: &str, until: Timestamp) -> SessionRecord {
@@ -164,7 +164,7 @@ async fn a_call_bridges_a_connection_that_is_cut() {
         server.cut_clients();
         create(&store, &format!("s-{n}"), now()).await;
     }
-    let ends = time::timeout(Duration::from_secs(5), store.overdue(now(), 99)).await;
+    let ends = time::timeout(Duration::from_secs(5), store.overdue(99)).await;
     assert_eq!(ends.unwrap().unwrap().len(), 20);
 }
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
@@ -201,9 +201,9 @@ async fn a_connection_takes_no_place_among_enrolments() {
     let (_redis, store) = connect(&server).await;
     let ann = user("ann");
     come(&store, &ann, &connection("a", 1)).await;
-    let enrolled = store.enrol(&ann, &session("s"), now(), 1).await.unwrap();
+    let enrolled = store.enrol(&ann, &session("s"), 1).await.unwrap();
     assert_eq!(enrolled, Enrolled::Done);
-    let second = store.enrol(&ann, &session("t"), now(), 1).await.unwrap();
+    let second = store.enrol(&ann, &session("t"), 1).await.unwrap();
     assert!(matches!(second, Enrolled::Full(_)), "{second:?}");
 }
 
@@ -228,7 +228,7 @@ async fn who_is_in_the_way_goes_with_its_node_also_when_the_list_of_that_was_los
     let (ann, there, newcomer) = (user("ann"), connection("a", 1), connection("b", 2));
     come(&store, &ann, &there).await;
     server.cli(&["del", "session:connections:a"]);
-    let refused = async || store.connect(&ann, &newcomer, Replace::Nothing, now()).await.unwrap();
+    let refused = async || store.connect(&ann, &newcomer, Replace::Nothing).await.unwrap();
     assert_eq!(refused().await, Connect::Taken(there.clone()));
     assert!(!store.disconnect(&ann, &newcomer).await.unwrap());
     assert_eq!(server.cli(&["exists", "session:connections:b"]), "0");

@@ -151,8 +151,7 @@ impl Steward {
     async fn contest(&self, present: ConnectionId) -> Result<(), StoreError> {
         let (node, user) = (&self.node, &self.local.user);
         if *present.node() != node.id {
-            let (now, lease) = (node.clock.now(), node.config.node_lease);
-            node.store.presume_alive(present.node(), now, lease).await?;
+            node.store.presume_alive(present.node(), node.config.node_lease).await?;
             node.notify(&present, Notice::Contested { user: user.clone() });
         }
         Ok(())

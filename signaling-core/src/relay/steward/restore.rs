@@ -75,7 +75,7 @@ impl Steward {
         record: &SessionRecord,
         reason: DisconnectReason,
     ) -> Result<(), StoreError> {
-        let (now, patience) = (self.node.clock.now(), self.node.config.abandon_after);
+        let (now, patience) = (self.node.now(), self.node.config.abandon_after);
         let Some(detached) = record.detach(&self.local.id, reason.into(), now, patience) else {
             return Ok(());
         };
@@ -112,14 +112,14 @@ impl Steward {
     /// Puts `record` back with all that leads to it. Tells the partner, which may know better, or
     /// have gone; and who of the two has come meanwhile, without finding the session.
     pub(super) async fn put_back(&self, record: &SessionRecord) -> Result<(), StoreError> {
-        let (node, now) = (&self.node, self.node.clock.now());
+        let (node, now) = (&self.node, self.node.now());
         let Some(role) = record.role_of(&self.local.user) else {
             return Ok(());
         };
         let epoch = self.local.duties.agenda().epoch;
         for Participant { user, .. } in &record.participants {
             let limit = node.config.max_sessions_per_user;
-            let _ = node.store.enrol(user, &record.id, now, limit).await?;
+            let _ = node.store.enrol(user, &record.id, limit).await?;
         }
         let mut known = match node.store.load(&record.id).await? {
             Some(there) if there.opening != record.opening => return Ok(()),
@@ -167,7 +167,7 @@ impl Steward {
         }
         let attached = record.participants.iter().filter_map(Participant::connection);
         for elsewhere in attached.map(ConnectionId::node).filter(|other| **other != node.id) {
-            node.store.presume_alive(elsewhere, node.clock.now(), config.node_lease).await?;
+            node.store.presume_alive(elsewhere, config.node_lease).await?;
         }
         Ok(())
     }
@@ -179,12 +179,12 @@ impl Steward {
         user: &UserId,
         connection: &ConnectionId,
     ) -> Result<bool, StoreError> {
-        let (node, now) = (&self.node, self.node.clock.now());
+        let node = &self.node;
         if *connection.node() == node.id {
             return Ok(node.locals.get(connection.number()).is_some());
         }
-        node.store.presume_alive(connection.node(), now, node.config.node_lease).await?;
-        match node.store.connect(user, connection, Replace::Nothing, now).await? {
+        node.store.presume_alive(connection.node(), node.config.node_lease).await?;
+        match node.store.connect(user, connection, Replace::Nothing).await? {
             Connect::Done(_) => Ok(true),
             Connect::Taken(_) => Ok(false),
         }

@@ -19,7 +19,6 @@ use crate::{
         Connect, Counts, Created, Enrolled, Heartbeat, Lease, Replace, SessionStore, StoreError,
         UserRecord, Written,
     },
-    time::Timestamp,
 };
 
 /// Whoever must be asked about tokens does not answer.
@@ -94,11 +93,10 @@ impl SessionStore for FaultyStore {
         &self,
         user: &UserId,
         session: &SessionId,
-        now: Timestamp,
         limit: usize,
     ) -> Result<Enrolled, StoreError> {
         self.check()?;
-        self.inner.enrol(user, session, now, limit).await
+        self.inner.enrol(user, session, limit).await
     }
 
     async fn withdraw(&self, user: &UserId, session: &SessionId) -> Result<(), StoreError> {
@@ -111,10 +109,9 @@ impl SessionStore for FaultyStore {
         user: &UserId,
         connection: &ConnectionId,
         replace: Replace<'_>,
-        now: Timestamp,
     ) -> Result<Connect, StoreError> {
         self.check()?;
-        self.inner.connect(user, connection, replace, now).await
+        self.inner.connect(user, connection, replace).await
     }
 
     async fn disconnect(
@@ -139,39 +136,29 @@ impl SessionStore for FaultyStore {
         self.inner.record_heartbeats(heartbeats).await
     }
 
-    async fn overdue(
-        &self,
-        now: Timestamp,
-        limit: usize,
-    ) -> Result<Vec<SessionRecord>, StoreError> {
+    async fn overdue(&self, limit: usize) -> Result<Vec<SessionRecord>, StoreError> {
         self.check()?;
-        self.inner.overdue(now, limit).await
+        self.inner.overdue(limit).await
     }
 
     async fn renew_lease(
         &self,
         node: &NodeId,
-        now: Timestamp,
         lease: Duration,
         counts: Counts,
     ) -> Result<Lease, StoreError> {
         self.check()?;
-        self.inner.renew_lease(node, now, lease, counts).await
+        self.inner.renew_lease(node, lease, counts).await
     }
 
-    async fn counts(&self, now: Timestamp) -> Result<Counts, StoreError> {
+    async fn counts(&self) -> Result<Counts, StoreError> {
         self.check()?;
-        self.inner.counts(now).await
+        self.inner.counts().await
     }
 
-    async fn presume_alive(
-        &self,
-        node: &NodeId,
-        now: Timestamp,
-        lease: Duration,
-    ) -> Result<(), StoreError> {
+    async fn presume_alive(&self, node: &NodeId, lease: Duration) -> Result<(), StoreError> {
         self.check()?;
-        self.inner.presume_alive(node, now, lease).await
+        self.inner.presume_alive(node, lease).await
     }
 
     async fn attached_to(

@@ -55,9 +55,9 @@ pub(super) async fn connections_that_believe_something_wrong_are_named(
 ) -> Outcome {
     let names = Names::new();
     let [ann, bob] = &names.users;
-    connect(store, ann, &names.connection(1), names.now).await?;
-    connect(store, ann, &names.connection(2), names.now).await?;
-    connect(store, bob, &names.connection(3), names.now).await?;
+    connect(store, ann, &names.connection(1)).await?;
+    connect(store, ann, &names.connection(2)).await?;
+    connect(store, bob, &names.connection(3)).await?;
     let record = names.create(store).await?;
     let record = names.attached(&record, Role::Initiator, 2);
     assert_eq!(store.replace(&record).await?, Written::Done);

@@ -2,44 +2,69 @@
 
 use std::time::Duration;
 
-use super::{Names, Outcome, Store, connect};
+use super::{Names, Outcome, Store, before, connect, store_time};
 use crate::{
     protocol::PartnerReason,
     session::{Role, SessionRecord},
     store::{Counts, Created, Enrolled, StoreError, Written},
-    time::{Clock, SystemClock},
 };
+
+/// A session whose deadline was so many seconds ago.
+async fn overdue_since(
+    store: Store<'_>,
+    seconds: u64,
+) -> Result<(Names, SessionRecord), StoreError> {
+    let now = before(store_time(store).await?, Duration::from_secs(seconds));
+    let names = Names { now, ..Names::new() };
+    let record = names.opened(1, Duration::ZERO);
+    assert_eq!(store.create(&record).await?, Created::Done);
+    Ok((names, record))
+}
 
 pub(super) async fn overdue_sessions_are_listed_with_the_longest_first(
     store: Store<'_>,
 ) -> Outcome {
-    let now = SystemClock.now();
     let mut all = Vec::new();
-    for seconds in [30, 10, 20] {
-        let names = Names { now, ..Names::new() };
-        let record = names.opened(1, Duration::from_secs(seconds));
-        assert_eq!(store.create(&record).await?, Created::Done);
-        all.push((names, record));
+    for seconds in [10, 30, 20, 40, 50] {
+        all.push(overdue_since(store, seconds).await?);
     }
-    let ours = async |at: u64| {
-        let listed = store.overdue(now.after(Duration::from_secs(at)), 1_000).await?;
-        let of = |record: &SessionRecord| all.iter().position(|(n, _)| n.session == record.id);
-        Ok::<_, StoreError>(listed.iter().filter_map(of).collect::<Vec<_>>())
-    };
-    assert_eq!(ours(9).await?, [0_usize; 0]);
-    assert_eq!(ours(10).await?, [1]);
-    assert_eq!(ours(60).await?, [1, 2, 0]);
-    assert_eq!(store.overdue(now.after(Duration::from_secs(60)), 1).await?.len(), 1);
     // Active sessions have no deadline, and deleted ones are gone.
-    let (names, record) = &all[1];
+    let (names, record) = &all[3];
     let attached = names.attached(record, Role::Initiator, 1);
     assert_eq!(store.replace(&attached).await?, Written::Done);
     let active = names.attached(&attached, Role::Responder, 2);
     assert_eq!(store.replace(&active).await?, Written::Done);
-    assert_eq!(store.delete(&all[2].1).await?, Written::Done);
-    assert_eq!(ours(60).await?, [0]);
-    assert_eq!(store.delete(&active).await?, Written::Done);
-    assert_eq!(store.delete(&all[0].1).await?, Written::Done);
+    assert_eq!(store.delete(&all[4].1).await?, Written::Done);
+    let listed = store.overdue(1_000).await?;
+    let of = |record: &SessionRecord| all.iter().position(|(n, _)| n.session == record.id);
+    assert_eq!(listed.iter().filter_map(of).collect::<Vec<_>>(), [1, 2, 0]);
+    for record in [&active, &all[0].1, &all[1].1, &all[2].1] {
+        assert_eq!(store.delete(record).await?, Written::Done);
+    }
+    let more = [overdue_since(store, 10).await?, overdue_since(store, 20).await?];
+    assert_eq!(store.overdue(1).await?.len(), 1);
+    for (_, record) in &more {
+        assert_eq!(store.delete(record).await?, Written::Done);
+    }
+    Ok(())
+}
+
+pub(super) async fn a_session_is_overdue_by_the_clock_of_the_store(store: Store<'_>) -> Outcome {
+    let now = store_time(store).await?;
+    let names = Names { now, ..Names::new() };
+    let record = names.opened(1, Duration::from_secs(1));
+    assert_eq!(store.create(&record).await?, Created::Done);
+    let listed = async || {
+        let listed = store.overdue(1_000).await?;
+        Ok::<_, StoreError>(listed.iter().any(|record| record.id == names.session))
+    };
+    while !listed().await? {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let waited = store_time(store).await?.since(now);
+        assert!(waited < Duration::from_secs(5), "not listed {waited:?} after it was opened");
+    }
+    assert!(store_time(store).await?.since(now) >= Duration::from_secs(1), "before its deadline");
+    assert_eq!(store.delete(&record).await?, Written::Done);
     Ok(())
 }
 
@@ -48,14 +73,14 @@ const NOTHING: Counts = Counts { connections: 0, sessions: 0 };
 
 pub(super) async fn a_lease_is_held_until_it_runs_out(store: Store<'_>) -> Outcome {
     let names = Names::new();
-    let first = store.renew_lease(&names.node, names.now, LEASE, NOTHING).await?;
+    let first = store.renew_lease(&names.node, LEASE, NOTHING).await?;
     assert!(!first.held);
-    let second = store.renew_lease(&names.node, names.now, LEASE, NOTHING).await?;
+    let second = store.renew_lease(&names.node, LEASE, NOTHING).await?;
     assert!(second.held);
     assert_eq!(second.generation, first.generation);
     assert!(!second.lost.contains(&names.node));
     store.forget_node(&names.node).await?;
-    assert!(!store.renew_lease(&names.node, names.now, LEASE, NOTHING).await?.held);
+    assert!(!store.renew_lease(&names.node, LEASE, NOTHING).await?.held);
     store.forget_node(&names.node).await
 }
 
@@ -63,74 +88,67 @@ pub(super) async fn what_living_nodes_have_is_added_up(store: Store<'_>) -> Outc
     let (first, second) = (Names::new(), Names::new());
     // Others may be at work on the same store, and have nothing.
     let has = |connections, sessions| Counts { connections, sessions };
-    let say = async |names: &Names, now, lease, counts| {
-        store.renew_lease(&names.node, now, lease, counts).await.map(drop)
+    let say = async |names: &Names, lease, counts| {
+        store.renew_lease(&names.node, lease, counts).await.map(drop)
     };
-    assert_eq!(store.counts(first.now).await?, NOTHING);
-    say(&first, first.now, LEASE, has(3, 1)).await?;
-    say(&second, first.now, LEASE * 1_000, has(20, 10)).await?;
-    assert_eq!(store.counts(first.now).await?, has(23, 11));
-    say(&first, first.now, LEASE, has(4_000_000_000, 0)).await?;
-    assert_eq!(store.counts(first.now).await?, has(4_000_000_020, 10));
-    store.presume_alive(&first.node, first.now, LEASE * 1_000).await?;
-    let mut now = first.now;
+    assert_eq!(store.counts().await?, NOTHING);
+    say(&first, LEASE, has(3, 1)).await?;
+    say(&second, LEASE * 1_000, has(20, 10)).await?;
+    assert_eq!(store.counts().await?, has(23, 11));
+    say(&first, LEASE, has(4_000_000_000, 0)).await?;
+    assert_eq!(store.counts().await?, has(4_000_000_020, 10));
+    store.presume_alive(&first.node, LEASE * 1_000).await?;
     for _ in 0..100 {
-        now = now.after(LEASE / 10);
         tokio::time::sleep(LEASE / 10).await;
-        if store.counts(now).await? == has(20, 10) {
+        if store.counts().await? == has(20, 10) {
             break;
         }
     }
-    assert_eq!(store.counts(now).await?, has(20, 10), "without the one that is lost");
+    assert_eq!(store.counts().await?, has(20, 10), "without the one that is lost");
     for names in [&first, &second] {
         store.forget_node(&names.node).await?;
     }
     // A node that is back says anew what it has.
-    store.presume_alive(&second.node, now, LEASE * 1_000).await?;
-    assert_eq!(store.counts(now).await?, NOTHING);
+    store.presume_alive(&second.node, LEASE * 1_000).await?;
+    assert_eq!(store.counts().await?, NOTHING);
     store.forget_node(&second.node).await
 }
 
 pub(super) async fn a_lost_node_is_named_until_it_is_forgotten(store: Store<'_>) -> Outcome {
     let (names, survivor) = (Names::new(), Names::new());
     let (lost, [ann, _]) = (&names.node, &names.users);
-    store.renew_lease(lost, names.now, LEASE, NOTHING).await?;
-    connect(store, ann, &names.connection(1), names.now).await?;
-    // Stores with a clock of their own need the time to pass, stores without to be told of it.
-    let mut now = names.now;
+    store.renew_lease(lost, LEASE, NOTHING).await?;
+    connect(store, ann, &names.connection(1)).await?;
     for _ in 0..100 {
-        now = now.after(LEASE / 10);
         tokio::time::sleep(LEASE / 10).await;
-        if store.renew_lease(&survivor.node, now, LEASE, NOTHING).await?.lost.contains(lost) {
+        if store.renew_lease(&survivor.node, LEASE, NOTHING).await?.lost.contains(lost) {
             break;
         }
     }
-    let again = store.renew_lease(&survivor.node, now, LEASE, NOTHING).await?;
+    let again = store.renew_lease(&survivor.node, LEASE, NOTHING).await?;
     assert!(again.held && again.lost.contains(lost), "named until forgotten: {again:?}");
     store.forget_node(lost).await?;
-    assert!(!store.renew_lease(&survivor.node, now, LEASE, NOTHING).await?.lost.contains(lost));
+    assert!(!store.renew_lease(&survivor.node, LEASE, NOTHING).await?.lost.contains(lost));
     store.forget_node(&survivor.node).await
 }
 
 pub(super) async fn a_node_without_a_lease_is_presumed_alive(store: Store<'_>) -> Outcome {
     let (presumed, held, survivor) = (Names::new(), Names::new(), Names::new());
-    store.presume_alive(&presumed.node, presumed.now, LEASE).await?;
-    let first = store.renew_lease(&presumed.node, presumed.now, LEASE, NOTHING).await?;
+    store.presume_alive(&presumed.node, LEASE).await?;
+    let first = store.renew_lease(&presumed.node, LEASE, NOTHING).await?;
     assert!(first.held);
     // A lease that is known is not made longer, whether it has run out or not.
-    store.renew_lease(&held.node, held.now, LEASE, NOTHING).await?;
-    store.presume_alive(&held.node, held.now, LEASE * 1_000).await?;
-    let mut now = held.now;
+    store.renew_lease(&held.node, LEASE, NOTHING).await?;
+    store.presume_alive(&held.node, LEASE * 1_000).await?;
     for _ in 0..100 {
-        now = now.after(LEASE / 10);
         tokio::time::sleep(LEASE / 10).await;
-        let lost = store.renew_lease(&survivor.node, now, LEASE, NOTHING).await?.lost;
+        let lost = store.renew_lease(&survivor.node, LEASE, NOTHING).await?.lost;
         if lost.contains(&held.node) && lost.contains(&presumed.node) {
             break;
         }
     }
-    store.presume_alive(&held.node, now, LEASE * 1_000).await?;
-    let lost = store.renew_lease(&survivor.node, now, LEASE, NOTHING).await?.lost;
+    store.presume_alive(&held.node, LEASE * 1_000).await?;
+    let lost = store.renew_lease(&survivor.node, LEASE, NOTHING).await?.lost;
     assert!(lost.contains(&held.node) && lost.contains(&presumed.node), "{lost:?}");
     for names in [&presumed, &held, &survivor] {
         store.forget_node(&names.node).await?;
@@ -142,7 +160,7 @@ impl Names {
     /// Both users are enrolled.
     async fn enrol(&self, store: Store<'_>) -> Outcome {
         for user in &self.users {
-            assert_eq!(store.enrol(user, &self.session, self.now, 8).await?, Enrolled::Done);
+            assert_eq!(store.enrol(user, &self.session, 8).await?, Enrolled::Done);
         }
         Ok(())
     }
@@ -153,8 +171,8 @@ pub(super) async fn attachments_to_a_node_are_listed(store: Store<'_>) -> Outcom
     let [ann, bob] = &names.users;
     names.enrol(store).await?;
     let record = names.create(store).await?;
-    connect(store, ann, &names.connection(1), names.now).await?;
-    connect(store, bob, &other.connection(2), names.now).await?;
+    connect(store, ann, &names.connection(1)).await?;
+    connect(store, bob, &other.connection(2)).await?;
     assert_eq!(store.attached_to(&names.node, 10).await?, []);
     let record = names.attached(&record, Role::Initiator, 1);
     assert_eq!(store.replace(&record).await?, Written::Done);
@@ -180,14 +198,14 @@ pub(super) async fn attachments_of_replaced_connections_are_listed_until_they_di
     let [ann, _] = &names.users;
     names.enrol(store).await?;
     let record = names.create(store).await?;
-    connect(store, ann, &names.connection(1), names.now).await?;
+    connect(store, ann, &names.connection(1)).await?;
     let record = names.attached(&record, Role::Initiator, 1);
     assert_eq!(store.replace(&record).await?, Written::Done);
-    connect(store, ann, &names.connection(2), names.now).await?;
+    connect(store, ann, &names.connection(2)).await?;
     assert_eq!(store.attached_to(&names.node, 10).await?, std::slice::from_ref(&record));
     assert!(store.disconnect(ann, &names.connection(2)).await?);
     assert_eq!(store.attached_to(&names.node, 10).await?, std::slice::from_ref(&record));
-    connect(store, ann, &other.connection(3), names.now).await?;
+    connect(store, ann, &other.connection(3)).await?;
     assert_eq!(store.attached_to(&names.node, 10).await?, std::slice::from_ref(&record));
     assert_eq!(store.attached_to(&other.node, 10).await?, []);
     let record = record.attach(Role::Initiator, &other.connection(3), 3).expect("newer");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Names, Outcome, Store, connect, last_heartbeats};
+use super::{Names, Outcome, Store, before, connect, last_heartbeats, store_time};
 use crate::{
     protocol::PartnerReason,
     session::{Metadata, Role, SessionRecord},
@@ -29,8 +29,9 @@ pub(super) async fn a_record_that_is_older_is_created_anew(store: Store<'_>) -> 
     let first = store.load(&names.session).await?.expect("it was created");
     let exists = |record: &SessionRecord| Created::Exists(Box::new(record.clone()));
     let second = names.attached(&first, Role::Responder, 2);
+    let past = before(store_time(store).await?, Duration::from_secs(9));
     let mut third = second
-        .detach(&names.connection(1), PartnerReason::Timeout, names.now, Duration::from_secs(5))
+        .detach(&names.connection(1), PartnerReason::Timeout, past, Duration::from_secs(5))
         .expect("it is attached");
     assert_eq!(store.create(&opened).await?, exists(&first));
     assert_eq!(store.create(&first).await?, exists(&first));
@@ -45,7 +46,7 @@ pub(super) async fn a_record_that_is_older_is_created_anew(store: Store<'_>) -> 
     assert_eq!(last_heartbeats(store, &names).await?, [Some(names.now), None]);
     assert_eq!(store.create(&second).await?, exists(&there));
     // Its deadline went with it, and the new one counts.
-    let due = store.overdue(names.now.after(Duration::from_secs(6)), 1_000).await?;
+    let due = store.overdue(1_000).await?;
     assert!(due.iter().any(|record| record.id == names.session));
     assert_eq!(store.delete(&there).await?, Written::Done);
     Ok(())
@@ -107,8 +108,8 @@ pub(super) async fn writes_done_twice_have_the_effect_of_one(store: Store<'_>) -
     let [ann, _] = &names.users;
     let mut previous = None;
     for number in [1, 2] {
-        let once = connect(store, ann, &names.connection(number), names.now).await?;
-        let twice = connect(store, ann, &names.connection(number), names.now).await?;
+        let once = connect(store, ann, &names.connection(number)).await?;
+        let twice = connect(store, ann, &names.connection(number)).await?;
         assert_eq!(twice, once);
         assert_eq!(once.previous, previous);
         previous = Some(names.connection(number));

@@ -1,6 +1,8 @@
 //! Users: which connection is theirs, and what they are enrolled in.
 
-use super::{Names, Outcome, Store, connect};
+use std::collections::BTreeSet;
+
+use super::{Names, Outcome, Store, connect, store_time};
 use crate::{
     id::{ConnectionId, SessionId},
     store::{Connect, Enrolled, Enrolment, Replace, StoreError, UserRecord},
@@ -10,9 +12,9 @@ pub(super) async fn a_newer_connection_replaces_the_older(store: Store<'_>) -> O
     let names = Names::new();
     let [ann, _] = &names.users;
     assert_eq!(store.user(ann).await?, UserRecord::default());
-    let first = connect(store, ann, &names.connection(1), names.now).await?;
+    let first = connect(store, ann, &names.connection(1)).await?;
     assert_eq!((first.previous, first.enrolments), (None, vec![]));
-    let second = connect(store, ann, &names.connection(2), names.now).await?;
+    let second = connect(store, ann, &names.connection(2)).await?;
     assert_eq!(second.previous, Some(names.connection(1)));
     assert!(second.epoch > first.epoch);
     assert_eq!(store.user(ann).await?.connection, Some(names.connection(2)));
@@ -25,7 +27,7 @@ pub(super) async fn a_connection_replaces_only_what_it_may(store: Store<'_>) -> 
     let [first, second, third] = [1, 2, 3].map(|number| names.connection(number));
     let taken = |there: &ConnectionId| Connect::Taken(there.clone());
     let connect = async |connection: &ConnectionId, replace: Replace<'_>| {
-        store.connect(ann, connection, replace, names.now).await
+        store.connect(ann, connection, replace).await
     };
     let done = |connect| match connect {
         Connect::Done(connected) => connected,
@@ -64,7 +66,7 @@ pub(super) async fn of_racing_connections_that_replace_nothing_one_is_done(
     let racing = (1..=16).map(|number| {
         let connection = names.connection(number);
         async move {
-            let connect = store.connect(ann, &connection, Replace::Nothing, names.now).await?;
+            let connect = store.connect(ann, &connection, Replace::Nothing).await?;
             Ok::<_, StoreError>((connection, connect))
         }
     });
@@ -87,15 +89,15 @@ pub(super) async fn a_connection_in_the_way_is_gone_with_its_node(store: Store<'
     let [ann, _] = &names.users;
     let (there, newcomer) = (names.connection(1), other.connection(2));
     for replace in [Replace::Any, Replace::Nothing] {
-        let connect = store.connect(ann, &there, replace, names.now).await?;
+        let connect = store.connect(ann, &there, replace).await?;
         assert!(matches!(connect, Connect::Done(_)));
     }
-    let refused = store.connect(ann, &newcomer, Replace::Nothing, names.now).await?;
+    let refused = store.connect(ann, &newcomer, Replace::Nothing).await?;
     assert_eq!(refused, Connect::Taken(there));
     assert!(!store.disconnect(ann, &newcomer).await?);
     store.forget_node(&names.node).await?;
     assert_eq!(store.user(ann).await?, UserRecord::default());
-    let connect = store.connect(ann, &newcomer, Replace::Nothing, names.now).await?;
+    let connect = store.connect(ann, &newcomer, Replace::Nothing).await?;
     assert!(matches!(connect, Connect::Done(_)), "{connect:?}");
     store.forget_node(&other.node).await
 }
@@ -105,7 +107,7 @@ pub(super) async fn epochs_rise_also_after_a_disconnect(store: Store<'_>) -> Out
     let [ann, _] = &names.users;
     let mut last = 0;
     for number in 1..20 {
-        let epoch = connect(store, ann, &names.connection(number), names.now).await?.epoch;
+        let epoch = connect(store, ann, &names.connection(number)).await?.epoch;
         assert!(epoch > last, "epoch {epoch} after {last}");
         last = epoch;
         if number % 2 == 0 {
@@ -118,8 +120,8 @@ pub(super) async fn epochs_rise_also_after_a_disconnect(store: Store<'_>) -> Out
 pub(super) async fn an_old_connections_disconnect_changes_nothing(store: Store<'_>) -> Outcome {
     let names = Names::new();
     let [ann, _] = &names.users;
-    connect(store, ann, &names.connection(1), names.now).await?;
-    connect(store, ann, &names.connection(2), names.now).await?;
+    connect(store, ann, &names.connection(1)).await?;
+    connect(store, ann, &names.connection(2)).await?;
     assert!(!store.disconnect(ann, &names.connection(1)).await?);
     assert_eq!(store.user(ann).await?.connection, Some(names.connection(2)));
     assert!(store.disconnect(ann, &names.connection(2)).await?);
@@ -131,22 +133,26 @@ pub(super) async fn enrolments_are_bounded_and_kept_once(store: Store<'_>) -> Ou
     let names = Names::new();
     let [ann, _] = &names.users;
     let session = |n: usize| SessionId::new(&format!("{n}:{}", names.session)).expect("an id");
-    let enrolment = |n: usize| Enrolment { session: session(n), since: names.now };
+    let since = store_time(store).await?;
     for n in [1, 2, 1] {
-        assert_eq!(store.enrol(ann, &session(n), names.now, 2).await?, Enrolled::Done);
+        assert_eq!(store.enrol(ann, &session(n), 2).await?, Enrolled::Done);
     }
-    match store.enrol(ann, &session(3), names.now, 2).await? {
-        Enrolled::Full(mut all) => {
-            all.sort_by_key(|enrolment| enrolment.session.clone());
-            assert_eq!(all, [enrolment(1), enrolment(2)]);
-        }
+    let until = store_time(store).await?;
+    let sessions = |enrolments: Vec<Enrolment>| {
+        let by_its_clock = |one: &Enrolment| (since..=until).contains(&one.since);
+        assert!(enrolments.iter().all(by_its_clock), "{enrolments:?} from {since:?} to {until:?}");
+        enrolments.into_iter().map(|enrolment| enrolment.session).collect::<BTreeSet<_>>()
+    };
+    match store.enrol(ann, &session(3), 2).await? {
+        Enrolled::Full(all) => assert_eq!(sessions(all), BTreeSet::from([1, 2].map(session))),
         Enrolled::Done => panic!("a third of two"),
     }
-    assert_eq!(store.enrol(ann, &session(2), names.now, 2).await?, Enrolled::Done);
+    assert_eq!(store.enrol(ann, &session(2), 2).await?, Enrolled::Done);
     store.withdraw(ann, &session(1)).await?;
     store.withdraw(ann, &session(1)).await?;
-    let connected = connect(store, ann, &names.connection(1), names.now).await?;
-    assert_eq!(connected.enrolments, [enrolment(2)]);
-    assert_eq!(store.user(ann).await?.enrolments, [enrolment(2)]);
+    let connected = connect(store, ann, &names.connection(1)).await?;
+    let left = BTreeSet::from([session(2)]);
+    assert_eq!(sessions(connected.enrolments), left);
+    assert_eq!(sessions(store.user(ann).await?.enrolments), left);
     Ok(())
 }

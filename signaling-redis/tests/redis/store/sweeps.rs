@@ -6,12 +6,12 @@ use signaling_core::{
     id::NodeId,
     protocol::PartnerReason,
     session::{Participant, Role, SessionRecord},
-    store::{Created, Enrolled, SessionStore, StoreError},
+    store::{Created, Enrolled, SessionStore, StoreError, Written},
     time::Timestamp,
 };
 use signaling_redis::testing::Server;
 
-use super::{come, connect, connection, create, now, replace, session};
+use super::{come, connect, connection, create, now, opened, replace, session};
 use crate::harness::user;
 
 fn a_minute_ago() -> Timestamp {
@@ -43,15 +43,60 @@ async fn an_overdue_session_behind_pages_of_void_deadlines_is_found() {
     create(&store, "due", past.after(Duration::from_secs(1))).await;
     create(&store, "later", past.after(Duration::from_secs(2))).await;
     create(&store, "not-due", now().after(Duration::from_secs(60))).await;
-    assert_eq!(ids(&store.overdue(now(), 1).await.unwrap()), ["due"]);
+    assert_eq!(ids(&store.overdue(1).await.unwrap()), ["due"]);
     assert_eq!(listed(&server), 3, "what is void is not looked at again");
     for n in 0..4 {
         list(&server, past, &format!("gone-{n}"));
     }
-    assert_eq!(ids(&store.overdue(now(), 5).await.unwrap()), ["due", "later"]);
-    list(&server, past, "gone");
     create(&store, "last", past.after(Duration::from_secs(3))).await;
-    assert_eq!(ids(&store.overdue(now(), 2).await.unwrap()), ["due", "later"]);
+    assert_eq!(ids(&store.overdue(5).await.unwrap()), ["later", "last"]);
+    assert_eq!(listed(&server), 4);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn nodes_that_look_at_the_same_time_get_different_sessions() {
+    let server = Server::start();
+    let (_redis, store) = connect(&server).await;
+    let past = a_minute_ago();
+    for n in 0..100 {
+        create(&store, &format!("s-{n}"), past).await;
+    }
+    let (_other, other) = connect(&server).await;
+    let (ours, theirs) = tokio::join!(store.overdue(50), other.overdue(50));
+    let (ours, theirs) = (ours.unwrap(), theirs.unwrap());
+    let all: BTreeSet<_> = ours.iter().chain(&theirs).map(|record| &record.id).collect();
+    assert_eq!((ours.len(), theirs.len(), all.len()), (50, 50, 100));
+    assert_eq!(store.overdue(100).await.unwrap(), []);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn what_a_node_got_and_did_not_end_comes_again() {
+    let server = Server::start();
+    let (_redis, store) = connect(&server).await;
+    let record = create(&store, "s", a_minute_ago()).await;
+    assert_eq!(ids(&store.overdue(9).await.unwrap()), ["s"]);
+    assert_eq!(store.overdue(9).await.unwrap(), []);
+    let listed_for = || {
+        let scores = server.cli(&["zrange", "session:deadlines", "0", "-1", "withscores"]);
+        let score: u64 = scores.lines().last().unwrap().parse().unwrap();
+        Timestamp::from_millis(score)
+    };
+    let put_off = listed_for().since(now());
+    assert!(put_off > Duration::ZERO && put_off <= Duration::from_secs(10), "{put_off:?}");
+    // As when that time has passed.
+    list(&server, record.deadline().unwrap(), "s");
+    assert_eq!(ids(&store.overdue(9).await.unwrap()), ["s"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn overdue_sessions_are_found_and_removed_where_redis_has_no_memory_left() {
+    let server = Server::start();
+    let (_redis, store) = connect(&server).await;
+    let record = create(&store, "s", a_minute_ago()).await;
+    server.cli(&["config", "set", "maxmemory", "1"]);
+    assert!(store.create(&opened("t", now())).await.is_err());
+    assert_eq!(ids(&store.overdue(9).await.unwrap()), ["s"]);
+    assert_eq!(store.delete(&record).await.unwrap(), Written::Done);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
@@ -64,7 +109,7 @@ async fn a_session_with_two_past_deadlines_is_listed_once_and_does_not_hide_the_
         list(&server, past.after(Duration::from_secs(n)), "twice");
     }
     create(&store, "next", past.after(Duration::from_secs(9))).await;
-    assert_eq!(ids(&store.overdue(now(), 2).await.unwrap()), ["twice", "next"]);
+    assert_eq!(ids(&store.overdue(2).await.unwrap()), ["twice", "next"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
@@ -75,7 +120,7 @@ async fn a_deadline_that_was_put_off_does_not_make_a_session_the_first() {
     list(&server, past, "put-off");
     create(&store, "put-off", past.after(Duration::from_secs(30))).await;
     create(&store, "first", past.after(Duration::from_secs(20))).await;
-    assert_eq!(ids(&store.overdue(now(), 9).await.unwrap()), ["first", "put-off"]);
+    assert_eq!(ids(&store.overdue(9).await.unwrap()), ["first", "put-off"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
@@ -106,15 +151,15 @@ async fn records_that_cannot_be_read_stop_neither_the_sweep_nor_the_next() {
         list(&server, past, name);
         let error = store.load(&session(name)).await.unwrap_err();
         assert!(matches!(error, StoreError::Corrupt(_)), "{error:?}");
-        let enrolled = store.enrol(&user("ann"), &session(name), now(), 9).await.unwrap();
+        let enrolled = store.enrol(&user("ann"), &session(name), 9).await.unwrap();
         assert_eq!(enrolled, Enrolled::Done);
     }
-    assert_eq!(ids(&store.overdue(now(), 9).await.unwrap()), ["due"]);
+    assert_eq!(ids(&store.overdue(9).await.unwrap()), ["due"]);
     assert_eq!(listed(&server), 1);
 
     let ann = connection("a", 1);
     come(&store, &user("ann"), &ann).await;
-    let enrolled = store.enrol(&user("ann"), &due.id, now(), 9).await.unwrap();
+    let enrolled = store.enrol(&user("ann"), &due.id, 9).await.unwrap();
     assert_eq!(enrolled, Enrolled::Done);
     replace(&store, due.attach(Role::Initiator, &ann, 1).unwrap()).await;
     assert_eq!(ids(&store.attached_to(ann.node(), 9).await.unwrap()), ["due"]);
@@ -133,7 +178,7 @@ async fn all_that_a_lost_node_left_is_found_some_at_a_time_until_nothing_is() {
         let id = session(&format!("s-{n}"));
         let ends = [&ann, &bob].map(|user| (user.clone(), id.clone()));
         for (user, id) in ends {
-            assert_eq!(store.enrol(&user, &id, now(), 99).await.unwrap(), Enrolled::Done);
+            assert_eq!(store.enrol(&user, &id, 99).await.unwrap(), Enrolled::Done);
         }
         come(&store, &ann, &connection("lost", 1)).await;
         come(&store, &bob, &connection("lost", 100 + n)).await;
@@ -181,7 +226,7 @@ async fn what_a_lost_node_left_is_all_found_also_where_nobody_detaches_it() {
     let far = now().after(Duration::from_secs(60));
     for n in 0..23_u64 {
         let (ann, bob, id) = (user(&format!("ann-{n}")), user("bob"), session(&format!("s-{n}")));
-        assert_eq!(store.enrol(&ann, &id, now(), 1).await.unwrap(), Enrolled::Done);
+        assert_eq!(store.enrol(&ann, &id, 1).await.unwrap(), Enrolled::Done);
         come(&store, &ann, &connection("lost", n)).await;
         let record = SessionRecord::open(id, 1, ann, bob, far).unwrap();
         assert_eq!(store.create(&record).await.unwrap(), Created::Done);
