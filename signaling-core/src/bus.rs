@@ -24,6 +24,10 @@ pub enum BusError {
     /// The bus could not be reached, or took too long.
     #[error("the bus is unavailable")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The bus answers, and takes nothing: it is out of memory, read-only, or forbids it. A node that meets
+    /// this is not ready for a while.
+    #[error("the bus refuses what is published")]
+    Refused(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
 impl BusError {

@@ -82,11 +82,12 @@ pub struct Config {
     /// wait for their close frame; beyond that it is sent and not waited for. Default none: the
     /// open-file limit of the process is the host's to know.
     pub max_connections: Option<usize>,
-    /// How long this node counts as alive for the others after it last said so. Default 15 s: with
-    /// the renewal interval, a dead node is noticed within 20 s.
+    /// How long this node counts as alive for the others after it last renewed its lease. Default 15 s:
+    /// a dead node is noticed in little more, and short outages of the store are bridged.
     pub node_lease: Duration,
-    /// How often this node says that it is alive and looks whether the others are. Default 5 s:
-    /// two renewals may fail before the lease runs out.
+    /// How often this node renews its lease, and so finds out whether the store serves it and the other
+    /// nodes are alive. Default 200 ms: [`Relay::is_ready`](crate::Relay::is_ready) follows the store
+    /// within this and 1.6 s.
     pub node_renewal: Duration,
     /// How often this node looks for sessions whose participant stayed away too long. Default 1 s:
     /// that much later than [`Self::abandon_after`] a session may end.
@@ -124,7 +125,7 @@ impl Default for Config {
             ice_server_timeout: Duration::from_secs(2),
             max_connections: None,
             node_lease: Duration::from_secs(15),
-            node_renewal: Duration::from_secs(5),
+            node_renewal: Duration::from_millis(200),
             sweep_interval: Duration::from_secs(1),
             max_node_queue: 4096,
             event_capacity: 1024,
@@ -219,6 +220,6 @@ mod tests {
         assert_eq!(named(|c| c.signal_byte_burst = 1000), "signal_byte_burst");
         assert_eq!(named(|c| c.connect_burst = 0), "connect_burst");
         assert_eq!(named(|c| c.ping_interval = c.silence_timeout), "ping_interval");
-        assert_eq!(named(|c| c.node_lease = Duration::from_secs(9)), "node_lease");
+        assert_eq!(named(|c| c.node_lease = Duration::from_millis(399)), "node_lease");
     }
 }

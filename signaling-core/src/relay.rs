@@ -10,12 +10,14 @@ mod host;
 mod ice;
 mod inbox;
 mod local;
+mod lost_nodes;
 mod mailbox;
 mod monitor;
 mod new_session;
 mod outbox;
 mod sockets;
 mod steward;
+mod sweep;
 mod turnstile;
 mod user_limits;
 mod writes;
@@ -89,7 +91,7 @@ struct Node {
     outbox: Outbox,
     turnstile: Arc<Turnstile>,
     heartbeats: Heartbeats,
-    health: Health,
+    health: Arc<Health>,
     events: broadcast::Sender<Event>,
     /// Connections and what they left to be written; shutting down waits for these.
     tasks: TaskTracker,
@@ -139,7 +141,7 @@ impl Relay {
     }
 
     /// What all nodes have together, by one read of the store: each as it was when it renewed its
-    /// lease last, which is [`Config::node_renewal`] and [`Config::sweep_interval`] ago at most. A
+    /// lease last, which is [`Config::node_renewal`] ago and what the store took to answer. A
     /// node that died counts until its lease has run out, and one that cannot reach the store does
     /// not count from then on.
     ///
@@ -150,7 +152,8 @@ impl Relay {
         self.node.store.counts().await
     }
 
-    /// Whether this node can serve: its store answers, and it is not shutting down.
+    /// Whether this node can serve: its store does what it is asked, and it is not shutting down. It
+    /// follows the store within 2 s, with [`Config::node_renewal`] as it is by default.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         !self.node.is_shutting_down() && self.node.health.is_well()

@@ -17,6 +17,10 @@ pub enum StoreError {
     /// It could not be reached, or took too long. What was asked may have been done all the same.
     #[error("the store is unavailable")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// It answers, and does not write: it is out of memory, read-only, or forbids it. Nothing was done.
+    /// A node that meets this is not ready for a while.
+    #[error("the store refuses to write")]
+    Refused(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// It holds something under one of our keys that no store of this library writes.
     #[error("the store holds a record that cannot be read")]
     Corrupt(#[source] Box<dyn std::error::Error + Send + Sync>),

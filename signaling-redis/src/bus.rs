@@ -3,14 +3,14 @@
 use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
-use fred::types::Value;
+use fred::{error::Error, types::Value};
 use futures::StreamExt;
 use signaling_core::{
     bus::{BusError, Envelope, Inbox, MessageBus},
     id::NodeId,
 };
 
-use crate::{Shared, inbox::Reader};
+use crate::{Shared, inbox::Reader, link};
 
 /// The most envelopes in one entry of a stream: what is published together costs Redis little more than
 /// one alone, and an inbox that holds so many entries is still bounded.
@@ -30,6 +30,14 @@ impl fmt::Debug for RedisBus {
     }
 }
 
+fn failed(error: Error) -> BusError {
+    if link::is_refusal(&error) {
+        BusError::Refused(Box::new(error))
+    } else {
+        BusError::unavailable(error)
+    }
+}
+
 #[async_trait]
 impl MessageBus for RedisBus {
     async fn publish(&self, node: &NodeId, envelopes: &[Envelope]) -> Result<(), BusError> {
@@ -40,7 +48,7 @@ impl MessageBus for RedisBus {
             args.push(text.into());
         }
         let done = link.run(&scripts.publish, vec![keys.inbox(node)], args).await;
-        match done.and_then(Value::convert).map_err(BusError::unavailable)? {
+        match done.and_then(Value::convert).map_err(failed)? {
             1 => Ok(()),
             0 => Err(BusError::NoInbox(node.clone())),
             _ => Err(BusError::Full(node.clone())),

@@ -64,7 +64,7 @@
 //!
 //! Beside these: a heartbeat costs one script for each session, or an `HGET` of the user where there is
 //! none; a signal to another node one script, and to the same node nothing; a node two commands every [`node_renewal`] for its lease and one every
-//! [`sweep_interval`] to look for sessions that are over. `Relay::counts` costs one script, whatever
+//! [`sweep_interval`], and for each further page that is due, to look for sessions that are over. `Relay::counts` costs one script, whatever
 //! there is to count; `Relay::sessions_of` one `HGETALL` for the user and one for each session.
 //!
 //! # What Redis must be

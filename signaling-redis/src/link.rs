@@ -223,6 +223,25 @@ fn refuses(error: &Error) -> bool {
     *error.kind() == ErrorKind::Auth || said.iter().any(|said| error.details().starts_with(said))
 }
 
+/// Whether the server answered that it does not write, or does not let us. A script's error has the
+/// command's own somewhere in its text.
+pub(crate) fn is_refusal(error: &Error) -> bool {
+    let said = [
+        "OOM",
+        "READONLY",
+        "MISCONF",
+        "NOREPLICAS",
+        "NOPERM",
+        "LOADING",
+        "MASTERDOWN",
+        "CLUSTERDOWN",
+    ];
+    let mut words = error.details().split_whitespace();
+    // What an ACL forbids a script has no code.
+    error.details().contains("The user executing the script")
+        || words.any(|word| said.contains(&word.trim_start_matches('-')))
+}
+
 /// Whether the error passes with the connection that it comes from, or with a failover.
 fn passes(error: &Error) -> bool {
     use ErrorKind::{Canceled, Cluster, IO, Protocol, Routing, Sentinel, Timeout};

@@ -29,7 +29,7 @@ use signaling_core::{
 };
 
 use crate::{
-    Shared,
+    Shared, link,
     record::{self, Fields},
 };
 
@@ -54,9 +54,12 @@ impl fmt::Debug for RedisStore {
 
 fn failed(error: Error) -> StoreError {
     if error.details().starts_with("WRONGTYPE") {
-        return StoreError::Corrupt(Box::new(error));
+        StoreError::Corrupt(Box::new(error))
+    } else if link::is_refusal(&error) {
+        StoreError::Refused(Box::new(error))
+    } else {
+        StoreError::unavailable(error)
     }
-    StoreError::unavailable(error)
 }
 
 fn corrupt(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> StoreError {

@@ -96,7 +96,9 @@ impl From<StoreError> for ApiError {
         let cause = &error as &dyn std::error::Error;
         tracing::warn!(error = cause, "a request failed");
         match error {
-            StoreError::Unavailable(_) => Self::unavailable("the store is unavailable, try again"),
+            StoreError::Unavailable(_) | StoreError::Refused(_) => {
+                Self::unavailable("the store is unavailable, try again")
+            }
             _ => Self::internal(),
         }
     }

@@ -13,9 +13,10 @@ use super::{
     hooks::{Hooks, NoHooks, SecondConnection},
     inbox,
     local::Locals,
-    monitor,
+    lost_nodes, monitor,
     outbox::Outbox,
     sockets::Sockets,
+    sweep,
     turnstile::Turnstile,
     user_limits::UserTable,
 };
@@ -144,17 +145,18 @@ impl RelayBuilder {
         let asked = Instant::now();
         let nothing = Counts::default();
         let lease = self.store.renew_lease(&id, self.config.node_lease, nothing).await?;
+        let health = Arc::new(Health::new(asked, &lease, &self.config));
         let stopped = CancellationToken::new();
         let node = Arc::new(Node {
-            outbox: Outbox::new(self.bus.clone(), self.config.max_node_queue),
+            outbox: Outbox::new(self.bus.clone(), self.config.max_node_queue, health.clone()),
             turnstile: Arc::new(Turnstile::new()),
             events: broadcast::Sender::new(self.config.event_capacity),
             users: UserTable::new(&self.config),
             sockets: Sockets::default(),
-            config: Arc::new(self.config),
             locals: Locals::default(),
             heartbeats: heartbeats::Heartbeats::default(),
-            health: Health::new(asked, &lease),
+            health,
+            config: Arc::new(self.config),
             tasks: TaskTracker::new(),
             shutting_down: AtomicBool::new(false),
             stopped: stopped.clone(),
@@ -170,6 +172,8 @@ impl RelayBuilder {
         spawn(&stopped, "inbox", inbox::run(node.clone(), inbox));
         spawn(&stopped, "heartbeats", heartbeats::run(node.clone()));
         spawn(&stopped, "monitor", monitor::run(node.clone()));
+        spawn(&stopped, "lost nodes", lost_nodes::run(node.clone()));
+        spawn(&stopped, "sweep", sweep::run(node.clone()));
         tracing::info!(node = %node.id, "relay started");
         Ok(Relay { node, _background: Arc::new(stopped.drop_guard()) })
     }

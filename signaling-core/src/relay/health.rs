@@ -1,4 +1,5 @@
-//! Whether the store answers, and whether this node counts as alive for the others.
+//! Whether the store serves this node, whether the node counts as alive for the others, and what time
+//! it is in the store.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -8,51 +9,100 @@ use std::{
 use tokio::time::Instant;
 
 use crate::{
+    config::Config,
+    id::NodeId,
     store::{Lease, StoreError},
     time::{SteadyClock, Timestamp},
 };
 
+/// How long the store may take to renew a lease before this node is not ready: with the pause between two
+/// renewals it stays below 2 s by default, and is above the answers of a slow store that still serves.
+const ANSWER_LIMIT: Duration = Duration::from_millis(1_600);
+
 #[derive(Debug)]
-pub(super) struct Health(Mutex<State>);
+pub(super) struct Health {
+    /// A lease that was asked for longer ago than this shows that the store does not serve.
+    fresh_for: Duration,
+    /// How long a lease is relied on, and how long after an outage nobody is given up.
+    relied_on_for: Duration,
+    state: Mutex<State>,
+}
 
 #[derive(Debug)]
 struct State {
-    /// Since when the store has answered without a break; none while it does not.
-    well_since: Option<Instant>,
     /// When the lease that the node has was asked for.
     renewed: Instant,
+    /// Whether the store refused to renew it once more.
+    not_renewed: bool,
+    /// When the store or the bus last refused to write something else.
+    refused: Option<Instant>,
+    /// Since when leases have been renewed without a gap in which the node was not ready.
+    steady_since: Instant,
     /// The store's clock, as the lease said.
     clock: SteadyClock,
     /// What the store was then; another one has lost the records of this one.
     generation: u64,
+    /// The nodes that had no lease then.
+    lost: Vec<NodeId>,
     /// When it was found to be another.
     lost_records: Option<Instant>,
 }
 
 impl Health {
     /// The store has just granted the first lease, asked for at `renewed`.
-    pub(super) fn new(renewed: Instant, lease: &Lease) -> Self {
-        Self(Mutex::new(State {
-            well_since: Some(Instant::now()),
-            renewed,
-            clock: SteadyClock::new(lease.now, renewed),
-            generation: lease.generation,
-            lost_records: None,
-        }))
+    pub(super) fn new(renewed: Instant, lease: &Lease, config: &Config) -> Self {
+        Self {
+            fresh_for: config.node_renewal + ANSWER_LIMIT,
+            relied_on_for: config.node_lease * 2 / 3,
+            state: Mutex::new(State {
+                renewed,
+                not_renewed: false,
+                refused: None,
+                steady_since: Instant::now(),
+                clock: SteadyClock::new(lease.now, renewed),
+                generation: lease.generation,
+                lost: Vec::new(),
+                lost_records: None,
+            }),
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether the store serves this node: it has renewed the lease lately, and has refused nothing, which
+    /// it may do with some writes alone. No task has to run for the answer to become no.
     pub(super) fn is_well(&self) -> bool {
-        self.state().well_since.is_some()
+        let state = self.state();
+        let over = |at: Instant| at.elapsed() > self.fresh_for;
+        !state.not_renewed && !over(state.renewed) && state.refused.is_none_or(over)
     }
 
-    /// Whether the store has answered for at least `span`. Until then, what others could not write
-    /// during an outage may still be missing.
-    pub(super) fn well_for(&self, span: Duration) -> bool {
-        self.state().well_since.is_some_and(|since| since.elapsed() >= span)
+    /// The lease was not renewed.
+    pub(super) fn not_renewed(&self, error: &StoreError) {
+        if matches!(error, StoreError::Refused(_)) {
+            self.state().not_renewed = true;
+        }
+    }
+
+    /// Notes a call that failed, other than that for the lease.
+    pub(super) fn note(&self, error: &StoreError) {
+        if matches!(error, StoreError::Refused(_)) {
+            self.refused();
+        }
+    }
+
+    /// The store or the bus refused to write.
+    pub(super) fn refused(&self) {
+        let (mut state, now) = (self.state(), Instant::now());
+        (state.refused, state.steady_since) = (Some(now), now);
+    }
+
+    /// Whether the store has served for so long that what others could not write during an outage is
+    /// written by now.
+    pub(super) fn is_settled(&self) -> bool {
+        self.is_well() && self.state().steady_since.elapsed() >= self.relied_on_for
     }
 
     /// The lease was asked for at `at`, and granted; says whether the store's generation is another than
@@ -62,13 +112,23 @@ impl Health {
         if at < state.renewed {
             return false;
         }
-        state.renewed = at;
+        if at.duration_since(state.renewed) > self.fresh_for || state.not_renewed {
+            state.steady_since = Instant::now();
+        }
+        (state.renewed, state.not_renewed) = (at, false);
         state.clock = SteadyClock::new(lease.now, at);
+        state.lost.clone_from(&lease.lost);
         let lost = std::mem::replace(&mut state.generation, lease.generation) != lease.generation;
         if lost {
             state.lost_records = Some(Instant::now());
         }
         lost
+    }
+
+    /// The nodes without a lease, by one that was asked for after `moment`.
+    pub(super) fn lost_after(&self, moment: Instant) -> Vec<NodeId> {
+        let state = self.state();
+        if state.renewed > moment { state.lost.clone() } else { Vec::new() }
     }
 
     /// Whether the store was found to have lost its records in the last `span`.
@@ -89,19 +149,8 @@ impl Health {
         self.state().renewed.elapsed()
     }
 
-    /// Notes whether a call to the store was answered.
-    pub(super) fn note<T>(&self, answer: &Result<T, StoreError>) {
-        let mut state = self.state();
-        match answer {
-            Ok(_) if state.well_since.is_none() => {
-                tracing::info!("the store answers again");
-                state.well_since = Some(Instant::now());
-            }
-            Err(error) if state.well_since.is_some() => {
-                tracing::error!(error = error as &dyn std::error::Error, "the store is away");
-                state.well_since = None;
-            }
-            Ok(_) | Err(_) => {}
-        }
+    /// Whether the lease will not run out before a write that begins now is done.
+    pub(super) fn has_lease(&self) -> bool {
+        self.lease_age() < self.relied_on_for
     }
 }

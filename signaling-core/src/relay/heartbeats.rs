@@ -55,6 +55,7 @@ pub(super) async fn run(node: Arc<Node>) {
                 }
             }
             Err(error) => {
+                node.health.note(&error);
                 tracing::warn!(error = &error as &dyn std::error::Error, "heartbeats wait");
                 let live = |beat: &Heartbeat| node.locals.get(beat.connection.number()).is_some();
                 node.heartbeats.put_back(batch.into_iter().filter(live).collect());

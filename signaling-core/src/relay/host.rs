@@ -105,8 +105,11 @@ impl Relay {
         let NewSession { initiator, responder, id, metadata } = new;
         let session = id.map_or_else(SessionId::generate, Ok)?;
         let (session, initiator, responder) = (&session, &initiator, &responder);
-        let lost = |source| OpenError::Store { session: session.clone(), source };
         let (node, users) = (&self.node, [initiator, responder]);
+        let lost = |source| {
+            node.health.note(&source);
+            OpenError::Store { session: session.clone(), source }
+        };
         let until = node.now().after(node.config.abandon_after);
         let mut record = SessionRecord::open(
             session.clone(),
@@ -188,7 +191,10 @@ impl Relay {
     ) -> Result<bool, StoreError> {
         let ending = Ending { text: reason, ..EndReason::ByHost.into() };
         match self.node.store.load(session).await? {
-            Some(record) => self.node.end(Arc::new(record), ending, |_| true).await,
+            Some(record) => {
+                let ended = self.node.end(Arc::new(record), ending, |_| true).await;
+                ended.inspect_err(|error| self.node.health.note(error))
+            }
             None => Ok(false),
         }
     }

@@ -19,7 +19,7 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
-use super::{local::Local, mailbox::Mail};
+use super::{health::Health, local::Local, mailbox::Mail};
 use crate::{
     bus::{BusError, Envelope, MessageBus},
     id::NodeId,
@@ -40,6 +40,7 @@ const RETRY: Duration = Duration::from_millis(500);
 pub(super) struct Outbox {
     bus: Arc<dyn MessageBus>,
     capacity: usize,
+    health: Arc<Health>,
     lanes: Mutex<HashMap<NodeId, Arc<Lane>>>,
     tasks: TaskTracker,
 }
@@ -115,8 +116,8 @@ impl Lane {
 }
 
 impl Outbox {
-    pub(super) fn new(bus: Arc<dyn MessageBus>, capacity: usize) -> Self {
-        Self { bus, capacity, lanes: Mutex::default(), tasks: TaskTracker::new() }
+    pub(super) fn new(bus: Arc<dyn MessageBus>, capacity: usize, health: Arc<Health>) -> Self {
+        Self { bus, capacity, health, lanes: Mutex::default(), tasks: TaskTracker::new() }
     }
 
     /// The lane to `node`, opened when there is none.
@@ -127,7 +128,8 @@ impl Outbox {
         }
         let (parcels, receiver) = mpsc::channel(self.capacity);
         let lane = Arc::new(Lane { parcels, lossy: Arc::default() });
-        let run = run(self.bus.clone(), node.clone(), receiver, lane.lossy.clone());
+        let health = self.health.clone();
+        let run = run(self.bus.clone(), health, node.clone(), receiver, lane.lossy.clone());
         self.tasks.spawn(run);
         lanes.insert(node.clone(), lane.clone());
         lane
@@ -149,6 +151,7 @@ impl Outbox {
 /// Carries one lane's parcels until the lane is closed and empty.
 async fn run(
     bus: Arc<dyn MessageBus>,
+    health: Arc<Health>,
     node: NodeId,
     mut parcels: mpsc::Receiver<Parcel>,
     lossy: Arc<AtomicBool>,
@@ -170,7 +173,10 @@ async fn run(
         envelopes.extend(batch.iter().map(|parcel| parcel.envelope.clone()));
         let published = bus.publish(&node, &envelopes).await;
         // A node without an inbox is gone, and one whose inbox is full has all looked up.
-        if !matches!(published, Err(BusError::Unavailable(_))) {
+        if matches!(published, Err(BusError::Refused(_))) {
+            health.refused();
+        }
+        if !matches!(published, Err(BusError::Unavailable(_) | BusError::Refused(_))) {
             batch.iter_mut().for_each(Parcel::handed);
         }
         if let Err(error) = &published {
@@ -219,7 +225,13 @@ mod tests {
     use tokio::task::yield_now;
 
     use super::*;
-    use crate::{bus::Inbox, id::ConnectionId};
+    use crate::{bus::Inbox, config::Config, id::ConnectionId, store::Lease, time::Timestamp};
+
+    fn health() -> Arc<Health> {
+        let (now, lost) = (Timestamp::default(), Vec::new());
+        let lease = Lease { held: false, now, generation: 0, lost };
+        Arc::new(Health::new(Instant::now(), &lease, &Config::default()))
+    }
 
     type At<T> = (Instant, T);
 
@@ -244,7 +256,7 @@ mod tests {
     async fn carry(each: u64) -> (Vec<At<Envelope>>, Vec<At<Vec<Envelope>>>) {
         let far = NodeId::generate(Some("far")).unwrap();
         let bus = Arc::new(Published::default());
-        let outbox = Outbox::new(bus.clone(), 1024);
+        let outbox = Outbox::new(bus.clone(), 1024, health());
         let lane = outbox.lane(&far);
         let mut sent = Vec::new();
         for number in 0..50 * each {

@@ -459,6 +459,7 @@ impl Steward {
     }
 
     fn failed(&self, what: &'static str, error: &StoreError) {
+        self.node.health.note(error);
         let error = error as &dyn std::error::Error;
         tracing::warn!(connection = %self.local.id, error, "{what}");
     }

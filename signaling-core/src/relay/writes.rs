@@ -7,7 +7,6 @@ use tokio::time;
 
 use super::Node;
 use crate::{
-    config::Config,
     event::{DisconnectReason, EndReason, Event},
     frame::CloseReason,
     id::{ConnectionId, SessionId, UserId},
@@ -68,8 +67,7 @@ impl Node {
     /// Fails while the lease is about to run out or already has. What a node without a lease says of
     /// its connections, nobody would take back when it dies.
     pub(super) fn check_lease(&self) -> Result<(), StoreError> {
-        let Config { node_lease, node_renewal, .. } = *self.config;
-        if self.health.lease_age() < node_lease - node_renewal {
+        if self.health.has_lease() {
             return Ok(());
         }
         Err(StoreError::unavailable(NoLease))
@@ -272,6 +270,7 @@ impl Node {
         self.emit(Event::SessionEnded { session: session.clone(), reason, text, metadata });
         for participant in &record.participants {
             if let Err(error) = self.store.withdraw(&participant.user, session).await {
+                self.health.note(&error);
                 // The enrolment is dropped when it is next found to lead nowhere.
                 let error = &error as &dyn std::error::Error;
                 tracing::warn!(%session, error, "an enrolment outlives its session");

@@ -409,3 +409,48 @@ async fn heartbeats_are_written_by_the_clock_of_the_store() {
         assert!(apart < Duration::from_secs(1), "{apart:?} apart");
     }
 }
+
+/// How long it takes until the node is ready, or is not.
+async fn until_ready(node: &Node, ready: bool) -> Duration {
+    let started = Instant::now();
+    while node.relay.is_ready() != ready {
+        assert!(started.elapsed() < Duration::from_secs(30), "not within 30 s: {ready}");
+        time::sleep(Duration::from_millis(1)).await;
+    }
+    started.elapsed()
+}
+
+#[tokio::test(start_paused = true)]
+async fn readiness_follows_the_store_within_two_seconds_at_every_age() {
+    let mut silent = Trouble::NONE;
+    silent.delay = Duration::from_secs(3_600);
+    for age in (0..10_000).step_by(470).map(Duration::from_millis) {
+        let node = Deployment::new().node().await;
+        time::sleep(age).await;
+        for fails in [true, false] {
+            match fails {
+                true => node.faults.cut(true),
+                false => node.faults.set(silent),
+            }
+            let unready = until_ready(&node, false).await;
+            assert!(unready < Duration::from_secs(2), "at {age:?}: {unready:?}");
+            node.faults.cut(false);
+            node.faults.set(Trouble::NONE);
+            let ready = until_ready(&node, true).await;
+            assert!(ready < Duration::from_secs(2), "at {age:?}: {ready:?}");
+        }
+    }
+}
+
+/// A store that answers late is one that serves.
+#[tokio::test(start_paused = true)]
+async fn a_node_is_ready_while_its_store_answers_after_one_and_a_half_seconds() {
+    let node = Deployment::new().node().await;
+    let mut slow = Trouble::NONE;
+    slow.delay = Duration::from_millis(1_500);
+    node.faults.set(slow);
+    for _ in 0..600 {
+        time::sleep(Duration::from_millis(100)).await;
+        assert!(node.relay.is_ready());
+    }
+}

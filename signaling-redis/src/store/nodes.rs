@@ -46,6 +46,14 @@ fn parse_counts(text: &str) -> Option<Counts> {
     Some(Counts { connections: connections.parse().ok()?, sessions: sessions.parse().ok()? })
 }
 
+/// A number that changes when records may have been lost: when the database was emptied, and when a
+/// server has another history than the one before, since it was restarted or took over.
+fn generation(marker: &str, histories: &BTreeSet<String>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (marker, histories).hash(&mut hasher);
+    hasher.finish()
+}
+
 impl RedisStore {
     /// Lists a connection among those of its node, before anything else says that it is there.
     pub(super) async fn hold(
@@ -104,14 +112,15 @@ impl RedisStore {
             format!("{} {}", counts.connections, counts.sessions).into(),
         ];
         let script = &self.shared.scripts.renew_lease;
-        let done = link.run(script, vec![keys.leases(), keys.marker(), keys.counts()], args).await;
+        let keys = vec![keys.leases(), keys.marker(), keys.counts()];
+        let (done, histories) = futures::join!(link.run(script, keys, args), self.histories());
         let (held, now, marker, lost): (u64, u64, String, Vec<String>) =
             done.map_err(failed)?.convert().map_err(corrupt)?;
         let lost = lost.iter().map(|node| NodeId::new(node).map_err(corrupt));
         Ok(Lease {
             held: held == 1,
             now: Timestamp::from_millis(now),
-            generation: self.generation(&marker).await?,
+            generation: generation(&marker, &histories?),
             lost: lost.collect::<Result<_, _>>()?,
         })
     }
@@ -125,16 +134,11 @@ impl RedisStore {
         })
     }
 
-    /// A number that changes when records may have been lost: when the database was emptied, and when
-    /// a server has another history than the one before, since it was restarted or took over.
-    async fn generation(&self, marker: &str) -> Result<u64, StoreError> {
-        let mut histories = BTreeSet::new();
-        for server in self.primaries() {
-            histories.insert(self.history(server).await.map_err(failed)?);
-        }
-        let mut hasher = DefaultHasher::new();
-        (marker, histories).hash(&mut hasher);
-        Ok(hasher.finish())
+    /// The histories of the servers that hold records.
+    async fn histories(&self) -> Result<BTreeSet<String>, StoreError> {
+        let asked = self.primaries().into_iter().map(|server| self.history(server));
+        let histories = futures::future::try_join_all(asked).await.map_err(failed)?;
+        Ok(histories.into_iter().collect())
     }
 
     /// The servers that hold records; none to name where there is one.

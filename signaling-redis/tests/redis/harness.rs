@@ -44,6 +44,10 @@ impl Node {
     }
 
     pub(crate) async fn start_with(settings: Settings) -> Self {
+        Self::configured(settings, |_| {}).await
+    }
+
+    pub(crate) async fn configured(settings: Settings, change: fn(&mut Config)) -> Self {
         show_logs();
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)

@@ -8,6 +8,7 @@ mod harness;
 mod nodes;
 mod outages;
 mod proxy;
+mod readiness;
 mod sentinel;
 mod start;
 mod store;

@@ -80,7 +80,9 @@ impl Steward {
             NotAdmitted::Store(error) => {
                 self.failed("connection not admitted", &error);
                 match error {
-                    StoreError::Unavailable(_) => DisconnectReason::StoreUnavailable,
+                    StoreError::Unavailable(_) | StoreError::Refused(_) => {
+                        DisconnectReason::StoreUnavailable
+                    }
                     StoreError::Corrupt(_) => DisconnectReason::Internal,
                 }
             }
