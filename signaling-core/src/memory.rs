@@ -221,15 +221,16 @@ impl SessionStore for MemoryStore {
         limit: usize,
     ) -> Result<Enrolled, StoreError> {
         Ok(self.tables().change_user(user, |user| {
+            let done = Enrolled::Done(user.connection.as_ref().map(|there| there.id.clone()));
             if user.enrolments.iter().any(|enrolment| enrolment.session == *session) {
-                return Enrolled::Done;
+                return done;
             }
             if user.enrolments.len() >= limit {
                 return Enrolled::Full(user.enrolments.clone());
             }
             let since = self.clock.now();
             user.enrolments.push(Enrolment { session: session.clone(), since });
-            Enrolled::Done
+            done
         }))
     }
 

@@ -59,8 +59,9 @@ pub enum Written {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use]
 pub enum Enrolled {
-    /// The session is among the user's.
-    Done,
+    /// The session is among the user's, whose connection was this one then. A later one finds the session
+    /// among its enrolments.
+    Done(Option<ConnectionId>),
     /// The user is in as many sessions as it may be in: these.
     Full(Vec<Enrolment>),
 }

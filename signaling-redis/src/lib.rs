@@ -50,17 +50,20 @@
 //!
 //! # What a call costs
 //!
-//! From the match to the leave, between users who are connected, 11 commands, or 12 when both attach in
+//! From the match to the leave, between users who are connected, 9 commands, or 10 when both attach in
 //! the same moment; `tests/redis/calls.rs` counts them with `MONITOR`:
 //!
 //! | commands | for |
 //! | --- | --- |
-//! | 2 `enrol_user` | both users are enrolled in the session |
+//! | 2 `enrol_user` | both users are enrolled in the session, and where they are is read |
 //! | 1 `add_deadlines`, 1 `create_session` | the session is opened |
-//! | 2 `HGETALL` of users | where the two are now |
 //! | 2 `replace_session` | both are attached; one more try where they collide |
 //! | 1 `delete_session` | one leaves |
 //! | 2 `HDEL` of users | neither is enrolled any more |
+//!
+//! What does not depend on an answer is sent together: a session is open after two round trips, a
+//! connection admitted after one, and matched after two more. On Cluster a list and the record that it leads
+//! to are on different servers, and take a round trip each.
 //!
 //! Beside these: a heartbeat costs one script for each session, or an `HGET` of the user where there is
 //! none; a signal to another node one script, and to the same node nothing; a node two commands every [`node_renewal`] for its lease and one every

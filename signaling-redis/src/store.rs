@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use fred::{
     clients::{Client, WithOptions},
     error::Error,
-    interfaces::HashesInterface,
+    interfaces::{ClientLike, HashesInterface},
     types::Value,
 };
 use signaling_core::{
@@ -108,6 +108,22 @@ impl RedisStore {
         millis(self.shared.settings.retention)
     }
 
+    /// Has `list` done before `write`, which makes the list true: on one server in one pipeline, which
+    /// keeps the order. On Cluster they are for different servers, and one waits for the other.
+    async fn ahead<T>(
+        &self,
+        list: impl Future<Output = Result<(), StoreError>>,
+        write: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        if self.shared.link.client().is_clustered() {
+            list.await?;
+            return write.await;
+        }
+        // In this order both are sent; the answers come together.
+        let (listed, written) = futures::join!(list, write);
+        listed.and(written)
+    }
+
     async fn hash(&self, key: &str) -> Result<Fields, StoreError> {
         let get = |client: WithOptions<Client>| async move { client.hgetall(key).await };
         self.shared.link.call(get).await.map_err(failed)
@@ -129,15 +145,15 @@ impl RedisStore {
 impl SessionStore for RedisStore {
     async fn create(&self, record: &SessionRecord) -> Result<Created, StoreError> {
         let Shared { link, scripts, keys, .. } = &*self.shared;
-        self.list_deadlines(record).await?;
         let mut args: Vec<Value> =
             vec![record.opening.to_string().into(), record.revision.to_string().into()];
         args.push(self.retention());
         for (name, value) in record::encode(record) {
             args.extend([Value::from_static_str(name), value.into()]);
         }
-        let done = link.run(&scripts.create_session, vec![keys.session(&record.id)], args).await;
-        match Outcome::of(done.map_err(failed)?)? {
+        let create = link.run(&scripts.create_session, vec![keys.session(&record.id)], args);
+        let create = async { create.await.map_err(failed) };
+        match Outcome::of(self.ahead(self.list_deadlines(record), create).await?)? {
             Outcome::There(fields) => Ok(Created::Exists(Box::new(decode(&record.id, &fields)?))),
             Outcome::Done | Outcome::Nothing => Ok(Created::Done),
         }
@@ -155,16 +171,19 @@ impl SessionStore for RedisStore {
         let Shared { link, scripts, keys, .. } = &*self.shared;
         // No record is at the revision before the first.
         let before = record.revision.wrapping_sub(1);
-        if deadlines::are_new(record) {
-            self.list_deadlines(record).await?;
-        }
         let mut args: Vec<Value> =
             vec![record.opening.to_string().into(), before.to_string().into(), self.retention()];
         for (name, value) in record::changing(record) {
             args.extend([Value::from_static_str(name), value.into()]);
         }
-        let done = link.run(&scripts.replace_session, vec![keys.session(&record.id)], args).await;
-        Outcome::of(done.map_err(failed)?)?.written(&record.id)
+        let replace = link.run(&scripts.replace_session, vec![keys.session(&record.id)], args);
+        let replace = async { replace.await.map_err(failed) };
+        let done = if deadlines::are_new(record) {
+            self.ahead(self.list_deadlines(record), replace).await?
+        } else {
+            replace.await?
+        };
+        Outcome::of(done)?.written(&record.id)
     }
 
     async fn delete(&self, record: &SessionRecord) -> Result<Written, StoreError> {
@@ -200,8 +219,8 @@ impl SessionStore for RedisStore {
         connection: &ConnectionId,
         replace: Replace<'_>,
     ) -> Result<Connect, StoreError> {
-        self.hold(connection, user).await?;
-        let connect = self.connect_user(user, connection, replace).await?;
+        let connect = self.connect_user(user, connection, replace);
+        let connect = self.ahead(self.hold(connection, user), connect).await?;
         if let Connect::Taken(there) = &connect {
             self.hold_again(there, user).await?;
         }

@@ -76,7 +76,7 @@ impl SessionStore for SqliteStore {
             }
             let row = params![user.as_str(), session.as_str(), now().as_millis()];
             db.execute("INSERT OR IGNORE INTO enrolment VALUES (?, ?, ?)", row)?;
-            Ok(Enrolled::Done)
+            Ok(Enrolled::Done(connection(db, user)?.map(|(id, ..)| id)))
         })
     }
 

@@ -1,6 +1,8 @@
 //! What a host asks of its relay.
 
-use std::sync::Arc;
+use std::{sync::Arc, task::Poll};
+
+use futures::{future::try_join_all, join, poll};
 
 use super::{
     NewSession, Relay,
@@ -10,7 +12,7 @@ use super::{
 use crate::{
     event::{EndReason, Event},
     frame::CloseReason,
-    id::{self, IdError, SessionId, UserId},
+    id::{self, ConnectionId, IdError, SessionId, UserId},
     notice::Notice,
     session::{SameUser, SessionRecord},
     store::{Created, Enrolled, StoreError},
@@ -103,12 +105,18 @@ impl Relay {
     /// See [`OpenError`].
     pub async fn open(&self, new: NewSession) -> Result<(SessionId, Opened), OpenError> {
         let NewSession { initiator, responder, id, metadata } = new;
+        let is_new = id.is_none();
         let session = id.map_or_else(SessionId::generate, Ok)?;
         let (session, initiator, responder) = (&session, &initiator, &responder);
         let (node, users) = (&self.node, [initiator, responder]);
         let lost = |source| {
             node.health.note(&source);
             OpenError::Store { session: session.clone(), source }
+        };
+        let tell = |connections: &[ConnectionId], record: &Arc<SessionRecord>| {
+            let opened = || Notice::Opened(record.clone());
+            let told = connections.iter().map(|to| node.notify_surely(to, opened()));
+            told.flatten().collect::<Vec<_>>()
         };
         let until = node.now().after(node.config.abandon_after);
         let mut record = SessionRecord::open(
@@ -121,17 +129,37 @@ impl Relay {
         record.metadata = metadata;
         let asked = async { node.hooks.before_session(&record).await };
         hooks::ask(node.config.hook_timeout, asked).await?.map_err(OpenError::Refused)?;
-        for (nth, user) in users.into_iter().enumerate() {
-            if !self.enrol(user, session).await.map_err(lost)? {
-                for user in &users[..nth] {
-                    node.store.withdraw(user, session).await.map_err(lost)?;
-                }
-                return Err(OpenError::TooManySessions(user.clone()));
+        let enrolled = join!(self.enrol(initiator, session), self.enrol(responder, session));
+        let connections = match (enrolled.0.map_err(lost)?, enrolled.1.map_err(lost)?) {
+            (Enrolled::Done(one), Enrolled::Done(other)) => [one, other].into_iter().flatten(),
+            (Enrolled::Full(_), other) => {
+                self.not_opened(session, responder, &other).await.map_err(lost)?;
+                return Err(OpenError::TooManySessions(initiator.clone()));
             }
+            (one, Enrolled::Full(_)) => {
+                self.not_opened(session, initiator, &one).await.map_err(lost)?;
+                return Err(OpenError::TooManySessions(responder.clone()));
+            }
+        };
+        let (here, elsewhere): (Vec<_>, Vec<_>) = connections.partition(|it| *it.node() == node.id);
+        let record = Arc::new(record);
+        let mut create = node.store.create(&record);
+        // Sent before the news of it, so that a node rarely looks for the record in vain.
+        let created = poll!(&mut create);
+        let mut told = Vec::new();
+        if is_new {
+            // Nobody else has this id, so the news need not wait for the answer.
+            told.extend(tell(&elsewhere, &record));
         }
-        let (record, opened) = match node.store.create(&record).await.map_err(lost)? {
-            Created::Done => (record, Opened::New),
-            Created::Exists(there) if there.same_users(&record) => (*there, Opened::Existing),
+        let created = match created {
+            Poll::Ready(created) => created,
+            Poll::Pending => create.await,
+        };
+        let (record, opened) = match created.map_err(lost)? {
+            Created::Done => (record.clone(), Opened::New),
+            Created::Exists(there) if there.same_users(&record) => {
+                (Arc::from(there), Opened::Existing)
+            }
             Created::Exists(there) => {
                 for user in users.iter().filter(|user| there.role_of(user).is_none()) {
                     node.store.withdraw(user, session).await.map_err(lost)?;
@@ -148,13 +176,9 @@ impl Relay {
                 metadata: record.metadata.clone(),
             });
         }
-        // After the record is there: who connects from now on finds it by its enrolment.
-        let record = Arc::new(record);
-        let mut told = Vec::new();
-        for user in users {
-            if let Some(connection) = node.store.user(user).await.map_err(lost)?.connection {
-                told.extend(node.notify_surely(&connection, Notice::Opened(record.clone())));
-            }
+        told.extend(tell(&here, &record));
+        if !is_new {
+            told.extend(tell(&elsewhere, &record));
         }
         // Who is connected and not told finds the session by nothing else. If this node died first, the
         // host would believe it open, and nobody else would know that somebody is still to be told.
@@ -164,17 +188,30 @@ impl Relay {
         Ok((session.clone(), opened))
     }
 
-    /// False when the user is in as many sessions as it may be in.
-    async fn enrol(&self, user: &UserId, session: &SessionId) -> Result<bool, StoreError> {
+    /// Takes back what was done for `user`, unless it was in the session before.
+    async fn not_opened(
+        &self,
+        session: &SessionId,
+        user: &UserId,
+        enrolled: &Enrolled,
+    ) -> Result<(), StoreError> {
+        if matches!(enrolled, Enrolled::Done(_))
+            && self.node.load_for(user, session).await?.is_none()
+        {
+            self.node.store.withdraw(user, session).await?;
+        }
+        Ok(())
+    }
+
+    async fn enrol(&self, user: &UserId, session: &SessionId) -> Result<Enrolled, StoreError> {
         let (node, limit) = (&self.node, self.node.config.max_sessions_per_user);
-        let Enrolled::Full(enrolments) = node.store.enrol(user, session, limit).await? else {
-            return Ok(true);
+        let enrolments = match node.store.enrol(user, session, limit).await? {
+            Enrolled::Full(enrolments) => enrolments,
+            done @ Enrolled::Done(_) => return Ok(done),
         };
         // Some may lead nowhere any more, and go when they are followed.
-        for enrolment in &enrolments {
-            node.follow(user, enrolment).await?;
-        }
-        Ok(node.store.enrol(user, session, limit).await? == Enrolled::Done)
+        try_join_all(enrolments.iter().map(|enrolment| node.follow(user, enrolment))).await?;
+        node.store.enrol(user, session, limit).await
     }
 
     /// Ends a session, whichever nodes its participants are on; both get `partner-disconnected`.
@@ -217,11 +254,8 @@ impl Relay {
     pub async fn sessions_of(&self, user: &UserId) -> Result<Vec<SessionRecord>, StoreError> {
         let mut enrolments = self.node.store.user(user).await?.enrolments;
         enrolments.sort_by_key(|enrolment| enrolment.since);
-        let mut sessions = Vec::new();
-        for enrolment in &enrolments {
-            sessions.extend(self.node.follow(user, enrolment).await?);
-        }
-        Ok(sessions)
+        let followed = enrolments.iter().map(|enrolment| self.node.follow(user, enrolment));
+        Ok(try_join_all(followed).await?.into_iter().flatten().collect())
     }
 
     /// Whether the user has a connection, on any node.

@@ -6,12 +6,14 @@ mod admission;
 mod restore;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     future::Future,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Waker},
+    time::Duration,
 };
 
+use futures::future::{join_all, try_join_all};
 use tokio::time;
 
 use super::{
@@ -27,7 +29,7 @@ use crate::{
     notice::Notice,
     protocol::PartnerReason,
     session::SessionRecord,
-    store::{Connect, Connected, Replace, StoreError},
+    store::{Connect, Connected, Enrolment, Replace, StoreError},
 };
 use admission::NotAdmitted;
 
@@ -81,7 +83,12 @@ struct Agenda {
     /// Where the connection is attached, as far as is known; none where an attempt was made and its
     /// outcome is not.
     attached: BTreeMap<SessionId, Option<Arc<SessionRecord>>>,
+    /// Sessions whose records are looked for.
+    awaited: BTreeSet<SessionId>,
 }
+
+/// Before the first look for a record that is not there yet; then twice as long, up to [`RETRY`].
+const FIRST_LOOK: Duration = Duration::from_millis(50);
 
 impl Duties {
     /// None yet, for a connection of a store in its `generation`.
@@ -212,21 +219,59 @@ impl Steward {
     }
 
     async fn try_admit(&self, newcomer: &Newcomer, ice_servers: bool) -> Result<Mail, NotAdmitted> {
-        let (node, user) = (&self.node, &self.local.user);
+        let node = &self.node;
         let generation = node.health.generation();
         let connected = match ice_servers {
             true => Box::pin(self.win_and_ask(newcomer)).await?,
             false => self.win(newcomer).await?,
         };
         self.local.duties.agenda().generation = generation;
-        let mut records = Vec::new();
-        for enrolment in &connected.enrolments {
-            let there = node.follow(user, enrolment).await?.map(Arc::new);
-            if let Some(record) = there {
-                records.extend(self.try_attach(record, None).await?);
+        let attached = connected.enrolments.iter().map(|enrolment| async {
+            match self.follow(enrolment).await? {
+                Some(record) => self.try_attach(Arc::new(record), None).await,
+                None => Ok(None),
             }
-        }
+        });
+        let records = try_join_all(attached).await?.into_iter().flatten().collect();
         Ok(Mail::Admitted { epoch: connected.epoch, records })
+    }
+
+    /// The record that an enrolment of the user leads to. One that is not there yet is waited for beside
+    /// this.
+    async fn follow(&self, enrolment: &Enrolment) -> Result<Option<SessionRecord>, StoreError> {
+        let record = self.node.follow(&self.local.user, enrolment).await?;
+        if record.is_none() && self.node.is_opening(enrolment) {
+            self.await_record(enrolment.clone());
+        }
+        Ok(record)
+    }
+
+    /// Looks for the record of a session that is being opened until it is there, and has the connection
+    /// learn of it: the host that opens it may know of no connection, or its news may be faster than the
+    /// record.
+    fn await_record(&self, enrolment: Enrolment) {
+        let (node, local) = (self.node.clone(), self.local.clone());
+        if !local.duties.agenda().awaited.insert(enrolment.session.clone()) {
+            return;
+        }
+        self.node.tasks.spawn(async move {
+            let mut pause = FIRST_LOOK;
+            while local.mailbox.closing().is_none() && node.is_opening(&enrolment) {
+                if node.stopped.run_until_cancelled(time::sleep(pause)).await.is_none() {
+                    break;
+                }
+                pause = RETRY.min(pause * 2);
+                match node.load_for(&local.user, &enrolment.session).await {
+                    Ok(Some(record)) => {
+                        node.hand(&local.id, Notice::Opened(Arc::new(record)));
+                        break;
+                    }
+                    Ok(None) => {}
+                    Err(error) => node.health.note(&error),
+                }
+            }
+            local.duties.agenda().awaited.remove(&enrolment.session);
+        });
     }
 
     /// At the same time, has its ICE servers asked for.
@@ -287,6 +332,11 @@ impl Steward {
         match self.try_attach(record.clone(), stale).await {
             Ok(Some(record)) => {
                 self.local.mailbox.push(Mail::Record { record, looked_up: false });
+            }
+            Ok(None) if record.revision == 0 => {
+                // The news was faster than the record, or the session has ended already.
+                let since = self.node.now();
+                self.await_record(Enrolment { session: record.id.clone(), since });
             }
             Ok(None) => {}
             Err(error) => {
@@ -352,7 +402,7 @@ impl Steward {
         let believes = |session: &SessionId| believed.iter().any(|record| record.id == *session);
         let mut there = Vec::new();
         for enrolment in known.enrolments.iter().filter(|known| !believes(&known.session)) {
-            there.extend(node.follow(user, enrolment).await?);
+            there.extend(self.follow(enrolment).await?);
         }
         for record in believed {
             let mut now = node.load_for(user, &record.id).await?;
@@ -392,26 +442,37 @@ impl Steward {
         self.tell_end(reason);
         let attached = std::mem::take(&mut duties.agenda().attached);
         node.locals.remember_end(id, attached.keys());
-        for (session, record) in attached {
-            let lost = loop {
-                match self.detach(&session, record.clone(), reason).await {
-                    Ok(lost) => break lost,
-                    Err(error) => self.failed("not detached yet", &error),
-                }
-                if self.given_up().await {
-                    return;
-                }
-            };
-            let Some(lost) = lost else { continue };
-            while let Err(error) = Box::pin(self.leave_behind(&lost, reason)).await {
-                self.failed("not restored yet", &error);
-                if self.given_up().await {
-                    return;
-                }
-            }
-        }
+        let detached = attached.into_iter().map(|(session, record)| async move {
+            self.detach_until_known(&session, record, reason).await;
+        });
+        join_all(detached).await;
         while let Err(error) = node.store.disconnect(user, id).await {
             self.failed("not disconnected yet", &error);
+            if self.given_up().await {
+                return;
+            }
+        }
+    }
+
+    /// Detaches from one session, until the store knows or the node stops.
+    async fn detach_until_known(
+        &self,
+        session: &SessionId,
+        record: Option<Arc<SessionRecord>>,
+        reason: DisconnectReason,
+    ) {
+        let lost = loop {
+            match self.detach(session, record.clone(), reason).await {
+                Ok(lost) => break lost,
+                Err(error) => self.failed("not detached yet", &error),
+            }
+            if self.given_up().await {
+                return;
+            }
+        };
+        let Some(lost) = lost else { return };
+        while let Err(error) = Box::pin(self.leave_behind(&lost, reason)).await {
+            self.failed("not restored yet", &error);
             if self.given_up().await {
                 return;
             }

@@ -3,6 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures::join;
 use tokio::time;
 
 use super::Node;
@@ -268,13 +269,14 @@ impl Node {
         tracing::debug!(%session, ?reason, text = text.as_str(), "session ended");
         let metadata = record.metadata.clone();
         self.emit(Event::SessionEnded { session: session.clone(), reason, text, metadata });
-        for participant in &record.participants {
-            if let Err(error) = self.store.withdraw(&participant.user, session).await {
-                self.health.note(&error);
-                // The enrolment is dropped when it is next found to lead nowhere.
-                let error = &error as &dyn std::error::Error;
-                tracing::warn!(%session, error, "an enrolment outlives its session");
-            }
+        let [one, other] = record.participants.each_ref().map(|it| &it.user);
+        let (one, other) =
+            join!(self.store.withdraw(one, session), self.store.withdraw(other, session));
+        for error in [one, other].into_iter().filter_map(Result::err) {
+            self.health.note(&error);
+            // The enrolment is dropped when it is next found to lead nowhere.
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(%session, error, "an enrolment outlives its session");
         }
     }
 
@@ -290,10 +292,15 @@ impl Node {
         if led_here {
             return Ok(record);
         }
-        if self.now().since(enrolment.since) >= self.config.abandon_after {
+        if !self.is_opening(enrolment) {
             self.store.withdraw(user, &enrolment.session).await?;
         }
         Ok(None)
+    }
+
+    /// Whether the session of an enrolment without a record may still be about to be opened.
+    pub(super) fn is_opening(&self, enrolment: &Enrolment) -> bool {
+        self.now().since(enrolment.since) < self.config.abandon_after
     }
 
     /// The record of `session`, where `user` takes part in it.

@@ -444,7 +444,7 @@ async fn readiness_follows_the_store_within_two_seconds_at_every_age() {
 
 /// A store that answers late is one that serves.
 #[tokio::test(start_paused = true)]
-async fn a_node_is_ready_while_its_store_answers_after_one_and_a_half_seconds() {
+async fn a_node_is_ready_while_its_store_answers_within_one_and_a_half_seconds() {
     let node = Deployment::new().node().await;
     let mut slow = Trouble::NONE;
     slow.delay = Duration::from_millis(1_500);

@@ -99,10 +99,13 @@ impl RedisStore {
         let args =
             vec![format!("{SESSION}{session}").into(), limit.to_string().into(), self.retention()];
         let done = link.run(script, vec![self.shared.keys.user(user)], args).await;
-        match Outcome::of(done.map_err(failed)?)? {
-            Outcome::There(fields) => Ok(Enrolled::Full(enrolments(&fields)?)),
-            Outcome::Done | Outcome::Nothing => Ok(Enrolled::Done),
+        let done = done.map_err(failed)?;
+        if let Some(there) = done.as_str() {
+            let there = Some(there).filter(|there| !there.is_empty());
+            return Ok(Enrolled::Done(there.map(|id| id.parse().map_err(corrupt)).transpose()?));
         }
+        let fields: Fields = done.convert().map_err(corrupt)?;
+        Ok(Enrolled::Full(enrolments(&fields)?))
     }
 
     pub(super) async fn withdraw_user(

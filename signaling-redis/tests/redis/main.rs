@@ -5,6 +5,7 @@ mod bus;
 mod calls;
 mod cluster;
 mod harness;
+mod latency;
 mod nodes;
 mod outages;
 mod proxy;

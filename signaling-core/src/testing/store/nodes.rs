@@ -160,7 +160,7 @@ impl Names {
     /// Both users are enrolled.
     async fn enrol(&self, store: Store<'_>) -> Outcome {
         for user in &self.users {
-            assert_eq!(store.enrol(user, &self.session, 8).await?, Enrolled::Done);
+            assert_eq!(store.enrol(user, &self.session, 8).await?, Enrolled::Done(None));
         }
         Ok(())
     }

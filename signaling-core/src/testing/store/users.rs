@@ -135,7 +135,7 @@ pub(super) async fn enrolments_are_bounded_and_kept_once(store: Store<'_>) -> Ou
     let session = |n: usize| SessionId::new(&format!("{n}:{}", names.session)).expect("an id");
     let since = store_time(store).await?;
     for n in [1, 2, 1] {
-        assert_eq!(store.enrol(ann, &session(n), 2).await?, Enrolled::Done);
+        assert_eq!(store.enrol(ann, &session(n), 2).await?, Enrolled::Done(None));
     }
     let until = store_time(store).await?;
     let sessions = |enrolments: Vec<Enrolment>| {
@@ -145,14 +145,21 @@ pub(super) async fn enrolments_are_bounded_and_kept_once(store: Store<'_>) -> Ou
     };
     match store.enrol(ann, &session(3), 2).await? {
         Enrolled::Full(all) => assert_eq!(sessions(all), BTreeSet::from([1, 2].map(session))),
-        Enrolled::Done => panic!("a third of two"),
+        Enrolled::Done(_) => panic!("a third of two"),
     }
-    assert_eq!(store.enrol(ann, &session(2), 2).await?, Enrolled::Done);
+    assert_eq!(store.enrol(ann, &session(2), 2).await?, Enrolled::Done(None));
     store.withdraw(ann, &session(1)).await?;
     store.withdraw(ann, &session(1)).await?;
     let connected = connect(store, ann, &names.connection(1)).await?;
     let left = BTreeSet::from([session(2)]);
     assert_eq!(sessions(connected.enrolments), left);
     assert_eq!(sessions(store.user(ann).await?.enrolments), left);
+    // Whoever enrols a user learns of its connection in the same step.
+    let there = Enrolled::Done(Some(names.connection(1)));
+    for n in [2, 4, 4] {
+        assert_eq!(store.enrol(ann, &session(n), 2).await?, there);
+    }
+    assert!(store.disconnect(ann, &names.connection(1)).await?);
+    assert_eq!(store.enrol(ann, &session(2), 2).await?, Enrolled::Done(None));
     Ok(())
 }
