@@ -11,6 +11,7 @@ mod history;
 mod host;
 mod plan;
 #[path = "../../signaling-redis/tests/redis/proxy.rs"]
+#[allow(dead_code, reason = "shared with tests of other things")]
 #[allow(clippy::unwrap_used, reason = "shared with tests")]
 mod proxy;
 mod report;

@@ -60,6 +60,7 @@ impl Node {
             config.max_signals_per_second = 0;
             config.max_signal_bytes_per_second = 0;
             config.max_connects_per_minute = 0;
+            change(&mut config);
             let relay = Relay::builder(Nobody)
                 .config(config)
                 .store(redis.store())
