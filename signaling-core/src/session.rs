@@ -7,6 +7,7 @@
 mod metadata;
 
 use std::{
+    fmt,
     hash::{DefaultHasher, Hash, Hasher},
     time::Duration,
 };
@@ -31,6 +32,26 @@ pub enum EndReason {
     ByHost,
     /// A participant stayed away too long.
     Abandoned,
+}
+
+impl EndReason {
+    /// Its name for logs and other programs: `left`, `by-host` or `abandoned`. It is stable: a later
+    /// version may add names, and changes none.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Left => "left",
+            Self::ByHost => "by-host",
+            Self::Abandoned => "abandoned",
+        }
+    }
+}
+
+/// Shows [`EndReason::as_str`].
+impl fmt::Display for EndReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 /// A participant's place in its session.

@@ -1,5 +1,7 @@
 //! Why a connection ends, and what partners are told of that.
 
+use std::fmt;
+
 use crate::{
     frame::{CloseCode, TransportError},
     protocol::PartnerReason,
@@ -55,6 +57,35 @@ pub enum DisconnectReason {
 }
 
 impl DisconnectReason {
+    /// Its name for logs and other programs: that of the variant in kebab-case, such as
+    /// `heartbeat-timeout`. It is stable: a later version may add names, and changes none.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Left => "left",
+            Self::Lost => "lost",
+            Self::HeartbeatTimeout => "heartbeat-timeout",
+            Self::Silent => "silent",
+            Self::Replaced => "replaced",
+            Self::AlreadyConnected => "already-connected",
+            Self::Refused => "refused",
+            Self::ByHost => "by-host",
+            Self::TokenExpired => "token-expired",
+            Self::ReadsTooSlowly => "reads-too-slowly",
+            Self::Malformed => "malformed",
+            Self::RateLimited => "rate-limited",
+            Self::FrameTooLarge => "frame-too-large",
+            Self::InvalidText => "invalid-text",
+            Self::ProtocolError => "protocol-error",
+            Self::ShuttingDown => "shutting-down",
+            Self::NodeFull => "node-full",
+            Self::StoreUnavailable => "store-unavailable",
+            Self::HookTimeout => "hook-timeout",
+            Self::Internal => "internal",
+            Self::NodeLost => "node-lost",
+        }
+    }
+
     /// With which code to close; none where there is nobody to tell.
     #[must_use]
     pub const fn close_code(self) -> Option<CloseCode> {
@@ -78,6 +109,13 @@ impl DisconnectReason {
             }
             Self::Internal => Some(CloseCode::Internal),
         }
+    }
+}
+
+/// Shows [`DisconnectReason::as_str`].
+impl fmt::Display for DisconnectReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 
@@ -136,6 +174,33 @@ impl From<EndReason> for PartnerReason {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_are_those_of_the_variants_in_kebab_case() {
+        use DisconnectReason as D;
+        let reasons = [
+            D::Left,
+            D::HeartbeatTimeout,
+            D::AlreadyConnected,
+            D::ByHost,
+            D::ReadsTooSlowly,
+            D::StoreUnavailable,
+            D::NodeLost,
+        ];
+        let reasons = reasons.map(|reason| (format!("{reason:?}"), reason.to_string()));
+        let ends = [EndReason::Left, EndReason::ByHost, EndReason::Abandoned];
+        let ends = ends.map(|reason| (format!("{reason:?}"), reason.to_string()));
+        for (variant, name) in reasons.into_iter().chain(ends) {
+            let mut kebab = String::new();
+            for c in variant.chars() {
+                if c.is_uppercase() && !kebab.is_empty() {
+                    kebab.push('-');
+                }
+                kebab.extend(c.to_lowercase());
+            }
+            assert_eq!(name, kebab);
+        }
+    }
 
     #[test]
     fn what_partners_are_told_follows_from_what_happened() {
