@@ -8,7 +8,7 @@
 //! All that is signaling's is marked with arrows (<--). A page connects to `/ws/signaling` with the
 //! token of its user's login, and then posts to `/lessons/{lesson}/join` with the same token.
 
-use std::{collections::HashMap, env, error::Error, sync::Arc, time::Duration};
+use std::{collections::HashMap, env, error::Error, io, sync::Arc, time::Duration};
 
 use axum::{
     Extension, Json, Router,
@@ -39,7 +39,9 @@ struct School {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    tracing_subscriber::fmt().init();
+    // A log that cannot be written, or is not read, holds nothing up.
+    let (log, _flushed_when_dropped) = tracing_appender::non_blocking(io::stdout());
+    tracing_subscriber::fmt().with_writer(log).log_internal_errors(false).init();
     let secret = env::var("JWT_SECRET").map_err(|_| "set JWT_SECRET to your login's secret")?;
     let key = JwtKey::secret(Algorithm::HS256, secret); // <--
     let authenticator = JwtAuthenticator::builder().key(key).build()?; // <--
@@ -49,7 +51,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let address = env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:3000".to_owned());
     let listener = TcpListener::bind(address).await?;
-    println!("axum-app listening on http://{}", listener.local_addr()?);
+    tracing::info!("axum-app listening on http://{}", listener.local_addr()?);
     let listener = listener.tap_io(|socket| {
         let _ = socket.set_nodelay(true); // <-- small messages leave at once
     });
@@ -104,7 +106,7 @@ async fn join(
         Ok(_) => Ok((StatusCode::OK, Json(json!({"status": "matched"})))),
         Err(OpenError::Conflict) => Err(StatusCode::CONFLICT),
         Err(error) => {
-            tracing::warn!(%error, "lesson not opened");
+            tracing::warn!(error = &error as &dyn Error, "lesson not opened");
             Err(StatusCode::SERVICE_UNAVAILABLE)
         }
     }
@@ -115,7 +117,7 @@ async fn watch(mut events: Events, school: School) {
     loop {
         match events.next().await {
             Ok(Some(Event::SessionEnded { session, reason, .. })) => {
-                tracing::info!(lesson = %session, ?reason, "lesson ended");
+                tracing::info!(%session, %reason, "lesson ended");
                 school.first.lock().await.remove(&session);
             }
             Ok(Some(event)) => tracing::info!(?event),

@@ -1,6 +1,9 @@
 //! The store does what every store must, and keeps it.
 
-use std::process::Command;
+use std::{
+    fs::File,
+    process::{Command, Stdio},
+};
 
 use custom_store::SqliteStore;
 use signaling_core::testing::store;
@@ -24,4 +27,15 @@ fn a_session_outlives_its_relay() {
     let session = first.split(' ').nth(1).expect("session <id> is open");
     assert!(first.contains("is open on"), "{said}");
     assert!(second.contains("has it from the file, waiting") && second.contains(session), "{said}");
+}
+
+#[test]
+fn nobody_has_to_read_what_it_says() {
+    let (_, gone) = std::io::pipe().expect("a pipe");
+    let full = File::options().write(true).open("/dev/full").expect("a full disk");
+    for stdout in [Stdio::from(gone), full.into()] {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_custom-store"));
+        let status = program.stdout(stdout).status().expect("a program that runs");
+        assert!(status.success(), "{status}");
+    }
 }

@@ -9,7 +9,7 @@
 
 mod frames;
 
-use std::{convert::Infallible, env, error::Error, future::ready, time::Duration};
+use std::{convert::Infallible, env, error::Error, future::ready, io::Write, time::Duration};
 
 use frames::{failed, incoming, outgoing};
 use futures::{SinkExt, StreamExt};
@@ -33,13 +33,19 @@ use tokio_tungstenite::{
     tungstenite::protocol::{Role, WebSocketConfig},
 };
 
+/// Between attempts to accept a connection.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let key = JwtKey::secret(Algorithm::HS256, env::var("JWT_SECRET")?);
     let relay = Relay::builder(JwtAuthenticator::builder().key(key).build()?).start().await?;
     let address = env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:3000".to_owned());
     let listener = TcpListener::bind(address).await?;
-    println!("raw-hyper listening on http://{}", listener.local_addr()?);
+    // Written by a thread of its own: a reader who has gone, or does not read, holds nothing up.
+    let (mut out, _flushed_when_dropped) = tracing_appender::non_blocking(std::io::stdout());
+    let line = format!("raw-hyper listening on http://{}\n", listener.local_addr()?);
+    out.write_all(line.as_bytes())?;
     tokio::spawn(serve(listener, relay.clone()));
     let mut lines = io::BufReader::new(io::stdin()).lines();
     while let Some(line) = lines.next_line().await? {
@@ -50,7 +56,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 pub(crate) async fn serve(listener: TcpListener, relay: Relay) {
-    while let Ok((stream, _)) = listener.accept().await {
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            // All files are in use, or the client was gone already.
+            tokio::time::sleep(ACCEPT_RETRY).await;
+            continue;
+        };
         let _ = stream.set_nodelay(true);
         let relay = relay.clone();
         let service =

@@ -50,3 +50,16 @@ async fn two_users_who_are_typed_in_have_a_call() {
     let status = timeout(PATIENCE, example.wait()).await.unwrap().unwrap();
     assert!(status.success());
 }
+
+#[tokio::test]
+async fn nobody_has_to_read_what_it_says() {
+    let (_, gone) = std::io::pipe().unwrap();
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    for stdout in [Stdio::from(gone), full.into()] {
+        let mut example = Command::new(env!("CARGO_BIN_EXE_raw-hyper"));
+        example.envs([("JWT_SECRET", SECRET), ("LISTEN", "127.0.0.1:0")]);
+        // It ends with its input.
+        let ended = example.stdin(Stdio::null()).stdout(stdout).kill_on_drop(true).status();
+        assert!(timeout(PATIENCE, ended).await.unwrap().unwrap().success());
+    }
+}

@@ -7,6 +7,7 @@
 //! | `api`, `guesses`, `error` | the HTTP API for the matching service, and what it says when something is wrong |
 //! | `queue`, `matchmaker` | who waits for a partner, here or on all nodes, and who gets one |
 //! | `demo`, `signer`, `pages` | the demonstration, in development only |
+//! | `output` | the log, and lines for people |
 //! | `serve`, `run` | from the socket to the router, and from the start to the end |
 
 mod api;
@@ -18,6 +19,7 @@ mod guesses;
 mod limits;
 mod matchmaker;
 mod origin;
+mod output;
 mod pages;
 mod queue;
 mod run;
@@ -26,7 +28,7 @@ mod serve;
 mod settings;
 mod signer;
 
-use std::{env, process::ExitCode};
+use std::{env, io, process::ExitCode};
 
 use settings::{Settings, SettingsError};
 
@@ -37,18 +39,18 @@ fn main() -> ExitCode {
     let settings = match Settings::read(env::args_os(), |name| env::var_os(name)) {
         Ok(settings) => settings,
         Err(SettingsError::Print(text)) => {
-            println!("{}", text.trim_end());
+            output::say_last(io::stdout(), text.trim_end().to_owned());
             return ExitCode::SUCCESS;
         }
         Err(error) => {
-            eprintln!("signaling-server: {error}");
+            output::say_last(io::stderr(), format!("signaling-server: {error}"));
             return ExitCode::from(WRONG_SETTINGS);
         }
     };
     match run::run(settings) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("signaling-server: {}", error.line());
+            output::say_last(io::stderr(), format!("signaling-server: {}", error.line()));
             ExitCode::FAILURE
         }
     }

@@ -1,11 +1,6 @@
 //! From the start of the server to its end.
 
-use std::{
-    error::Error,
-    io::{self, Write},
-    net::SocketAddr,
-    process,
-};
+use std::{error::Error, io, net::SocketAddr, process};
 
 use signaling_core::{
     Relay,
@@ -14,7 +9,12 @@ use signaling_core::{
 use signaling_redis::{ConnectError, Redis};
 use tokio::{net::TcpListener, runtime, time::Instant};
 
-use crate::{app, cli::LogFormat, serve::Server, settings::Settings};
+use crate::{
+    app,
+    output::{self, Log},
+    serve::Server,
+    settings::Settings,
+};
 
 /// Why the server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +54,13 @@ const EVENT_INTERVAL: u32 = 31;
 
 /// Serves until a signal says to end, and ends well.
 pub(crate) fn run(settings: Settings) -> Result<(), RunError> {
+    let log = Log::start(settings.log_format, settings.log_filter.clone());
+    let outcome = run_logged(settings);
+    log.end();
+    outcome
+}
+
+fn run_logged(settings: Settings) -> Result<(), RunError> {
     let runtime = runtime::Builder::new_multi_thread()
         .enable_all()
         .global_queue_interval(GLOBAL_QUEUE_INTERVAL)
@@ -75,17 +82,12 @@ async fn serve(settings: Settings) -> Result<(), RunError> {
         second_connection,
         drain_timeout,
         http_timeouts,
-        log_format,
-        log_filter,
         dev,
         made_api_key,
         app,
+        log_format: _,
+        log_filter: _,
     } = settings;
-    let log = tracing_subscriber::fmt().with_env_filter(log_filter).with_writer(io::stderr);
-    match log_format {
-        LogFormat::Text => log.with_ansi(false).init(),
-        LogFormat::Json => log.json().init(),
-    }
     // Before anybody can know that the server runs, and tell it to end.
     let mut signals = Signals::new()?;
     let mut builder =
@@ -113,7 +115,8 @@ async fn serve(settings: Settings) -> Result<(), RunError> {
         tracing::warn!("development mode: anybody on this machine can be anybody here");
     }
     if let Some(key) = made_api_key {
-        eprintln!("signaling-server: HTTP API key of this run: {}", key.text());
+        let line = format!("signaling-server: HTTP API key of this run: {}", key.text());
+        output::say(io::stderr(), line);
     }
     announce(address, app.demo.is_some());
 
@@ -132,13 +135,13 @@ async fn serve(settings: Settings) -> Result<(), RunError> {
     Ok(())
 }
 
-/// One line, for people and for scripts that look for the port. If nobody reads it, so be it.
+/// One line, for people and for scripts that look for the port.
 fn announce(address: SocketAddr, demo: bool) {
-    let mut out = io::stdout().lock();
-    let _ = match demo {
-        true => writeln!(out, "signaling-server: open the demonstration at http://{address}"),
-        false => writeln!(out, "signaling-server listening on http://{address}"),
+    let line = match demo {
+        true => format!("signaling-server: open the demonstration at http://{address}"),
+        false => format!("signaling-server listening on http://{address}"),
     };
+    output::say(io::stdout(), line);
 }
 
 /// The signals that tell a server to end.

@@ -8,7 +8,13 @@
 //! process of its own, behind a load balancer; here both are in one process, and share nothing but
 //! Redis all the same. Ann is on the one, Bob on the other.
 
-use std::{error::Error, process::Stdio, time::Duration};
+use std::{
+    error::Error,
+    io::{self, Write},
+    process::Stdio,
+    sync::OnceLock,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use axum::serve::ListenerExt;
@@ -26,14 +32,26 @@ use tokio::{
     time::timeout,
 };
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async, tungstenite::Message};
+use tracing_appender::non_blocking::NonBlocking;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// For everything that a client waits for.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Written by a thread of its own: a reader who has gone, or does not read, holds nothing up.
+static OUT: OnceLock<NonBlocking> = OnceLock::new();
+
+fn say(line: &str) {
+    if let Some(mut out) = OUT.get().cloned() {
+        let _ = out.write_all(format!("{line}\n").as_bytes());
+    }
+}
+
 #[tokio::main]
 async fn main() -> Result<()> {
+    let (out, _flushed_when_dropped) = tracing_appender::non_blocking(io::stdout());
+    let _ = OUT.set(out);
     let (mut redis, url) = start_redis().await?;
     let (one, url_one) = start_node("one", &url).await?;
     let (two, url_two) = start_node("two", &url).await?;
@@ -42,7 +60,7 @@ async fn main() -> Result<()> {
 
     // The first one makes the offer. Any node may say who is matched.
     let session = two.open_session(&UserId::new("ann")?, &UserId::new("bob")?).await?;
-    println!("matched: session {session}");
+    say(&format!("matched: session {session}"));
     ann.hears("match-found").await?;
     bob.hears("match-found").await?;
 
@@ -57,7 +75,7 @@ async fn main() -> Result<()> {
     bob.says(&candidate).await?;
     ann.hears("ice-candidate").await?;
 
-    println!("ann's connection breaks");
+    say("ann's connection breaks");
     drop(ann);
     bob.hears("partner-disconnected").await?;
     drop(bob);
@@ -66,7 +84,7 @@ async fn main() -> Result<()> {
         let _ = node.shutdown(Duration::from_secs(5)).await;
     }
     redis.kill().await?;
-    println!("done");
+    say("done");
     Ok(())
 }
 
@@ -80,7 +98,7 @@ async fn start_node(name: &str, redis: &str) -> Result<(Relay, String)> {
     let listener = listener.tap_io(|socket| drop(socket.set_nodelay(true)));
     let app = signaling_axum::router(relay.clone());
     tokio::spawn(async { axum::serve(listener, app).await });
-    println!("node {name} at {url}");
+    say(&format!("node {name} at {url}"));
     Ok((relay, url))
 }
 
@@ -93,7 +111,7 @@ async fn start_redis() -> Result<(Child, String)> {
         .kill_on_drop(true)
         .spawn()
         .map_err(|error| format!("redis-server does not start: {error}"))?;
-    println!("redis-server on port {port}");
+    say(&format!("redis-server on port {port}"));
     Ok((redis, format!("redis://127.0.0.1:{port}")))
 }
 
@@ -122,7 +140,7 @@ impl User {
     }
 
     async fn says(&mut self, message: &Value) -> Result<()> {
-        println!("{} says  {message}", self.0);
+        say(&format!("{} says  {message}", self.0));
         Ok(self.1.send(Message::text(message.to_string())).await?)
     }
 
@@ -131,7 +149,7 @@ impl User {
         loop {
             match timeout(PATIENCE, self.1.next()).await?.ok_or("the connection ended")?? {
                 Message::Text(text) => {
-                    println!("{} hears {text}", self.0);
+                    say(&format!("{} hears {text}", self.0));
                     let message: Value = serde_json::from_str(&text)?;
                     return if message["type"] == kind { Ok(()) } else { Err(kind.into()) };
                 }

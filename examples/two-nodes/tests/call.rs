@@ -45,3 +45,14 @@ async fn a_call_across_two_nodes_is_shown_from_match_to_hang_up() {
         assert!(said.matches(&signal).count() >= 2, "said and heard: {shown} in\n{said}");
     }
 }
+
+#[tokio::test]
+async fn nobody_has_to_read_what_it_says() {
+    let (_, gone) = std::io::pipe().unwrap();
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    for stdout in [Stdio::from(gone), full.into()] {
+        let mut example = Command::new(env!("CARGO_BIN_EXE_two-nodes"));
+        let ended = example.stdin(Stdio::null()).stdout(stdout).kill_on_drop(true).status();
+        assert!(timeout(Duration::from_secs(30), ended).await.expect("it ends").unwrap().success());
+    }
+}

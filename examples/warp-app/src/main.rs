@@ -9,7 +9,7 @@
 //! token of its user's login, and then posts to `/lessons/{lesson}/join` with the same token.
 
 use std::{
-    collections::HashMap, convert::Infallible, env, error::Error, sync::Arc, time::Duration,
+    collections::HashMap, convert::Infallible, env, error::Error, io, sync::Arc, time::Duration,
 };
 
 use serde_json::json;
@@ -33,7 +33,9 @@ struct School {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    tracing_subscriber::fmt().init();
+    // A log that cannot be written, or is not read, holds nothing up.
+    let (log, _flushed_when_dropped) = tracing_appender::non_blocking(io::stdout());
+    tracing_subscriber::fmt().with_writer(log).log_internal_errors(false).init();
     let secret = env::var("JWT_SECRET").map_err(|_| "set JWT_SECRET to your login's secret")?;
     let key = JwtKey::secret(Algorithm::HS256, secret); // <--
     let authenticator = JwtAuthenticator::builder().key(key).build()?; // <--
@@ -47,7 +49,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     socket.set_nodelay(true)?; // <-- small messages leave at once
     socket.bind(address.parse()?)?;
     let listener = socket.listen(1024)?;
-    println!("warp-app listening on http://{}", listener.local_addr()?);
+    tracing::info!("warp-app listening on http://{}", listener.local_addr()?);
     warp::serve(app(school))
         .incoming(listener)
         .graceful(async move {
@@ -98,7 +100,7 @@ async fn join(school: School, lesson: SessionId, user: UserId) -> Result<impl Re
         Ok(_) => Ok(reply::with_status(reply::json(&json!({"status": "matched"})), StatusCode::OK)),
         Err(OpenError::Conflict) => Err(refused(StatusCode::CONFLICT)),
         Err(error) => {
-            tracing::warn!(%error, "lesson not opened");
+            tracing::warn!(error = &error as &dyn Error, "lesson not opened");
             Err(refused(StatusCode::SERVICE_UNAVAILABLE))
         }
     }
@@ -123,7 +125,7 @@ async fn watch(mut events: Events, school: School) {
     loop {
         match events.next().await {
             Ok(Some(Event::SessionEnded { session, reason, .. })) => {
-                tracing::info!(lesson = %session, ?reason, "lesson ended");
+                tracing::info!(%session, %reason, "lesson ended");
                 school.first.lock().await.remove(&session);
             }
             Ok(Some(event)) => tracing::info!(?event),

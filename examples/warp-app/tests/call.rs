@@ -8,3 +8,8 @@ mod lesson;
 async fn two_users_who_join_a_lesson_have_a_call() {
     lesson::is_held_by(env!("CARGO_BIN_EXE_warp-app")).await;
 }
+
+#[tokio::test]
+async fn nobody_has_to_read_what_it_says() {
+    lesson::is_held_unread_by(env!("CARGO_BIN_EXE_warp-app")).await;
+}

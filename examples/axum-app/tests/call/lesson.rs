@@ -1,14 +1,21 @@
 //! A lesson of two, and its end, in the school that axum-app and warp-app are.
 
-use std::{process::Stdio, time::Duration};
+use std::{
+    fs::File,
+    io::{self, Write},
+    os::fd::OwnedFd,
+    process::Stdio,
+    thread,
+    time::Duration,
+};
 
 use futures::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::TcpStream,
-    process::Command,
-    time::timeout,
+    process::{Child, Command},
+    time::{sleep, timeout},
 };
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async, tungstenite::Message};
 
@@ -22,12 +29,7 @@ const BOB: &str = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJib2IiLCJleHAiOjMyNTAzNjgwMDAw
 
 /// Starts the example `binary`, has two users join a lesson, and ends the example.
 pub(crate) async fn is_held_by(binary: &str) {
-    let mut app = Command::new(binary)
-        .envs([("JWT_SECRET", SECRET), ("LISTEN", "127.0.0.1:0")])
-        .stdout(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
+    let mut app = command(binary, "127.0.0.1:0").stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(app.stdout.take().unwrap()).lines();
     let address = loop {
         let line = timeout(PATIENCE, lines.next_line()).await.unwrap().unwrap();
@@ -35,13 +37,52 @@ pub(crate) async fn is_held_by(binary: &str) {
             break address.to_owned();
         }
     };
-    let mut ann = connect(&address, ANN).await;
-    let mut bob = connect(&address, BOB).await;
+    hold(&address, &mut app).await;
+}
 
-    assert_eq!(join(&address, "no-token").await, 401);
-    assert_eq!(join(&address, ANN).await, 202);
-    assert_eq!(join(&address, ANN).await, 202);
-    assert_eq!(join(&address, BOB).await, 200);
+/// The same where nobody can read what the example says: the disk is full, or the reader has gone or is stuck.
+pub(crate) async fn is_held_unread_by(binary: &str) {
+    for kind in ["full", "gone", "stuck"] {
+        let (reader, mut writer) = io::pipe().unwrap();
+        let _unread = (kind == "stuck").then_some(reader);
+        let mut filler = writer.try_clone().unwrap();
+        match kind {
+            "full" => {
+                writer =
+                    OwnedFd::from(File::options().write(true).open("/dev/full").unwrap()).into()
+            }
+            // Waits in the middle of it, until the example has ended.
+            "stuck" => drop(thread::spawn(move || filler.write_all(&vec![b'.'; 16 << 20]))),
+            _ => {}
+        }
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let address = format!("127.0.0.1:{port}");
+        let stderr = writer.try_clone().unwrap();
+        let mut app = command(binary, &address).stdout(writer).stderr(stderr).spawn().unwrap();
+        let up = async {
+            while TcpStream::connect(&address).await.is_err() {
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(PATIENCE, up).await.unwrap_or_else(|_| panic!("{kind}: it does not listen"));
+        hold(&address, &mut app).await;
+    }
+}
+
+fn command(binary: &str, listen: &str) -> Command {
+    let mut command = Command::new(binary);
+    command.envs([("JWT_SECRET", SECRET), ("LISTEN", listen)]).kill_on_drop(true);
+    command
+}
+
+async fn hold(address: &str, app: &mut Child) {
+    let mut ann = connect(address, ANN).await;
+    let mut bob = connect(address, BOB).await;
+
+    assert_eq!(join(address, "no-token").await, 401);
+    assert_eq!(join(address, ANN).await, 202);
+    assert_eq!(join(address, ANN).await, 202);
+    assert_eq!(join(address, BOB).await, 200);
     let found = |partner: &str, initiator: bool| json!({"type": "match-found", "sessionId": "maths", "partnerId": partner, "isInitiator": initiator});
     assert_eq!(next(&mut ann).await, found("bob", true));
     assert_eq!(next(&mut bob).await, found("ann", false));

@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{process::Stdio, time::Duration};
 
 use futures::future::join_all;
 use serde_json::json;
@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     Nodes,
-    support::{Server, token},
+    support::{KEYS, PATIENCE, Server, Unread, command, free_port, token},
     waiting,
 };
 
@@ -157,4 +157,58 @@ async fn a_redis_that_comes_back_empty_starts_a_new_line() {
     assert_eq!((answer.status, answer.json()), waiting());
     let answer = nodes.enter(0, "ann").await;
     assert_eq!(answer.json()["partnerId"], "bob");
+}
+
+/// The log of an outage goes nowhere, and everything works again after it.
+#[tokio::test]
+async fn an_outage_is_survived_by_nodes_whose_log_nobody_can_read() {
+    let kinds = [Unread::Gone, Unread::Stuck];
+    join_all(kinds.map(|unread| async move {
+        let redis = Redis::start_with(&["--appendonly", "yes", "--appendfsync", "always"]);
+        let ((one, _keep_one), (two, _keep_two)) =
+            (Unread::stdio(Some(unread)), Unread::stdio(Some(unread)));
+        let nodes = [silent_node(&redis.url(), one).await, silent_node(&redis.url(), two).await];
+        let mut nodes = Nodes { redis, nodes };
+        let answer = nodes.enter(0, "ann").await;
+        assert_eq!((answer.status, answer.json()), waiting());
+        nodes.redis.kill();
+        until_ready(&nodes, false, Duration::from_secs(8)).await;
+        nodes.redis.restart();
+        until_ready(&nodes, true, HEALED).await;
+        all_is_well(&nodes).await;
+
+        let [one, two] = &nodes.nodes;
+        let (mut eve, mut fay) = (one.connect("eve").await, two.connect("fay").await);
+        let pair = json!({"initiatorId": "eve", "partnerId": "fay", "sessionId": "after"});
+        assert_eq!(two.api("POST", "/api/sessions", Some(pair)).await.status, 201);
+        assert_eq!(eve.next().await["sessionId"], "after");
+        assert_eq!(fay.next().await["sessionId"], "after");
+        eve.send(&json!({"type": "offer", "sessionId": "after", "sdp": "v=0"})).await;
+        assert_eq!(fay.next().await["sdp"], "v=0");
+        fay.send(&json!({"type": "heartbeat"})).await;
+        let start = Instant::now();
+        while two.api("GET", "/api/sessions/after", None).await.json()["participants"][1]
+            ["lastHeartbeat"]
+            .is_null()
+        {
+            assert!(start.elapsed() < PATIENCE, "heartbeats are written again");
+            sleep(Duration::from_millis(20)).await;
+        }
+        for node in &nodes.nodes {
+            node.signal("TERM").await;
+        }
+        assert_eq!(futures::join!(eve.closed(), fay.closed()), (1001, 1001));
+        for node in nodes.nodes {
+            assert_eq!(node.ended().await.0, 0);
+        }
+    }))
+    .await;
+}
+
+async fn silent_node(url: &str, stderr: Stdio) -> Server {
+    let listen = format!("127.0.0.1:{}", free_port());
+    let env = [&KEYS[..], &[("SIGNALING_REDIS_URL", url)]].concat();
+    let mut command = command(&["--listen", &listen], &env);
+    command.stdout(Stdio::null()).stderr(stderr);
+    Server::start_silent(command, &listen).await
 }

@@ -5,5 +5,6 @@ mod api;
 mod demo;
 mod lifecycle;
 mod peers;
+mod output;
 mod settings;
 mod support;

@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    io::{PipeReader, Write},
     process::Stdio,
     sync::{Arc, Mutex},
     time::Duration,
@@ -17,12 +18,15 @@ use tokio::{
     net::TcpStream,
     process::{Child, Command},
     task::JoinHandle,
-    time::timeout,
+    time::{sleep, timeout},
 };
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async, tungstenite::Message};
 
 pub(crate) const JWT_SECRET: &str = "known-jwt-secret-0123456789abcdef";
 pub(crate) const API_KEY: &str = "known-api-key";
+/// Both, as variables.
+pub(crate) const KEYS: [(&str, &str); 2] =
+    [("SIGNALING_JWT_SECRET", JWT_SECRET), ("SIGNALING_API_KEY", API_KEY)];
 /// Within which everything has happened, on a slow machine too.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -53,13 +57,49 @@ pub(crate) async fn run(args: &[&str], env: &[(&str, &str)]) -> (i32, String) {
     (output.status.code().unwrap(), String::from_utf8(said).unwrap())
 }
 
+/// A port of this machine that was free a moment ago.
+pub(crate) fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// How what a server writes is not read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Unread {
+    /// Every write fails: the disk is full.
+    Full,
+    /// The reader of the pipe has gone.
+    Gone,
+    /// The pipe is full, and its reader does not read.
+    Stuck,
+}
+
+impl Unread {
+    /// A stream of that kind, or one that goes nowhere; and what keeps it so.
+    pub(crate) fn stdio(unread: Option<Self>) -> (Stdio, Option<PipeReader>) {
+        match unread {
+            None => (Stdio::null(), None),
+            Some(Self::Full) => {
+                (std::fs::File::options().write(true).open("/dev/full").unwrap().into(), None)
+            }
+            Some(Self::Gone) => (std::io::pipe().unwrap().1.into(), None),
+            Some(Self::Stuck) => {
+                let (reader, writer) = std::io::pipe().unwrap();
+                let mut filler = writer.try_clone().unwrap();
+                // Waits in the middle of it, until the reader is gone.
+                std::thread::spawn(move || filler.write_all(&vec![b'.'; 16 << 20]));
+                (writer.into(), Some(reader))
+            }
+        }
+    }
+}
+
 /// A running server; it is killed when this is dropped.
 pub(crate) struct Server {
     child: Child,
     /// Host and port.
     pub(crate) address: String,
-    stdout: JoinHandle<()>,
-    stderr: JoinHandle<()>,
+    /// Those that read what it says.
+    readers: Vec<JoinHandle<()>>,
     /// All that it has said so far.
     pub(crate) said: Arc<Mutex<String>>,
 }
@@ -67,8 +107,7 @@ pub(crate) struct Server {
 impl Server {
     /// With both keys and these flags besides.
     pub(crate) async fn start(args: &[&str]) -> Self {
-        let env = [("SIGNALING_JWT_SECRET", JWT_SECRET), ("SIGNALING_API_KEY", API_KEY)];
-        Self::start_with(args, &env).await
+        Self::start_with(args, &KEYS).await
     }
 
     pub(crate) async fn start_with(args: &[&str], env: &[(&str, &str)]) -> Self {
@@ -104,7 +143,21 @@ impl Server {
         let (_, address) = first.split_once("http://").expect("an address in the first line");
         let address = address.to_owned();
         said.lock().unwrap().push_str(&format!("{first}\n"));
-        Self { stdout: collect(lines, said.clone()), stderr, child, address, said }
+        Self { readers: vec![collect(lines, said.clone()), stderr], child, address, said }
+    }
+
+    /// One that says nothing here, and is to listen on `address`.
+    pub(crate) async fn start_silent(mut command: Command, address: &str) -> Self {
+        let child = command.spawn().unwrap();
+        let address = address.to_owned();
+        let server = Self { readers: Vec::new(), child, address, said: Arc::default() };
+        let up = async {
+            while TcpStream::connect(&server.address).await.is_err() {
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(PATIENCE, up).await.expect("it listens");
+        server
     }
 
     pub(crate) async fn signal(&self, name: &str) {
@@ -116,8 +169,9 @@ impl Server {
     /// The exit code, and all that it said.
     pub(crate) async fn ended(mut self) -> (i32, String) {
         let status = timeout(PATIENCE, self.child.wait()).await.expect("the server ends");
-        self.stdout.await.unwrap();
-        self.stderr.await.unwrap();
+        for reader in self.readers {
+            reader.await.unwrap();
+        }
         let said = self.said.lock().unwrap().clone();
         (status.unwrap().code().expect("an exit code"), said)
     }
