@@ -114,6 +114,76 @@ pub enum AuthError {
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
+/// Why credentials were refused, for logs and
+/// [`Event::CredentialsRefused`](crate::event::Event::CredentialsRefused). It holds nothing that the client
+/// brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum AuthRefusal {
+    /// The client brought no token.
+    Missing,
+    /// The token was valid once.
+    Expired,
+    /// The token is too long, or not made as a JWT is.
+    Malformed,
+    /// The token names a key that is not known here, or none where there are several.
+    UnknownKey,
+    /// The token's algorithm is not that of its key.
+    WrongAlgorithm,
+    /// The signature is not that of the key.
+    WrongSignature,
+    /// A claim that must be there is not, such as `exp`.
+    MissingClaim,
+    /// A claim is of the wrong type or out of range.
+    MalformedClaim,
+    /// The token is not valid yet (`nbf`).
+    NotYetValid,
+    /// The token is from another issuer (`iss`).
+    WrongIssuer,
+    /// The token is for another audience (`aud`).
+    WrongAudience,
+    /// The token is for an audience (`aud`), and no audience was configured.
+    UnexpectedAudience,
+    /// The claim of the user id holds none.
+    NoUser,
+    /// The host's own [`Authenticator`] found it not valid.
+    Invalid,
+    /// Whoever must be asked did not answer.
+    Unavailable,
+}
+
+impl AuthRefusal {
+    /// Its name for logs and other programs: that of the variant in kebab-case, such as
+    /// `wrong-signature`. It is stable: a later version may add names, and changes none.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Expired => "expired",
+            Self::Malformed => "malformed",
+            Self::UnknownKey => "unknown-key",
+            Self::WrongAlgorithm => "wrong-algorithm",
+            Self::WrongSignature => "wrong-signature",
+            Self::MissingClaim => "missing-claim",
+            Self::MalformedClaim => "malformed-claim",
+            Self::NotYetValid => "not-yet-valid",
+            Self::WrongIssuer => "wrong-issuer",
+            Self::WrongAudience => "wrong-audience",
+            Self::UnexpectedAudience => "unexpected-audience",
+            Self::NoUser => "no-user",
+            Self::Invalid => "invalid",
+            Self::Unavailable => "unavailable",
+        }
+    }
+}
+
+/// Shows [`AuthRefusal::as_str`].
+impl fmt::Display for AuthRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
 impl AuthError {
     /// An invalid token; `cause` is for the logs and must not quote the token.
     pub fn invalid(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {

@@ -6,12 +6,13 @@
 
 use tokio::sync::broadcast;
 
-pub use crate::{connection::DisconnectReason, session::EndReason};
 use crate::{
+    auth::AuthRefusal,
     frame::CloseReason,
     id::{ConnectionId, SessionId, UserId},
     session::Metadata,
 };
+pub use crate::{connection::DisconnectReason, session::EndReason};
 
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +46,16 @@ pub enum Event {
         reason: DisconnectReason,
         /// What the host that refused it said of that; empty otherwise.
         text: CloseReason,
+    },
+    /// Credentials were refused, so that it is not known whose they were.
+    ///
+    /// Anybody can bring any number of wrong ones, so of each reason 32 are told at once and then ten in
+    /// a second.
+    CredentialsRefused {
+        /// Why.
+        reason: AuthRefusal,
+        /// How many before it, refused for the same reason, were not told.
+        suppressed: u64,
     },
     /// A session was opened.
     SessionOpened {

@@ -130,6 +130,8 @@ pub mod ice;
 pub mod id;
 #[cfg(any(feature = "jwt", feature = "jwt-aws-lc"))]
 pub mod jwt;
+#[doc(hidden)]
+pub mod log;
 pub mod memory;
 pub mod notice;
 pub mod protocol;

@@ -1,5 +1,6 @@
 //! The engine: one [`Relay`] is one node, and all that a host talks to.
 
+mod background;
 mod builder;
 mod driver;
 mod hand;
@@ -15,6 +16,7 @@ mod mailbox;
 mod monitor;
 mod new_session;
 mod outbox;
+mod refusal;
 mod sockets;
 mod steward;
 mod sweep;
@@ -23,6 +25,7 @@ mod user_limits;
 mod writes;
 
 use std::{
+    error::Error,
     fmt,
     sync::{
         Arc,
@@ -38,6 +41,7 @@ use tokio_util::{
     task::TaskTracker,
 };
 
+pub(crate) use background::caught;
 pub use builder::{RelayBuilder, StartError};
 pub use hooks::{Arbiter, HookError, Hooks, Newcomer, SecondConnection, Stays};
 pub use host::{OpenError, Opened};
@@ -51,14 +55,17 @@ use crate::{
     frame::{CloseCode, Frame, TransportError},
     ice::IceServerProvider,
     id::{ConnectionId, NodeId},
+    log::Throttle,
     notice::Notice,
     store::{Counts, SessionStore, StoreError},
     time::{Clock, Timestamp},
 };
+use background::Background;
 use health::Health;
 use heartbeats::Heartbeats;
 use local::Locals;
 use outbox::{Handed, Outbox};
+use refusal::Refusals;
 use sockets::Sockets;
 use turnstile::Turnstile;
 use user_limits::UserTable;
@@ -95,9 +102,19 @@ struct Node {
     events: broadcast::Sender<Event>,
     /// Connections and what they left to be written; shutting down waits for these.
     tasks: TaskTracker,
+    background: Background,
+    refusals: Refusals,
+    /// Of what may fail again and again.
+    warnings: Throttle,
+    draining: AtomicBool,
     shutting_down: AtomicBool,
     stopped: CancellationToken,
 }
+
+/// How often a warning of the same kind is logged.
+const WARNING_INTERVAL: Duration = Duration::from_secs(10);
+/// How often the counts of all nodes are read once more because the lease was renewed meanwhile.
+const COUNT_ATTEMPTS: usize = 3;
 
 /// How a [`Relay::shutdown`] went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,8 +157,9 @@ impl Relay {
         self.node.locals.counts()
     }
 
-    /// What all nodes have together, by one read of the store: each as it was when it renewed its
-    /// lease last, which is [`Config::node_renewal`] ago and what the store took to answer. A
+    /// What all nodes have together, by one read of the store: this node as it is now, and each other
+    /// as it was when it renewed its lease last, which is [`Config::node_renewal`] ago and what the store
+    /// took to answer. A
     /// node that died counts until its lease has run out, and one that cannot reach the store does
     /// not count from then on.
     ///
@@ -149,14 +167,34 @@ impl Relay {
     ///
     /// When the store did not answer.
     pub async fn counts(&self) -> Result<Counts, StoreError> {
-        self.node.store.counts().await
+        let mut reported = self.node.health.reported();
+        for _ in 0..COUNT_ATTEMPTS {
+            let all = self.node.store.counts().await?;
+            let before = std::mem::replace(&mut reported, self.node.health.reported());
+            // Otherwise the lease was renewed meanwhile, and either may be what the store counted.
+            if before == reported {
+                return Ok(all.without(reported) + self.counts_here());
+            }
+        }
+        Ok(self.node.store.counts().await?.without(reported) + self.counts_here())
     }
 
-    /// Whether this node can serve: its store does what it is asked, and it is not shutting down. It
-    /// follows the store within 2 s, with [`Config::node_renewal`] as it is by default.
+    /// Whether this node can serve: its store does what it is asked, its background tasks work, and it is
+    /// neither draining nor shutting down. It follows the store within 2 s, with
+    /// [`Config::node_renewal`] as it is by default.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        !self.node.is_shutting_down() && self.node.health.is_well()
+        let Node { draining, health, background, .. } = &*self.node;
+        let ending = draining.load(Ordering::SeqCst) || self.node.is_shutting_down();
+        !ending && health.is_well() && background.is_whole()
+    }
+
+    /// Has [`Self::is_ready`] say no from now on, while everything else goes on, new connections
+    /// included: time for load balancers to send clients elsewhere, before [`Self::shutdown`].
+    pub fn drain(&self) {
+        if !self.node.draining.swap(true, Ordering::SeqCst) {
+            tracing::info!(node = %self.node.id, "draining: not ready from now on");
+        }
     }
 
     /// What happens on this node from now on.
@@ -171,10 +209,8 @@ impl Relay {
     ///
     /// When they are not accepted; close with [`Relay::refuse`].
     pub async fn authenticate(&self, credentials: &Credentials) -> Result<Identity, AuthError> {
-        self.node.authenticator.authenticate(credentials).await.inspect_err(|error| {
-            let error = error as &dyn std::error::Error;
-            tracing::debug!(error, "credentials refused");
-        })
+        let identity = self.node.authenticator.authenticate(credentials).await;
+        identity.inspect_err(|error| self.node.credentials_refused(error))
     }
 
     /// Serves one connection to its end, and says why it ended.
@@ -219,8 +255,12 @@ impl Relay {
             node.tasks.wait().await;
             node.outbox.drain().await;
             node.stopped.cancel();
-            if let Err(error) = node.store.forget_node(&node.id).await {
-                tracing::warn!(error = &error as &dyn std::error::Error, "node not signed off");
+            let forgotten = caught(node.store.forget_node(&node.id)).await;
+            if let Err(error) =
+                forgotten.unwrap_or_else(|panic| Err(StoreError::unavailable(panic)))
+            {
+                let error = &error as &dyn Error;
+                tracing::warn!(node = %node.id, error, "node not signed off");
             }
         };
         let outcome = match time::timeout(deadline, ended).await {
@@ -255,6 +295,13 @@ impl Node {
     /// Tells the hosts; nobody listening is no fault.
     fn emit(&self, event: Event) {
         let _ = self.events.send(event);
+    }
+
+    /// Logs a failure that may come again and again.
+    fn warn(&self, what: &'static str, error: &(dyn Error + 'static)) {
+        if let Some(suppressed) = self.warnings.pass(what) {
+            tracing::warn!(node = %self.id, error, suppressed, "{what}");
+        }
     }
 
     /// Hands `notice` to a connection, wherever it is.

@@ -210,6 +210,10 @@ pub struct SessionRecord {
     /// What the host said of it when it was opened. It never changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<Metadata>,
+    /// When it was opened, by the clock of the node that opened it; none where a version of this
+    /// library wrote it that did not say. It never changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opened_at: Option<Timestamp>,
 }
 
 /// More revisions than a session has between two losses of its store.
@@ -240,7 +244,8 @@ impl SessionRecord {
         Ok(Self::stored(id, opening, 0, participants))
     }
 
-    /// A record as a store holds it, but for its [`metadata`](Self::metadata).
+    /// A record as a store holds it, but for its [`metadata`](Self::metadata) and
+    /// [`opened_at`](Self::opened_at).
     #[must_use]
     pub fn stored(
         id: SessionId,
@@ -248,7 +253,7 @@ impl SessionRecord {
         revision: u64,
         participants: [Participant; 2],
     ) -> Self {
-        Self { id, opening, revision, participants, metadata: None }
+        Self { id, opening, revision, participants, metadata: None, opened_at: None }
     }
 
     /// The participant in `role`.
@@ -294,7 +299,7 @@ impl SessionRecord {
     }
 
     /// Whether both records are the same, aside from what is only said of it: heartbeats, why
-    /// somebody is away, and metadata.
+    /// somebody is away, when it was opened, and metadata.
     #[must_use]
     pub fn same_state(&self, other: &Self) -> bool {
         let places = |record: &Self| {
@@ -503,7 +508,9 @@ mod tests {
     fn a_record_without_what_later_versions_say_is_read() {
         let record = opened().attach(Role::Initiator, &connection(1), 1).unwrap();
         let text = serde_json::to_string(&record).unwrap();
-        assert!(!text.contains("ended") && !text.contains("metadata"), "{text}");
+        for later in ["ended", "metadata", "opened_at"] {
+            assert!(!text.contains(later), "{text}");
+        }
         assert_eq!(serde_json::from_str::<SessionRecord>(&text).unwrap(), record);
     }
 

@@ -151,6 +151,16 @@ pub struct Counts {
     pub sessions: u64,
 }
 
+impl Counts {
+    /// These without `share`, which was added to them.
+    pub(crate) fn without(self, share: Self) -> Self {
+        Self {
+            connections: self.connections.saturating_sub(share.connections),
+            sessions: self.sessions.saturating_sub(share.sessions),
+        }
+    }
+}
+
 impl Add for Counts {
     type Output = Self;
     fn add(self, other: Self) -> Self {

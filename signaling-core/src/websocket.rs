@@ -74,7 +74,7 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use crate::{
     auth::{AuthError, Client},
     frame::CloseCode,
-    relay::Relay,
+    relay::{Relay, caught},
 };
 use transport::Transport;
 
@@ -231,7 +231,12 @@ impl Endpoint {
         // Lent to the relay: it would take room for each place that it moves through.
         let mut transport = Transport::new(upgraded, self.sockets()).await;
         match admitted {
-            Ok(client) => drop(self.relay.serve(&mut transport, client).await),
+            Ok(client) => {
+                if caught(self.relay.serve(&mut transport, client)).await.is_err() {
+                    tracing::error!("a panic while a connection was served; closing it");
+                    self.relay.refuse(&mut transport, CloseCode::Internal).await;
+                }
+            }
             Err(code) => self.relay.refuse(&mut transport, code).await,
         }
     }

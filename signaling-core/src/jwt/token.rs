@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 
 use super::{algorithm::Algorithm, key::PinnedKey};
 use crate::{
+    auth::AuthRefusal,
     id::{IdError, UserId},
     time::Timestamp,
 };
@@ -68,6 +69,28 @@ pub enum TokenError {
     /// The user id is no [`UserId`].
     #[error("the claim of the user id holds none")]
     User(#[source] IdError),
+}
+
+impl From<&TokenError> for AuthRefusal {
+    fn from(error: &TokenError) -> Self {
+        match error {
+            TokenError::TooLong
+            | TokenError::NotThreeParts
+            | TokenError::NotBase64(_)
+            | TokenError::NotJson(_)
+            | TokenError::Critical => Self::Malformed,
+            TokenError::NoKid | TokenError::UnknownKid => Self::UnknownKey,
+            TokenError::WrongAlgorithm => Self::WrongAlgorithm,
+            TokenError::WrongSignature => Self::WrongSignature,
+            TokenError::MissingClaim(_) => Self::MissingClaim,
+            TokenError::MalformedClaim(_) => Self::MalformedClaim,
+            TokenError::NotYetValid => Self::NotYetValid,
+            TokenError::WrongIssuer => Self::WrongIssuer,
+            TokenError::WrongAudience => Self::WrongAudience,
+            TokenError::UnexpectedAudience => Self::UnexpectedAudience,
+            TokenError::User(_) => Self::NoUser,
+        }
+    }
 }
 
 /// A token that is split but not checked.

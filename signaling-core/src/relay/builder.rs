@@ -1,13 +1,11 @@
-use std::{
-    future::Future,
-    sync::{Arc, atomic::AtomicBool},
-};
+use std::sync::{Arc, atomic::AtomicBool};
 
 use tokio::{sync::broadcast, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    Node, Relay,
+    Node, Relay, WARNING_INTERVAL,
+    background::{Background, Task},
     health::Health,
     heartbeats,
     hooks::{Hooks, NoHooks, SecondConnection},
@@ -15,6 +13,7 @@ use super::{
     local::Locals,
     lost_nodes, monitor,
     outbox::Outbox,
+    refusal::Refusals,
     sockets::Sockets,
     sweep,
     turnstile::Turnstile,
@@ -26,6 +25,7 @@ use crate::{
     config::{Config, ConfigError},
     ice::IceServerProvider,
     id::{IdError, NodeId},
+    log::Throttle,
     memory::{MemoryBus, MemoryStore},
     store::{Counts, SessionStore, StoreError},
     time::{Clock, SystemClock},
@@ -158,6 +158,10 @@ impl RelayBuilder {
             health,
             config: Arc::new(self.config),
             tasks: TaskTracker::new(),
+            background: Background::default(),
+            refusals: Refusals::new(),
+            warnings: Throttle::new(1, WARNING_INTERVAL),
+            draining: AtomicBool::new(false),
             shutting_down: AtomicBool::new(false),
             stopped: stopped.clone(),
             clock: self.clock,
@@ -169,24 +173,13 @@ impl RelayBuilder {
             ice_servers: self.ice_servers,
             id,
         });
-        spawn(&stopped, "inbox", inbox::run(node.clone(), inbox));
-        spawn(&stopped, "heartbeats", heartbeats::run(node.clone()));
-        spawn(&stopped, "monitor", monitor::run(node.clone()));
-        spawn(&stopped, "lost nodes", lost_nodes::run(node.clone()));
-        spawn(&stopped, "sweep", sweep::run(node.clone()));
+        let mut inbox = Some(inbox);
+        node.keep(Task::Inbox, move |node| inbox::run(node, inbox.take()));
+        node.keep(Task::Heartbeats, heartbeats::run);
+        node.keep(Task::Monitor, monitor::run);
+        node.keep(Task::LostNodes, lost_nodes::run);
+        node.keep(Task::Sweep, sweep::run);
         tracing::info!(node = %node.id, "relay started");
         Ok(Relay { node, _background: Arc::new(stopped.drop_guard()) })
     }
-}
-
-fn spawn(
-    stopped: &CancellationToken,
-    name: &'static str,
-    task: impl Future<Output = ()> + Send + 'static,
-) {
-    let stopped = stopped.clone();
-    tokio::spawn(async move {
-        stopped.run_until_cancelled(task).await;
-        tracing::debug!(task = name, "background task ended");
-    });
 }

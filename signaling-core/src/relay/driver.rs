@@ -154,11 +154,13 @@ impl Driver {
         let refused = |reason| {
             let (user, connection) = (user.clone(), id.clone());
             let text = CloseReason::default();
+            node.log_refusal(&user, &connection, reason, &text, None);
             node.emit(Event::ConnectionRefused { user, connection, reason, text });
             Err(reason)
         };
+        // Asked before anything knows the connection: clocks are the host's, and may panic.
+        let token_life = client.identity.expires_at.map(|at| at.since(node.clock.now()));
         if !accepted {
-            tracing::warn!("connection refused: the node is full");
             return refused(DisconnectReason::NodeFull);
         }
         let limits = node.users.connected(&user, now);
@@ -174,7 +176,6 @@ impl Driver {
             node.users.disconnected(&user, now);
             return refused(DisconnectReason::ShuttingDown);
         }
-        let token_life = client.identity.expires_at.map(|at| at.since(node.clock.now()));
         let config = node.config.clone();
         let mut connection =
             Connection::new(id.clone(), user, client.dialect, config, limits, token_life, now);
@@ -563,7 +564,7 @@ impl Driver {
         if self.ended.replace(reason).is_some() {
             return;
         }
-        tracing::debug!(connection = %self.local.id, ?reason, "disconnected");
+        tracing::debug!(connection = %self.local.id, user = %self.local.user, %reason, "disconnected");
         self.local.mailbox.close(reason);
         let queued = self.local.mailbox.take();
         if reason != DisconnectReason::ReadsTooSlowly {

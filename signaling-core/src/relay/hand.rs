@@ -7,6 +7,7 @@ use tokio::time;
 
 use super::{
     Node,
+    background::caught,
     local::{End, Local},
     mailbox::Mail,
     steward::Duty,
@@ -50,9 +51,9 @@ impl Node {
         let look = async move {
             for End { connection, session } in ends {
                 let record = loop {
-                    match node.store.load(&session).await {
-                        Ok(record) => break record,
-                        Err(_) => time::sleep(RETRY).await,
+                    match caught(node.store.load(&session)).await {
+                        Ok(Ok(record)) => break record,
+                        Ok(Err(_)) | Err(_) => time::sleep(RETRY).await,
                     }
                 };
                 if let Some(record) = record {

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::{
     config::Config,
     id::NodeId,
-    store::{Lease, StoreError},
+    store::{Counts, Lease, StoreError},
     time::{SteadyClock, Timestamp},
 };
 
@@ -32,6 +32,8 @@ pub(super) struct Health {
 struct State {
     /// When the lease that the node has was asked for.
     renewed: Instant,
+    /// What the node said with it that it has.
+    reported: Counts,
     /// Whether the store refused to renew it once more.
     not_renewed: bool,
     /// When the store or the bus last refused to write something else.
@@ -56,6 +58,7 @@ impl Health {
             relied_on_for: config.node_lease * 2 / 3,
             state: Mutex::new(State {
                 renewed,
+                reported: Counts::default(),
                 not_renewed: false,
                 refused: None,
                 steady_since: Instant::now(),
@@ -105,9 +108,9 @@ impl Health {
         self.is_well() && self.state().steady_since.elapsed() >= self.relied_on_for
     }
 
-    /// The lease was asked for at `at`, and granted; says whether the store's generation is another than
-    /// before. One that is answered late says nothing new.
-    pub(super) fn renewed(&self, at: Instant, lease: &Lease) -> bool {
+    /// The lease was asked for at `at`, with what the node has, and granted; says whether the store's
+    /// generation is another than before. One that is answered late says nothing new.
+    pub(super) fn renewed(&self, at: Instant, reported: Counts, lease: &Lease) -> bool {
         let mut state = self.state();
         if at < state.renewed {
             return false;
@@ -115,7 +118,7 @@ impl Health {
         if at.duration_since(state.renewed) > self.fresh_for || state.not_renewed {
             state.steady_since = Instant::now();
         }
-        (state.renewed, state.not_renewed) = (at, false);
+        (state.renewed, state.reported, state.not_renewed) = (at, reported, false);
         state.clock = SteadyClock::new(lease.now, at);
         state.lost.clone_from(&lease.lost);
         let lost = std::mem::replace(&mut state.generation, lease.generation) != lease.generation;
@@ -138,6 +141,11 @@ impl Health {
 
     pub(super) fn store_time(&self) -> Timestamp {
         self.state().clock.now()
+    }
+
+    /// What the store counts for this node.
+    pub(super) fn reported(&self) -> Counts {
+        self.state().reported
     }
 
     pub(super) fn generation(&self) -> u64 {

@@ -7,7 +7,7 @@ use std::{
 
 use tokio::time;
 
-use super::{Node, mailbox::Mail};
+use super::{Node, background::Task, mailbox::Mail};
 use crate::store::Heartbeat;
 
 /// The last heartbeat of each connection that is not written yet.
@@ -44,6 +44,7 @@ pub(super) async fn run(node: Arc<Node>) {
         ticks.tick().await;
         let batch = node.heartbeats.take();
         if batch.is_empty() {
+            node.background.works(Task::Heartbeats);
             continue;
         }
         match node.store.record_heartbeats(&batch).await {
@@ -56,10 +57,11 @@ pub(super) async fn run(node: Arc<Node>) {
             }
             Err(error) => {
                 node.health.note(&error);
-                tracing::warn!(error = &error as &dyn std::error::Error, "heartbeats wait");
+                node.warn("heartbeats not written yet", &error);
                 let live = |beat: &Heartbeat| node.locals.get(beat.connection.number()).is_some();
                 node.heartbeats.put_back(batch.into_iter().filter(live).collect());
             }
         }
+        node.background.works(Task::Heartbeats);
     }
 }

@@ -1,12 +1,12 @@
 //! What a host may decide: whether a connection is admitted, whether a session opens, and which of
 //! two connections of a user stays.
 
-use std::{fmt, future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use futures::FutureExt;
 use tokio::time;
 
+use super::background::{Panicked, caught};
 use crate::{
     auth::Client,
     frame::CloseReason,
@@ -135,10 +135,9 @@ pub(super) async fn ask<T>(
     limit: Duration,
     question: impl Future<Output = T>,
 ) -> Result<T, HookError> {
-    // Nothing of ours is shared with the question, so nothing of ours is left half done.
-    match time::timeout(limit, AssertUnwindSafe(question).catch_unwind()).await {
+    match time::timeout(limit, caught(question)).await {
         Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(_)) => Err(HookError::Panicked),
+        Ok(Err(Panicked)) => Err(HookError::Panicked),
         Err(_) => Err(HookError::TimedOut),
     }
 }

@@ -118,7 +118,8 @@ impl Relay {
             let told = connections.iter().map(|to| node.notify_surely(to, opened()));
             told.flatten().collect::<Vec<_>>()
         };
-        let until = node.now().after(node.config.abandon_after);
+        let now = node.now();
+        let until = now.after(node.config.abandon_after);
         let mut record = SessionRecord::open(
             session.clone(),
             id::random_u64()?,
@@ -127,6 +128,7 @@ impl Relay {
             until,
         )?;
         record.metadata = metadata;
+        record.opened_at = Some(now);
         let asked = async { node.hooks.before_session(&record).await };
         hooks::ask(node.config.hook_timeout, asked).await?.map_err(OpenError::Refused)?;
         let enrolled = join!(self.enrol(initiator, session), self.enrol(responder, session));

@@ -16,11 +16,11 @@ impl Node {
         let answer = hooks::ask(self.config.ice_server_timeout, asked).await;
         let failed = match &answer {
             Ok(Ok(_)) => None,
-            Ok(Err(error)) => Some(error as &dyn Error),
-            Err(error) => Some(error as &dyn Error),
+            Ok(Err(error)) => Some(error as &(dyn Error + 'static)),
+            Err(error) => Some(error as _),
         };
         if let Some(error) = failed {
-            tracing::warn!(connection = %local.id, error, "no ICE servers yet");
+            self.warn("no ICE servers yet", error);
         }
         local.mailbox.push(Mail::IceServers(answer.ok().and_then(Result::ok)));
     }

@@ -1,40 +1,35 @@
 //! What other nodes have for the connections of this one.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use futures::StreamExt;
-use tokio::time;
 
-use super::{Node, mailbox::Mail};
+use super::{Node, background::Task, mailbox::Mail};
 use crate::bus::{Delivery, Envelope, Inbox};
 
-/// Between attempts to open the inbox again.
-const RETRY: Duration = Duration::from_millis(500);
-
-pub(super) async fn run(node: Arc<Node>, mut inbox: Inbox) {
-    loop {
-        while let Some(delivery) = inbox.next().await {
-            match delivery {
-                Delivery::Envelope(Envelope::Notice { to, notice }) if *to.node() == node.id => {
-                    node.hand(&to, notice);
-                }
-                Delivery::Envelope(Envelope::Notice { to, .. }) => {
-                    tracing::warn!(connection = %to, "a notice for another node came here");
-                }
-                Delivery::Envelope(Envelope::NoticesLost) | Delivery::Gap => notices_lost(&node),
+/// Reads `inbox` to its end; none is opened first, since the one before has ended.
+pub(super) async fn run(node: Arc<Node>, inbox: Option<Inbox>) {
+    let mut inbox = match inbox {
+        Some(inbox) => inbox,
+        None => match node.bus.subscribe(&node.id).await {
+            Ok(inbox) => {
+                notices_lost(&node);
+                inbox
             }
+            Err(error) => return node.warn("inbox not opened yet", &error),
+        },
+    };
+    node.background.works(Task::Inbox);
+    while let Some(delivery) = inbox.next().await {
+        match delivery {
+            Delivery::Envelope(Envelope::Notice { to, notice }) if *to.node() == node.id => {
+                node.hand(&to, notice);
+            }
+            Delivery::Envelope(Envelope::Notice { to, .. }) => {
+                tracing::warn!(connection = %to, "a notice for another node came here");
+            }
+            Delivery::Envelope(Envelope::NoticesLost) | Delivery::Gap => notices_lost(&node),
         }
-        tracing::error!(node = %node.id, "the inbox ended");
-        inbox = loop {
-            time::sleep(RETRY).await;
-            match node.bus.subscribe(&node.id).await {
-                Ok(inbox) => break inbox,
-                Err(error) => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "no inbox");
-                }
-            }
-        };
-        notices_lost(&node);
     }
 }
 

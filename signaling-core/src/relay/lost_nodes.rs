@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures::{StreamExt, stream};
 use tokio::time::{self, Instant, MissedTickBehavior};
 
-use super::Node;
+use super::{Node, background::Task};
 use crate::{
     event::DisconnectReason,
     frame::CloseReason,
@@ -28,6 +28,7 @@ pub(super) async fn run(node: Arc<Node>) {
             cleaner.node.later("what a lost node left is not detached yet", &error);
             time::sleep(super::writes::RETRY).await;
         }
+        cleaner.node.background.works(Task::LostNodes);
         // A lease that was asked for before may name nodes that are written off by now.
         looked = Instant::now();
     }

@@ -8,7 +8,7 @@ use tokio::{
     time::{self, Instant, MissedTickBehavior},
 };
 
-use super::{Node, mailbox::Mail};
+use super::{Node, background::Task, mailbox::Mail};
 use crate::store::{Lease, StoreError};
 
 /// How long a renewal is waited for: after that, its answer would be of no use.
@@ -41,6 +41,8 @@ pub(super) async fn run(node: Arc<Node>) {
             (true, true) | (false, false) => {}
         }
         was_well = is_well;
+        node.refusals.report();
+        node.background.works(Task::Monitor);
     }
 }
 
@@ -52,7 +54,7 @@ impl Node {
         let lease = renewed.inspect_err(|error| self.health.not_renewed(error))?;
         // The answer that said so may have been lost.
         let lapsed = self.health.lease_age() >= self.config.node_lease;
-        if self.health.renewed(asked, &lease) {
+        if self.health.renewed(asked, counts, &lease) {
             tracing::warn!(node = %self.id, "the store has lost its records; restoring ours");
             self.tell_all(|| Mail::StoreEmptied);
         } else if lapsed || !lease.held {
@@ -72,10 +74,10 @@ impl Node {
     /// no news.
     pub(super) fn later(&self, what: &'static str, error: &StoreError) {
         self.health.note(error);
-        let error = error as &dyn std::error::Error;
         if self.health.is_well() {
-            tracing::warn!(node = %self.id, error, "{what}");
+            self.warn(what, error);
         } else {
+            let error = error as &dyn std::error::Error;
             tracing::debug!(node = %self.id, error, "{what}");
         }
     }

@@ -19,10 +19,13 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
-use super::{health::Health, local::Local, mailbox::Mail};
+use super::{
+    WARNING_INTERVAL, background::caught, health::Health, local::Local, mailbox::Mail,
+};
 use crate::{
     bus::{BusError, Envelope, MessageBus},
     id::NodeId,
+    log::Throttle,
     notice::{Notice, RelayedSignal},
 };
 
@@ -157,6 +160,7 @@ async fn run(
     lossy: Arc<AtomicBool>,
 ) {
     let mut batch = Vec::new();
+    let warnings = Throttle::new(1, WARNING_INTERVAL);
     let mut pace = Pace { since: Instant::now(), carried: 0 };
     loop {
         let received = if lossy.load(Ordering::SeqCst) {
@@ -171,7 +175,8 @@ async fn run(
         let mut envelopes = Vec::with_capacity(batch.len() + 1);
         envelopes.extend(was_lossy.then_some(Envelope::NoticesLost));
         envelopes.extend(batch.iter().map(|parcel| parcel.envelope.clone()));
-        let published = bus.publish(&node, &envelopes).await;
+        let published = caught(bus.publish(&node, &envelopes)).await;
+        let published = published.unwrap_or_else(|panic| Err(BusError::unavailable(panic)));
         // A node without an inbox is gone, and one whose inbox is full has all looked up.
         if matches!(published, Err(BusError::Refused(_))) {
             health.refused();
@@ -180,7 +185,10 @@ async fn run(
             batch.iter_mut().for_each(Parcel::handed);
         }
         if let Err(error) = &published {
-            log_failure(&node, error, was_lossy);
+            if let Some(suppressed) = warnings.pass("lost") {
+                let error = error as &dyn std::error::Error;
+                tracing::warn!(%node, error, suppressed, "notices to a node are lost");
+            }
             lossy.fetch_or(was_lossy, Ordering::SeqCst);
             batch.drain(..).for_each(|parcel| parcel.lost(&lossy));
         }
@@ -206,15 +214,6 @@ impl Pace {
             time::sleep_until(self.since + GATHER).await;
         }
         *self = Self { since: Instant::now(), carried: 0 };
-    }
-}
-
-fn log_failure(node: &NodeId, error: &BusError, again: bool) {
-    let error = error as &dyn std::error::Error;
-    if again {
-        tracing::debug!(%node, error, "notices to a node are still lost");
-    } else {
-        tracing::warn!(%node, error, "notices to a node are lost");
     }
 }
 

@@ -18,6 +18,7 @@ use tokio::time;
 
 use super::{
     Node,
+    background::caught,
     hooks::Newcomer,
     local::Local,
     mailbox::Mail,
@@ -183,6 +184,30 @@ impl Node {
     }
 }
 
+/// Where a connection that has ended is still to be detached. What is left when this is dropped, because of
+/// a panic or the end of the node, stays to be done.
+struct Attached<'a> {
+    duties: &'a Duties,
+    left: BTreeMap<SessionId, Option<Arc<SessionRecord>>>,
+}
+
+impl<'a> Attached<'a> {
+    fn take(duties: &'a Duties) -> Self {
+        Self { duties, left: std::mem::take(&mut duties.agenda().attached) }
+    }
+}
+
+impl Drop for Attached<'_> {
+    fn drop(&mut self) {
+        if !self.left.is_empty() {
+            let attached = &mut self.duties.agenda().attached;
+            for (session, record) in std::mem::take(&mut self.left) {
+                attached.entry(session).or_insert(record);
+            }
+        }
+    }
+}
+
 pub(super) struct Steward {
     pub(super) node: Arc<Node>,
     pub(super) local: Arc<Local>,
@@ -192,23 +217,48 @@ impl Steward {
     /// What is seldom done is boxed, so that what is done for each connection is small.
     async fn work(self) {
         while let Some(duty) = self.local.duties.next() {
-            match duty {
-                Duty::Admit { newcomer, ice_servers } => self.admit(&newcomer, ice_servers).await,
-                Duty::Attach(record) => self.attach(record, None).await,
-                Duty::Renew(record) => {
-                    let role = record.attached_as(&self.local.id);
-                    let own = role.and_then(|role| record.participant(role).attachment());
-                    let stale = own.map(|own| own.since);
-                    self.attach(record, stale).await;
-                }
-                Duty::Leave(record) => self.leave(record).await,
-                Duty::EndAgain(record, reason) => self.end_again(record, reason).await,
-                Duty::LookUp(records) => Box::pin(self.look_up(records)).await,
-                Duty::Restore(records) => Box::pin(self.restore(records)).await,
-                Duty::End(reason) => self.end(reason).await,
+            let end = match &duty {
+                Duty::End(reason) => Some(*reason),
+                _ => None,
+            };
+            if caught(self.carry_out(duty)).await.is_err() {
+                self.panicked(end).await;
             }
         }
         self.node.locals.ended(self.local.id.number());
+    }
+
+    /// A connection of which it is not known any more what was written ends, and its end is written
+    /// again and again.
+    async fn panicked(&self, end: Option<DisconnectReason>) {
+        let (node, connection) = (&self.node, &self.local.id);
+        if let Some(suppressed) = node.warnings.pass("panic") {
+            let end = end.is_some();
+            tracing::error!(%connection, end, suppressed, "a panic while a connection's sessions were written");
+        }
+        match end {
+            Some(_) if self.given_up().await => {}
+            Some(reason) => self.local.duties.agenda().waiting.push_back(Duty::End(reason)),
+            None => self.local.mailbox.close(DisconnectReason::Internal),
+        }
+    }
+
+    async fn carry_out(&self, duty: Duty) {
+        match duty {
+            Duty::Admit { newcomer, ice_servers } => self.admit(&newcomer, ice_servers).await,
+            Duty::Attach(record) => self.attach(record, None).await,
+            Duty::Renew(record) => {
+                let role = record.attached_as(&self.local.id);
+                let own = role.and_then(|role| record.participant(role).attachment());
+                let stale = own.map(|own| own.since);
+                self.attach(record, stale).await;
+            }
+            Duty::Leave(record) => self.leave(record).await,
+            Duty::EndAgain(record, reason) => self.end_again(record, reason).await,
+            Duty::LookUp(records) => Box::pin(self.look_up(records)).await,
+            Duty::Restore(records) => Box::pin(self.restore(records)).await,
+            Duty::End(reason) => self.end(reason).await,
+        }
     }
 
     async fn admit(&self, newcomer: &Newcomer, ice_servers: bool) {
@@ -440,12 +490,13 @@ impl Steward {
     async fn end(&self, reason: DisconnectReason) {
         let (node, Local { id, user, duties, .. }) = (&self.node, &*self.local);
         self.tell_end(reason);
-        let attached = std::mem::take(&mut duties.agenda().attached);
-        node.locals.remember_end(id, attached.keys());
-        let detached = attached.into_iter().map(|(session, record)| async move {
-            self.detach_until_known(&session, record, reason).await;
+        let mut attached = Attached::take(duties);
+        node.locals.remember_end(id, attached.left.keys());
+        let detached = attached.left.iter().map(|(session, record)| async move {
+            self.detach_until_known(session, record.clone(), reason).await;
         });
         join_all(detached).await;
+        attached.left.clear();
         while let Err(error) = node.store.disconnect(user, id).await {
             self.failed("not disconnected yet", &error);
             if self.given_up().await {
@@ -521,7 +572,9 @@ impl Steward {
 
     fn failed(&self, what: &'static str, error: &StoreError) {
         self.node.health.note(error);
-        let error = error as &dyn std::error::Error;
-        tracing::warn!(connection = %self.local.id, error, "{what}");
+        if let Some(suppressed) = self.node.warnings.pass(what) {
+            let error = error as &dyn std::error::Error;
+            tracing::warn!(connection = %self.local.id, error, suppressed, "{what}");
+        }
     }
 }

@@ -8,7 +8,7 @@ use tokio::{
     time::{self, MissedTickBehavior},
 };
 
-use super::Node;
+use super::{Node, background::Task};
 use crate::{event::EndReason, session::SessionRecord, store::StoreError};
 
 /// Sessions that are ended at the same time.
@@ -28,6 +28,7 @@ pub(super) async fn run(node: Arc<Node>) {
         {
             node.later("sessions that are over are not ended yet", &error);
         }
+        node.background.works(Task::Sweep);
     }
 }
 

@@ -6,14 +6,14 @@ use std::{sync::Arc, time::Duration};
 use futures::join;
 use tokio::time;
 
-use super::Node;
+use super::{Node, background::caught};
 use crate::{
     event::{DisconnectReason, EndReason, Event},
     frame::CloseReason,
     id::{ConnectionId, SessionId, UserId},
     notice::Notice,
     protocol::PartnerReason,
-    session::{Role, SessionRecord, Status},
+    session::{Presence, Role, SessionRecord, Status},
     store::{Enrolment, StoreError, Written},
 };
 
@@ -171,7 +171,7 @@ impl Node {
             };
             let first = done.revision == record.revision + 1 && done.opening == record.opening;
             if first && done.participant(role).attachment().is_none() {
-                tracing::debug!(session = %done.id, %connection, ?reason, "detached");
+                tracing::debug!(session = %done.id, %connection, %reason, "detached");
                 self.emit(Event::ParticipantDisconnected {
                     session: done.id.clone(),
                     user: done.participant(role).user.clone(),
@@ -239,7 +239,7 @@ impl Node {
     /// Finds out whether a delete was done whose answer was lost, and tells if it was.
     async fn find_out(self: Arc<Self>, record: Arc<SessionRecord>, ending: Ending) {
         let there = loop {
-            if let Ok(there) = self.store.load(&record.id).await {
+            if let Ok(Ok(there)) = caught(self.store.load(&record.id)).await {
                 break there;
             }
             if self.stopped.run_until_cancelled(time::sleep(RETRY)).await.is_none() {
@@ -266,18 +266,41 @@ impl Node {
             return;
         }
         let Ending { reason, text, .. } = ending.clone();
-        tracing::debug!(%session, ?reason, text = text.as_str(), "session ended");
+        self.log_end(record, ending);
         let metadata = record.metadata.clone();
         self.emit(Event::SessionEnded { session: session.clone(), reason, text, metadata });
         let [one, other] = record.participants.each_ref().map(|it| &it.user);
         let (one, other) =
             join!(self.store.withdraw(one, session), self.store.withdraw(other, session));
         for error in [one, other].into_iter().filter_map(Result::err) {
-            self.health.note(&error);
             // The enrolment is dropped when it is next found to lead nowhere.
-            let error = &error as &dyn std::error::Error;
-            tracing::warn!(%session, error, "an enrolment outlives its session");
+            self.health.note(&error);
+            self.warn("an enrolment outlives its session", &error);
         }
+    }
+
+    fn log_end(&self, record: &SessionRecord, ending: &Ending) {
+        let deadline = record.deadline();
+        let has_stayed_away = |role: &Role| {
+            let absent = |until| matches!(record.participant(*role).presence, Presence::Absent { until: u } if u == until);
+            deadline.is_some_and(absent)
+        };
+        let by = match ending.reason {
+            EndReason::Abandoned => Role::BOTH.into_iter().find(has_stayed_away),
+            EndReason::Left | EndReason::ByHost => ending.by,
+        };
+        let [initiator, responder] = record.participants.each_ref().map(|one| &one.user);
+        let lasted = record.opened_at.map(|at| self.now().since(at).as_millis());
+        tracing::info!(
+            session = %record.id,
+            %initiator,
+            %responder,
+            reason = %ending.reason,
+            user = by.map(|role| tracing::field::display(&record.participant(role).user)),
+            duration_ms = lasted.map(|millis| u64::try_from(millis).unwrap_or(u64::MAX)),
+            text = ending.text.as_str(),
+            "session ended"
+        );
     }
 
     /// The record that an enrolment leads to. One that has led nowhere for longer than it takes to

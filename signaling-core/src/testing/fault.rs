@@ -34,15 +34,23 @@ pub struct Trouble {
     pub repeats: f64,
     /// The share of deliveries that are lost, with a gap in their place.
     pub losses: f64,
+    /// The share of calls and deliveries that panic, as their contracts do not allow.
+    pub panics: f64,
 }
 
 impl Trouble {
     /// None at all.
-    pub const NONE: Self = Self { delay: Duration::ZERO, failures: 0.0, repeats: 0.0, losses: 0.0 };
+    pub const NONE: Self =
+        Self { delay: Duration::ZERO, failures: 0.0, repeats: 0.0, losses: 0.0, panics: 0.0 };
 
     /// A bad day.
-    pub const HEAVY: Self =
-        Self { delay: Duration::from_millis(200), failures: 0.05, repeats: 0.05, losses: 0.02 };
+    pub const HEAVY: Self = Self {
+        delay: Duration::from_millis(200),
+        failures: 0.05,
+        repeats: 0.05,
+        losses: 0.02,
+        ..Self::NONE
+    };
 }
 
 /// One node's access to what all nodes share, and the switch that cuts it off.
@@ -115,6 +123,11 @@ impl Faults {
         }
     }
 
+    fn panic(&self) {
+        let panics = self.trouble.borrow().panics;
+        assert!(!self.happens(panics), "an injected panic");
+    }
+
     fn fate(&self) -> Fate {
         let failures = self.trouble.borrow().failures;
         if !self.happens(failures) {
@@ -131,6 +144,7 @@ impl Faults {
         call: impl Future<Output = Result<T, E>> + Send,
         failed: fn(Injected) -> E,
     ) -> Result<T, E> {
+        self.panic();
         self.delay().await;
         if *self.cut.borrow() {
             time::sleep(TIMEOUT).await;
@@ -281,11 +295,13 @@ impl MessageBus for FaultyBus {
     }
 
     async fn subscribe(&self, node: &NodeId) -> Result<Inbox, BusError> {
+        self.faults.panic();
         let inbox = self.bus.subscribe(node).await?;
         let faults = self.faults.clone();
         let troubled = inbox.then(move |delivery| {
             let faults = faults.clone();
             async move {
+                faults.panic();
                 faults.delay().await;
                 let mut cut = faults.cut.subscribe();
                 // The sender of the switch is held right here.

@@ -80,6 +80,25 @@ async fn a_node_that_died_counts_until_its_lease_has_run_out() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_nodes_own_share_is_always_current() {
+    let deployment = Deployment::new();
+    let (a, b) = (deployment.node().await, deployment.node().await);
+    let (ann, mut bob, _) = matched(&a, &a).await;
+    assert_eq!(a.relay.counts().await.unwrap(), counts(2, 1));
+    // The other one hears of it with the next lease.
+    assert_eq!(b.relay.counts().await.unwrap(), counts(0, 0));
+    assert_eq!(in_all([&a, &b]).await, counts(2, 1));
+    let _cat = Guest::connect(&b, "cat");
+    assert_eq!(in_all([&a, &b]).await, counts(3, 1));
+    drop(ann);
+    bob.expect("partner-disconnected").await;
+    drop(bob);
+    time::sleep(Duration::from_millis(10)).await;
+    assert_eq!(a.relay.counts().await.unwrap(), counts(1, 0));
+    assert_eq!(in_all([&a, &b]).await, counts(1, 0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn counts_need_the_store() {
     let node = Deployment::new().node().await;
     let _ann = Guest::connect(&node, "ann");

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fs, path::Path};
 
 const LAYERS: [&[&str]; 8] = [
-    &["id", "time", "frame"],
+    &["id", "time", "frame", "log"],
     &["session", "notice", "protocol", "config"],
     &["connection"],
     &["store", "bus", "auth", "ice"],

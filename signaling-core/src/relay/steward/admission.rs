@@ -1,6 +1,8 @@
 //! How a connection becomes its user's: the host is asked, and another connection that is there
 //! gives way or does not.
 
+use std::error::Error;
+
 use super::{
     super::{
         hooks::{HookError, Newcomer, SecondConnection, Stays, ask},
@@ -75,33 +77,35 @@ impl Steward {
 
     /// Closes the connection, and says why.
     pub(super) fn not_admitted(&self, not: NotAdmitted) {
-        let Local { id, mailbox, goodbye, .. } = &*self.local;
-        let reason = match not {
-            NotAdmitted::Store(error) => {
-                self.failed("connection not admitted", &error);
-                match error {
-                    StoreError::Unavailable(_) | StoreError::Refused(_) => {
-                        DisconnectReason::StoreUnavailable
-                    }
-                    StoreError::Corrupt(_) => DisconnectReason::Internal,
-                }
+        let Local { id, user, mailbox, goodbye, .. } = &*self.local;
+        if let NotAdmitted::Store(error) = &not {
+            self.node.health.note(error);
+        }
+        let reason = match &not {
+            NotAdmitted::Store(StoreError::Unavailable(_) | StoreError::Refused(_)) => {
+                DisconnectReason::StoreUnavailable
             }
-            NotAdmitted::Hook(error) => {
-                tracing::error!(connection = %id, %error, "connection not admitted");
-                match error {
-                    HookError::TimedOut => DisconnectReason::HookTimeout,
-                    HookError::Panicked => DisconnectReason::Internal,
-                }
-            }
-            NotAdmitted::Refused(reason) => {
-                tracing::debug!(connection = %id, reason = reason.as_str(), "refused by the host");
-                // The first words count.
-                let _ = goodbye.set(reason);
-                DisconnectReason::Refused
-            }
+            NotAdmitted::Store(StoreError::Corrupt(_)) => DisconnectReason::Internal,
+            NotAdmitted::Hook(HookError::TimedOut) => DisconnectReason::HookTimeout,
+            NotAdmitted::Hook(HookError::Panicked) => DisconnectReason::Internal,
+            NotAdmitted::Refused(_) => DisconnectReason::Refused,
             NotAdmitted::AlreadyConnected => DisconnectReason::AlreadyConnected,
             NotAdmitted::Over => return,
         };
+        let error = match &not {
+            NotAdmitted::Store(error) => Some(error as &(dyn Error + 'static)),
+            NotAdmitted::Hook(error) => Some(error as _),
+            _ => None,
+        };
+        let said = match &not {
+            NotAdmitted::Refused(said) => said.clone(),
+            _ => CloseReason::default(),
+        };
+        self.node.log_refusal(user, id, reason, &said, error);
+        if reason == DisconnectReason::Refused {
+            // The first words count.
+            let _ = goodbye.set(said);
+        }
         mailbox.close(reason);
     }
 
