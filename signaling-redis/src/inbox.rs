@@ -19,6 +19,7 @@ use futures::{Stream, stream};
 use signaling_core::{
     bus::{BusError, Delivery, Envelope},
     id::NodeId,
+    log::Throttle,
 };
 use tokio::time::{self, Instant};
 
@@ -32,6 +33,8 @@ const BATCH: u64 = 128;
 const TRIM_AFTER: u64 = 2 * BATCH;
 /// How long an inbox lives that its node does not look after: well beyond a node's lease.
 const LIFETIME: Duration = Duration::from_secs(60);
+/// How often a failed read is logged at most.
+const WARNING_INTERVAL: Duration = Duration::from_secs(10);
 /// Between attempts to read.
 const RETRY: Duration = Duration::from_millis(100);
 
@@ -53,7 +56,9 @@ impl EntryId {
 pub(crate) struct Reader {
     shared: Arc<Shared>,
     link: Link,
+    node: NodeId,
     key: String,
+    warnings: Throttle,
     /// The last entry that was read.
     last: EntryId,
     /// Entries that were read and not removed.
@@ -78,7 +83,9 @@ impl Reader {
             pending: VecDeque::new(),
             shared,
             link,
+            node: node.clone(),
             key,
+            warnings: Throttle::new(1, WARNING_INTERVAL),
         })
     }
 
@@ -95,7 +102,10 @@ impl Reader {
                 return delivery;
             }
             if let Err(error) = self.try_fill().await {
-                tracing::warn!(error = &error as &dyn std::error::Error, "the inbox waits");
+                if let Some(suppressed) = self.warnings.pass("read") {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(node = %self.node, error, suppressed, "inbox not read; trying again");
+                }
                 // A connection on which nothing comes may be one that nothing will ever come on.
                 if *error.kind() == ErrorKind::Timeout {
                     let _ = self.link.client().force_reconnection().await;
@@ -120,7 +130,7 @@ impl Reader {
     async fn look_after(&mut self) -> Result<(), Error> {
         let opened = open(&self.shared, &self.key).await?;
         if !opened.was_there || opened.history != self.history || opened.last < self.last {
-            tracing::warn!(inbox = self.key, "the inbox was lost, or may lack entries");
+            tracing::warn!(node = %self.node, "the inbox was lost, or may lack entries");
             self.pending.push_back(Delivery::Gap);
         }
         if !opened.was_there || opened.last < self.last {

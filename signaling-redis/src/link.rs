@@ -12,7 +12,11 @@ use fred::{
         config::{Options, ReconnectError, ReconnectPolicy, Server, UnresponsiveConfig},
     },
 };
-use tokio::time::{self, Instant};
+use signaling_core::log::Throttle;
+use tokio::{
+    task::JoinHandle,
+    time::{self, Instant},
+};
 
 use crate::{error::ConnectError, script::Script, settings::Settings};
 
@@ -20,6 +24,10 @@ use crate::{error::ConnectError, script::Script, settings::Settings};
 const RECONNECT_MS: u32 = 200;
 /// Between attempts of one call.
 const RETRY: Duration = Duration::from_millis(50);
+/// Before the client's own task is started again.
+const RESTART: Duration = Duration::from_millis(200);
+/// How often that is logged at most.
+const WARNING_INTERVAL: Duration = Duration::from_secs(10);
 /// Between attempts at the start.
 const CONNECT_RETRY: Duration = Duration::from_millis(250);
 /// Commands that wait in the client; more fail at once.
@@ -35,12 +43,44 @@ pub(crate) struct Link {
     client: Client,
     options: Options,
     timeout: Duration,
-    connections: ConnectHandle,
+    keeper: JoinHandle<()>,
 }
 
 impl Drop for Link {
     fn drop(&mut self) {
-        self.connections.abort();
+        self.keeper.abort();
+    }
+}
+
+/// The task in which the client makes its connections and uses them; it ends with this.
+struct Connections(ConnectHandle);
+
+impl Drop for Connections {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Starts that task again whenever it ends: after a panic, or an error that the client does not connect
+/// again for. Without it every command fails.
+async fn keep(client: Client, mut connections: Connections) {
+    let warnings = Throttle::new(1, WARNING_INTERVAL);
+    loop {
+        let ended = (&mut connections.0).await;
+        if let Some(suppressed) = warnings.pass("ended") {
+            let error = match &ended {
+                Ok(Ok(())) => None,
+                Ok(Err(error)) => Some(error as &(dyn std::error::Error + 'static)),
+                Err(error) => Some(error as _),
+            };
+            tracing::error!(
+                error,
+                suppressed,
+                "the task of a connection to Redis ended; starting it again"
+            );
+        }
+        time::sleep(RESTART).await;
+        connections = Connections(client.connect());
     }
 }
 
@@ -80,7 +120,8 @@ impl Link {
                         fail_fast: true,
                         ..Options::default()
                     };
-                    return Ok(Self { client, options, timeout, connections });
+                    let keeper = tokio::spawn(keep(client.clone(), Connections(connections)));
+                    return Ok(Self { client, options, timeout, keeper });
                 }
                 Ok(Err(cause)) if refuses(&cause) => {
                     return Err(ConnectError::Refused { at: settings.address(), cause });
@@ -248,4 +289,28 @@ fn passes(error: &Error) -> bool {
     let said = ["LOADING", "CLUSTERDOWN", "MASTERDOWN", "READONLY", "TRYAGAIN", "BUSY"];
     matches!(error.kind(), Canceled | Cluster | IO | Protocol | Routing | Sentinel | Timeout)
         || said.iter().any(|said| error.details().starts_with(said))
+}
+
+#[cfg(all(test, feature = "test-util"))]
+mod tests {
+    use super::*;
+    use crate::testing::Server;
+
+    async fn ping(link: &Link) -> Result<String, Error> {
+        link.call(|client| async move { client.ping(None).await }).await
+    }
+
+    #[tokio::test]
+    async fn the_clients_own_task_is_started_again_when_it_ends() {
+        let redis = Server::start();
+        let link = Link::connect(&Settings::url(&redis.url()).unwrap()).await.unwrap();
+        for _ in 0..3 {
+            assert_eq!(ping(&link).await.unwrap(), "PONG");
+            let _ = link.client().quit().await;
+            let deadline = Instant::now() + Duration::from_secs(10);
+            while let Err(error) = ping(&link).await {
+                assert!(Instant::now() < deadline, "{error}");
+            }
+        }
+    }
 }

@@ -56,6 +56,9 @@ pub(crate) fn names(role: Role) -> &'static Names {
 /// There only where a host gave it, and written only with a new record.
 const METADATA: &str = "metadata";
 
+/// Written only with a new record.
+const OPENED_AT: &str = "openedAt";
+
 /// A hash that is no record of a session.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RecordError {
@@ -107,6 +110,7 @@ pub(crate) fn encode(record: &SessionRecord) -> Vec<(&'static str, String)> {
     fields.extend(beats);
     fields.extend(changing(record));
     fields.extend(ids);
+    fields.extend(record.opened_at.map(|at| (OPENED_AT, millis(at))));
     fields.extend(record.metadata.iter().map(|metadata| (METADATA, metadata.as_str().to_owned())));
     fields
 }
@@ -119,6 +123,9 @@ pub(crate) fn decode(session: &SessionId, fields: &Fields) -> Result<SessionReco
     let mut record = SessionRecord::stored(session.clone(), opening, revision, participants);
     let metadata = fields.get(METADATA).map(|text| Metadata::new(text)).transpose();
     record.metadata = metadata.map_err(|error| RecordError::Metadata(METADATA, error))?;
+    // An older version does not write it, and nothing depends on it.
+    let opened_at = fields.get(OPENED_AT).and_then(|text| text.parse().ok());
+    record.opened_at = opened_at.map(Timestamp::from_millis);
     Ok(record)
 }
 
@@ -184,6 +191,7 @@ mod tests {
         let waiting = record();
         let mut marked = record();
         marked.metadata = Some(Metadata::new("{\"room\":\"é\"}\n").unwrap());
+        marked.opened_at = Some(Timestamp::from_millis(1_763_841_600_000));
         let mut unsaid = record();
         unsaid.metadata = Some(Metadata::new("").unwrap());
         let attached = waiting.attach(Role::Initiator, &connection(1), 7).unwrap();
