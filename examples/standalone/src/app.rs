@@ -16,6 +16,7 @@ use signaling_redis::Redis;
 use tokio::time;
 
 use crate::{
+    access,
     api::{self, no_such_method, no_such_path},
     demo,
     error::ApiError,
@@ -40,23 +41,28 @@ pub(crate) fn router(relay: &Relay, redis: Option<&Redis>, settings: &AppSetting
     }
     let bounds = Bounds { capacity: settings.queue_capacity, patience: settings.queue_timeout };
     let matchmaker = start_matching(relay, redis, "api", bounds, Partners::All);
-    let mut router = Router::new()
-        .route("/healthz", get(|| ready("ok")))
-        .route("/readyz", get(readyz))
-        .with_state(relay.clone())
-        .merge(api::router(relay.clone(), matchmaker, settings.api_key.clone()));
+    let mut matchmakers = vec![matchmaker.clone()];
+    let mut router = Router::new().route("/healthz", get(|| ready("ok"))).merge(api::router(
+        relay.clone(),
+        matchmaker,
+        settings.api_key.clone(),
+    ));
     if let Some(signer) = settings.demo.clone() {
         let bounds = Bounds { patience: DEMO_PATIENCE, ..bounds };
         let matchmaker = start_matching(relay, redis, "demo", bounds, Partners::Connected);
+        matchmakers.push(matchmaker.clone());
         router =
             router.merge(demo::router(relay.clone(), matchmaker, signer)).merge(pages::router());
     }
+    let needed = Needed { relay: relay.clone(), matchmakers };
     router
+        .merge(Router::new().route("/readyz", get(readyz)).with_state(needed))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(middleware::from_fn(limit_time))
         .layer(middleware::map_response(harden))
+        .layer(middleware::from_fn(access::log))
         .merge(signaling_axum::router(endpoint))
 }
 
@@ -78,8 +84,15 @@ fn start_matching(
     }
 }
 
-async fn readyz(State(relay): State<Relay>) -> Response {
-    match relay.is_ready() {
+/// What the node needs to serve.
+#[derive(Debug, Clone)]
+struct Needed {
+    relay: Relay,
+    matchmakers: Vec<Matchmaker>,
+}
+
+async fn readyz(State(needed): State<Needed>) -> Response {
+    match needed.relay.is_ready() && needed.matchmakers.iter().all(Matchmaker::is_running) {
         true => "ok".into_response(),
         false => ApiError::unavailable("this server cannot serve now").into_response(),
     }

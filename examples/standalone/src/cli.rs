@@ -79,7 +79,12 @@ pub(crate) struct Cli {
     )]
     pub(crate) allowed_origins: Vec<String>,
 
-    /// Time to close all connections when the server is told to end
+    /// Go on serving for this long when the server is told to end, while /readyz says 503, so that
+    /// load balancers send clients elsewhere [default: 5s with --redis-url, else and with --dev 0s]
+    #[arg(long, env = "SIGNALING_DRAIN_DELAY", value_name = "TIME")]
+    pub(crate) drain_delay: Option<Period>,
+
+    /// Time after that to close all connections when the server is told to end
     #[arg(long, env = "SIGNALING_DRAIN_TIMEOUT", value_name = "TIME", default_value = "10s")]
     pub(crate) drain_timeout: Period,
 

@@ -105,7 +105,7 @@ impl Demo {
     }
 }
 
-fn internal(error: &dyn std::error::Error) -> ApiError {
-    tracing::error!(error = %error, "a request failed");
+fn internal(error: &(dyn std::error::Error + 'static)) -> ApiError {
+    tracing::error!(error, "a request failed");
     ApiError::internal()
 }

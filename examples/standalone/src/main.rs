@@ -3,16 +3,18 @@
 //! | module | what |
 //! | --- | --- |
 //! | `cli`, `limits`, `origin`, `settings`, `secret` | what the server is told, and what may never be shown of it |
-//! | `app` | all routes |
+//! | `app`, `access` | all routes, and the log of requests |
 //! | `api`, `guesses`, `error` | the HTTP API for the matching service, and what it says when something is wrong |
 //! | `queue`, `matchmaker` | who waits for a partner, here or on all nodes, and who gets one |
 //! | `demo`, `signer`, `pages` | the demonstration, in development only |
-//! | `output` | the log, and lines for people |
+//! | `output`, `contain` | the log, and lines for people; panics that end only what panicked |
 //! | `serve`, `run` | from the socket to the router, and from the start to the end |
 
+mod access;
 mod api;
 mod app;
 mod cli;
+mod contain;
 mod demo;
 mod error;
 mod guesses;

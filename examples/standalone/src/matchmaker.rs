@@ -15,7 +15,10 @@ use tokio::{
     time::{self, Instant, MissedTickBehavior},
 };
 
-use crate::queue::{Pair, Queue, QueueError};
+use crate::{
+    contain::contained,
+    queue::{Pair, Queue, QueueError},
+};
 
 /// Requests that wait for their turn; more wait in their callers.
 const WAITING_REQUESTS: usize = 64;
@@ -109,6 +112,11 @@ impl Matchmaker {
         self.ask(|answer| Asks::Leave(user, answer)).await
     }
 
+    /// Whether the task is there.
+    pub(crate) fn is_running(&self) -> bool {
+        !self.0.is_closed()
+    }
+
     async fn ask<T>(&self, asks: impl FnOnce(Answer<T>) -> Asks) -> Result<T, MatchError> {
         let by = Instant::now() + ANSWER_TIME;
         let (answer, answered) = oneshot::channel();
@@ -148,14 +156,18 @@ impl Matching {
         let mut looks = time::interval(LOOK_INTERVAL);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            select! {
+            let done = select! {
                 // Whoever asks is answered first, and looks for what was left behind as well.
                 biased;
                 request = requests.recv() => match request {
-                    Some(request) => self.answer(request).await,
+                    Some(request) => contained(self.answer(request)).await,
                     None => break,
                 },
-                _ = looks.tick() => self.look().await,
+                _ = looks.tick() => contained(self.look()).await,
+            };
+            // A panic ends the step that it is in, and neither the task nor the queue.
+            if done.is_none() {
+                tracing::error!("a panic while users were matched; going on");
             }
         }
         tracing::debug!("matching ended");
@@ -398,13 +410,14 @@ mod tests {
         assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 1);
     }
 
-    /// A queue that does not answer when a pair is settled.
+    /// A queue that does not answer when a pair is settled, and panics over the user `eve`.
     #[derive(Debug)]
-    struct Unsettled(LocalQueue);
+    struct Faulty(LocalQueue);
 
     #[async_trait]
-    impl Queue for Unsettled {
+    impl Queue for Faulty {
         async fn enter(&mut self, user: &UserId, by: Instant) -> Result<Option<Pair>, QueueError> {
+            assert_ne!(user.as_str(), "eve", "an injected panic");
             self.0.enter(user, by).await
         }
 
@@ -433,7 +446,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_pair_that_cannot_be_settled_is_matched_and_its_session_opened_once() {
         let relay = Relay::builder(Nobody).start().await.unwrap();
-        let matchmaker = Matchmaker::start(relay.clone(), Unsettled(queue()), Partners::All);
+        let matchmaker = Matchmaker::start(relay.clone(), Faulty(queue()), Partners::All);
         assert_eq!(matchmaker.enter(user("a")).await.unwrap(), Place::Waiting);
         let Place::Matched { session, .. } = matchmaker.enter(user("b")).await.unwrap() else {
             panic!("not matched");
@@ -441,6 +454,17 @@ mod tests {
         assert!(relay.close_session(&session, CloseReason::default()).await.unwrap());
         time::sleep(LOOK_INTERVAL * 3).await;
         assert_eq!(relay.session(&session).await.unwrap(), None, "it was opened again");
+    }
+
+    #[tokio::test]
+    async fn a_panic_ends_one_request_and_takes_nobody_out_of_the_queue() {
+        let relay = Relay::builder(Nobody).start().await.unwrap();
+        let matchmaker = Matchmaker::start(relay, Faulty(queue()), Partners::All);
+        assert_eq!(matchmaker.enter(user("a")).await.unwrap(), Place::Waiting);
+        assert!(matches!(matchmaker.enter(user("eve")).await, Err(MatchError::Ended)));
+        assert!(matchmaker.is_running());
+        let place = matchmaker.enter(user("b")).await.unwrap();
+        assert_eq!(pair(place), ("a".to_owned(), false));
     }
 
     #[tokio::test]

@@ -7,7 +7,11 @@ use signaling_core::{
     relay::{Shutdown, StartError},
 };
 use signaling_redis::{ConnectError, Redis};
-use tokio::{net::TcpListener, runtime, time::Instant};
+use tokio::{
+    net::TcpListener,
+    runtime,
+    time::{self, Instant},
+};
 
 use crate::{
     app,
@@ -80,6 +84,7 @@ async fn serve(settings: Settings) -> Result<(), RunError> {
         ice_servers,
         node_name,
         second_connection,
+        drain_delay,
         drain_timeout,
         http_timeouts,
         dev,
@@ -118,14 +123,17 @@ async fn serve(settings: Settings) -> Result<(), RunError> {
         let line = format!("signaling-server: HTTP API key of this run: {}", key.text());
         output::say(io::stderr(), line);
     }
+    tracing::info!(%address, "listening");
     announce(address, app.demo.is_some());
 
     signals.next().await;
-    let deadline = Instant::now() + drain_timeout;
     tokio::spawn(async move {
         signals.next().await;
         process::exit(1);
     });
+    relay.drain();
+    time::sleep(drain_delay).await;
+    let deadline = Instant::now() + drain_timeout;
     // The server answers meanwhile: that this node is not ready, and whoever comes all the same.
     if relay.shutdown(drain_timeout).await == Shutdown::TimedOut {
         tracing::warn!(connections = relay.connections(), "not all connections ended in time");

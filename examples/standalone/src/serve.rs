@@ -26,6 +26,8 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub(crate) use deadlines::Timeouts;
+
+use crate::contain::contained;
 use deadlines::{Deadlines, Progress};
 
 /// The largest head of a request, and about the most that waits for a peer that does not read. Tokens
@@ -58,8 +60,13 @@ impl Server {
         let scarce = Arc::new(Notify::new());
         let router = track(router, server.requests.clone());
         tokio::spawn(async move {
-            let accept = || stopping.run_until_cancelled(accept(&listener, &scarce));
-            while let Some((socket, peer)) = accept().await {
+            let accept = || contained(accept(&listener, &scarce));
+            while let Some(accepted) = stopping.run_until_cancelled(accept()).await {
+                // None where it panicked.
+                let Some((socket, peer)) = accepted else {
+                    time::sleep(ACCEPT_RETRY).await;
+                    continue;
+                };
                 let connection = Connection {
                     router: router.clone(),
                     peer: Peer(peer.ip()),

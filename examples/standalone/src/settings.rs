@@ -34,6 +34,7 @@ pub(crate) struct Settings {
     pub(crate) ice_servers: Option<Arc<dyn IceServerProvider>>,
     pub(crate) node_name: Option<String>,
     pub(crate) second_connection: SecondConnection,
+    pub(crate) drain_delay: Duration,
     pub(crate) drain_timeout: Duration,
     pub(crate) http_timeouts: Timeouts,
     pub(crate) log_format: LogFormat,
@@ -143,6 +144,12 @@ impl Settings {
             }
             None => return Err(SettingsError::Missing(API_KEYS)),
         };
+        let drain_delay = match cli.drain_delay {
+            Some(delay) => delay.into(),
+            // Alone, or in development, there is no load balancer to tell.
+            None if redis.is_none() || cli.dev => Duration::ZERO,
+            None => DRAIN_DELAY,
+        };
         Ok(Self {
             listen: cli.listen,
             authenticator,
@@ -151,6 +158,7 @@ impl Settings {
             ice_servers,
             node_name: cli.node_id,
             second_connection: cli.second_connection.into(),
+            drain_delay,
             drain_timeout: cli.drain_timeout.into(),
             http_timeouts,
             log_format: cli.log_format,
@@ -189,6 +197,9 @@ fn http_timeouts(cli: &Cli) -> Result<Timeouts, SettingsError> {
         }),
     }
 }
+
+/// Load balancers look every few seconds whether a node is ready.
+const DRAIN_DELAY: Duration = Duration::from_secs(5);
 
 /// What nobody renews, Redis keeps at least this long: nodes may be cut off from it meanwhile.
 const MIN_RETENTION: Duration = Duration::from_secs(60 * 60);

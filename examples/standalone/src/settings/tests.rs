@@ -32,6 +32,17 @@ fn key_file(name: &str) -> String {
 }
 
 #[test]
+fn a_node_among_others_gives_load_balancers_time() {
+    let delay = |args: &[&str]| with_keys(args).unwrap().drain_delay;
+    assert_eq!(delay(&[]), Duration::ZERO);
+    assert_eq!(delay(&["--drain-delay", "7s"]), Duration::from_secs(7));
+    let redis = ["--redis-url", "redis://127.0.0.1"];
+    assert_eq!(delay(&redis), Duration::from_secs(5));
+    assert_eq!(delay(&[redis[0], redis[1], "--dev"]), Duration::ZERO);
+    assert_eq!(delay(&[redis[0], redis[1], "--drain-delay", "0"]), Duration::ZERO);
+}
+
+#[test]
 fn both_keys_are_needed_and_the_missing_one_is_named() {
     let problem_of = |env: &[(&str, &str)]| problem(read(&[], env));
     assert!(problem_of(&[]).contains("SIGNALING_JWT_SECRET"));

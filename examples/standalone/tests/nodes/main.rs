@@ -64,6 +64,8 @@ async fn node(url: &str, args: &[&str]) -> Server {
         ("SIGNALING_JWT_SECRET", JWT_SECRET),
         ("SIGNALING_API_KEY", API_KEY),
         ("SIGNALING_REDIS_URL", url),
+        // What each end would take longer by.
+        ("SIGNALING_DRAIN_DELAY", "0s"),
     ];
     Server::start_with(args, &env).await
 }

@@ -207,7 +207,8 @@ async fn an_outage_is_survived_by_nodes_whose_log_nobody_can_read() {
 
 async fn silent_node(url: &str, stderr: Stdio) -> Server {
     let listen = format!("127.0.0.1:{}", free_port());
-    let env = [&KEYS[..], &[("SIGNALING_REDIS_URL", url)]].concat();
+    let env =
+        [&KEYS[..], &[("SIGNALING_REDIS_URL", url), ("SIGNALING_DRAIN_DELAY", "0s")]].concat();
     let mut command = command(&["--listen", &listen], &env);
     command.stdout(Stdio::null()).stderr(stderr);
     Server::start_silent(command, &listen).await

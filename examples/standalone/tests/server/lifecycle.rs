@@ -88,6 +88,37 @@ async fn half_a_request_is_cut_off_after_10_s() {
 }
 
 #[tokio::test]
+async fn before_it_ends_it_serves_on_while_it_says_that_it_is_not_ready() {
+    let server = Server::start(&["--drain-delay", "3s"]).await;
+    let (mut ann, start) = (server.connect("ann").await, Instant::now());
+    server.signal("TERM").await;
+    while server.request("GET", "/readyz", "", "").await.status == 200 {
+        assert!(start.elapsed() < Duration::from_secs(2));
+    }
+    // As the balancer may not have looked yet, everything works still.
+    let mut bob = server.connect("bob").await;
+    let pair = json!({"initiatorId": "ann", "partnerId": "bob"});
+    assert_eq!(server.api("POST", "/api/sessions", Some(pair)).await.status, 201);
+    let session = ann.next().await["sessionId"].clone();
+    assert_eq!(bob.next().await["sessionId"], session);
+    ann.send(&json!({"type": "offer", "sessionId": session, "sdp": "v=0"})).await;
+    assert_eq!(bob.next().await["sdp"], "v=0");
+    assert!(start.elapsed() < Duration::from_secs(3), "a slow machine");
+    assert_eq!(futures::join!(ann.closed(), bob.closed()), (1001, 1001));
+    assert!(start.elapsed() >= Duration::from_secs(3), "{:?}", start.elapsed());
+    assert_eq!(server.ended().await.0, 0);
+}
+
+#[tokio::test]
+async fn a_second_signal_during_the_delay_ends_it_at_once() {
+    let server = Server::start(&["--drain-delay", "1h"]).await;
+    server.signal("TERM").await;
+    while server.request("GET", "/readyz", "", "").await.status == 200 {}
+    server.signal("TERM").await;
+    assert_eq!(server.ended().await.0, 1);
+}
+
+#[tokio::test]
 async fn a_second_signal_ends_it_at_once() {
     let server = Server::start(&["--drain-timeout", "1h", "--close-wait", "1h"]).await;
     let mute = server.connect("mute").await;

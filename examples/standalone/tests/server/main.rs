@@ -4,7 +4,8 @@
 mod api;
 mod demo;
 mod lifecycle;
-mod peers;
+mod log;
 mod output;
+mod peers;
 mod settings;
 mod support;
