@@ -5,6 +5,7 @@
 use std::{
     collections::{BTreeSet, HashMap, hash_map::Entry},
     fmt,
+    hash::Hash,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -57,6 +58,16 @@ fn due(record: &SessionRecord) -> Option<Due> {
     Some((record.deadline()?, record.opening, record.id.clone()))
 }
 
+/// Room that a table keeps whatever is in it.
+const SMALL: usize = 4096;
+
+/// Gives back the room of a table that has become much smaller than it was.
+fn shrink<K: Eq + Hash, V>(table: &mut HashMap<K, V>) {
+    if table.capacity() > SMALL && table.len() < table.capacity() / 8 {
+        table.shrink_to(2 * table.len());
+    }
+}
+
 /// A millisecond's work: then others get their turn.
 const HEARTBEATS_AT_ONCE: usize = 512;
 
@@ -97,6 +108,7 @@ impl Tables {
     }
 
     fn remove(&mut self, session: &SessionId) {
+        shrink(&mut self.sessions);
         if let Some(due) = self.sessions.remove(session).and_then(|record| due(&record)) {
             self.deadlines.remove(&due);
         }
@@ -108,6 +120,7 @@ impl Tables {
         let result = change(known);
         if known.connection.is_none() && known.enrolments.is_empty() {
             self.users.remove(user);
+            shrink(&mut self.users);
         }
         result
     }
@@ -428,6 +441,33 @@ mod tests {
     use futures::poll;
 
     use super::*;
+
+    #[tokio::test]
+    async fn tables_that_were_large_give_their_room_back() {
+        let store = MemoryStore::new();
+        let names: Vec<_> = (0..20_000).map(|n| n.to_string()).collect();
+        for name in &names {
+            let (session, user) = (SessionId::new(name).unwrap(), UserId::new(name).unwrap());
+            let _ = store.enrol(&user, &session, 1).await.unwrap();
+            let other = UserId::new("other").unwrap();
+            let until = Timestamp::default();
+            let record = SessionRecord::open(session, 1, user, other, until).unwrap();
+            assert_eq!(store.create(&record).await.unwrap(), Created::Done);
+        }
+        loop {
+            let overdue = store.overdue(512).await.unwrap();
+            if overdue.is_empty() {
+                break;
+            }
+            for record in overdue {
+                assert_eq!(store.delete(&record).await.unwrap(), Written::Done);
+                store.withdraw(&record.participants[0].user, &record.id).await.unwrap();
+            }
+        }
+        let tables = store.tables();
+        let room = [tables.sessions.capacity(), tables.users.capacity()];
+        assert!(room.iter().all(|room| *room <= SMALL), "{room:?}");
+    }
 
     #[tokio::test]
     async fn a_large_batch_is_recorded_whole_and_lets_others_in_between() {

@@ -59,7 +59,7 @@
 //! | 1 `add_deadlines`, 1 `create_session` | the session is opened |
 //! | 2 `replace_session` | both are attached; one more try where they collide |
 //! | 1 `delete_session` | one leaves |
-//! | 2 `HDEL` of users | neither is enrolled any more |
+//! | 2 `withdraw_user` | neither is enrolled any more |
 //!
 //! What does not depend on an answer is sent together: a session is open after two round trips, a
 //! connection admitted after one, and matched after two more. On Cluster a list and the record that it leads

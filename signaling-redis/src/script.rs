@@ -43,6 +43,7 @@ scripts!(
     record_heartbeats,
     renew_lease,
     replace_session,
+    withdraw_user,
 );
 
 impl Script {

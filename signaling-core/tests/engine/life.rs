@@ -443,3 +443,42 @@ async fn what_waits_to_be_read_counts_before_a_deadline() {
         assert_eq!(ann.receive().await, Received::Text(ack));
     }
 }
+
+/// So many sessions are in the store.
+fn stored(deployment: &Deployment) -> usize {
+    let shown = format!("{:?}", deployment.store);
+    let sessions = shown.split("sessions: ").nth(1).and_then(|rest| rest.split(',').next());
+    sessions.unwrap().parse().unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn abandoned_sessions_are_ended_as_fast_as_they_come_and_others_have_their_turns() {
+    const SESSIONS: usize = 6_000;
+    let deployment = Deployment::new();
+    let node = deployment.node().await;
+    let opened = Instant::now();
+    for n in 0..SESSIONS {
+        let (ann, bob) = (user(&format!("ann-{n}")), user(&format!("bob-{n}")));
+        node.relay.open_session(&ann, &bob).await.unwrap();
+    }
+    time::sleep_until(opened + Duration::from_secs(60) - Duration::from_millis(10)).await;
+    let (mut before, mut most) = (stored(&deployment), 0);
+    assert_eq!(before, SESSIONS);
+    // One turn of the scheduler each. Time passes by itself only where nobody has anything to do.
+    for turn in 0.. {
+        match before {
+            SESSIONS => time::advance(Duration::from_millis(1)).await,
+            0 => break,
+            _ => tokio::task::yield_now().await,
+        }
+        let now = stored(&deployment);
+        (before, most) = (now, most.max(before - now));
+        if turn > 2 * SESSIONS {
+            break;
+        }
+    }
+    let late = opened.elapsed() - Duration::from_secs(60);
+    assert!(late < Duration::from_millis(1_100), "{late:?}");
+    assert_eq!(before, 0, "they wait for a later look");
+    assert!(most <= 32, "{most} were ended in one turn");
+}

@@ -1,21 +1,22 @@
 //! Users: which connection is theirs, and what they are enrolled in.
 
-use fred::{
-    clients::{Client, WithOptions},
-    interfaces::HashesInterface,
-    types::Value,
-};
+use std::time::Duration;
+
+use fred::types::Value;
 use signaling_core::{
     id::{ConnectionId, SessionId, UserId},
     store::{Connect, Connected, Enrolled, Enrolment, Replace, StoreError, UserRecord},
     time::Timestamp,
 };
 
-use super::{Outcome, RedisStore, corrupt, failed};
+use super::{Outcome, RedisStore, corrupt, failed, millis};
 use crate::record::Fields;
 
 /// What the fields of enrolments begin with.
 const SESSION: &str = "session:";
+/// How long the number of a user's last connection is remembered when there is nothing else to know. New
+/// numbers come from the server's clock, so it has to outlive only a step back of that.
+const IDLE_LIFETIME: Duration = Duration::from_secs(30);
 
 #[derive(Debug, thiserror::Error)]
 #[error("the number of a user's connection is missing or none")]
@@ -84,7 +85,7 @@ impl RedisStore {
         connection: &ConnectionId,
     ) -> Result<bool, StoreError> {
         let (link, script) = (&self.shared.link, &self.shared.scripts.disconnect_user);
-        let args = vec![connection.to_string().into()];
+        let args = vec![connection.to_string().into(), millis(IDLE_LIFETIME)];
         let done = link.run(script, vec![self.shared.keys.user(user)], args).await;
         Ok(matches!(Outcome::of(done.map_err(failed)?)?, Outcome::Done))
     }
@@ -113,11 +114,9 @@ impl RedisStore {
         user: &UserId,
         session: &SessionId,
     ) -> Result<(), StoreError> {
-        let (key, field) = (&self.shared.keys.user(user), &format!("{SESSION}{session}"));
-        let remove = |client: WithOptions<Client>| async move {
-            client.hdel::<Value, _, _>(key, field.as_str()).await
-        };
-        self.shared.link.call(remove).await.map_err(failed)?;
-        Ok(())
+        let (link, script) = (&self.shared.link, &self.shared.scripts.withdraw_user);
+        let args = vec![format!("{SESSION}{session}").into(), millis(IDLE_LIFETIME)];
+        let done = link.run(script, vec![self.shared.keys.user(user)], args).await;
+        done.map(drop).map_err(failed)
     }
 }

@@ -14,6 +14,7 @@ mod sentinel;
 mod start;
 mod store;
 mod suites;
+mod sweep;
 #[cfg(feature = "tls")]
 mod tls;
 mod traffic;

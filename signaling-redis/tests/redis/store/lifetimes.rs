@@ -8,7 +8,7 @@ use signaling_core::{
 };
 use signaling_redis::testing::Server;
 
-use super::{come, connect, connection, create, lifetime, now, renew, replace};
+use super::{come, connect, connection, create, lifetime, now, renew, replace, session};
 use crate::harness::user;
 
 /// In ms, far below what the store gives.
@@ -45,6 +45,29 @@ async fn every_write_gives_its_key_a_lifetime() {
     assert!(lives("active:s") > 3_000_000);
     assert_eq!(store.delete(&record).await.unwrap(), Written::Done);
     assert!(lives("ended:{session:active:s}") <= 30_000);
+}
+
+/// Its number is needed while the server's clock may go back, and its sessions for as long as they are.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn an_idle_user_is_soon_forgotten_and_no_other() {
+    let server = Server::start();
+    let (_redis, store) = connect(&server).await;
+    let (ann, here, id) = (user("ann"), connection("a", 1), session("s"));
+    let lives = || lifetime(&server, "session:user:ann");
+    for session_ends_first in [true, false] {
+        come(&store, &ann, &here).await;
+        let enrolled = store.enrol(&ann, &id, 9).await.unwrap();
+        assert_eq!(enrolled, Enrolled::Done(Some(here.clone())));
+        for first in [true, false] {
+            assert!(lives() > 3_000_000, "{} ms", lives());
+            if first == session_ends_first {
+                store.withdraw(&ann, &id).await.unwrap();
+            } else {
+                assert!(store.disconnect(&ann, &here).await.unwrap());
+            }
+        }
+        assert!((1..=30_000).contains(&lives()), "{} ms", lives());
+    }
 }
 
 /// One call in so many lets what it touches live on: after so many, one has.
