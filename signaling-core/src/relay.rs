@@ -64,7 +64,7 @@ use background::Background;
 use health::Health;
 use heartbeats::Heartbeats;
 use local::Locals;
-use outbox::{Handed, Outbox};
+use outbox::Outbox;
 use refusal::Refusals;
 use sockets::Sockets;
 use turnstile::Turnstile;
@@ -311,16 +311,5 @@ impl Node {
         } else {
             self.outbox.lane(to.node()).send(Envelope::Notice { to: to.clone(), notice }, None);
         }
-    }
-
-    /// The same. Where the connection is on another node, says when the notice cannot be lost any more
-    /// with this one.
-    fn notify_surely(self: &Arc<Self>, to: &ConnectionId, notice: Notice) -> Option<Handed> {
-        if *to.node() == self.id {
-            self.hand(to, notice);
-            return None;
-        }
-        let envelope = Envelope::Notice { to: to.clone(), notice };
-        Some(self.outbox.lane(to.node()).send_surely(envelope))
     }
 }

@@ -1,8 +1,8 @@
 //! What a host asks of its relay.
 
-use std::{sync::Arc, task::Poll};
+use std::{collections::BTreeMap, sync::Arc};
 
-use futures::{future::try_join_all, join, poll};
+use futures::{future::try_join_all, join};
 
 use super::{
     NewSession, Relay,
@@ -10,9 +10,10 @@ use super::{
     writes::Ending,
 };
 use crate::{
+    bus::{BusError, Envelope},
     event::{EndReason, Event},
     frame::CloseReason,
-    id::{self, ConnectionId, IdError, SessionId, UserId},
+    id::{self, ConnectionId, IdError, NodeId, SessionId, UserId},
     notice::Notice,
     session::{SameUser, SessionRecord},
     store::{Created, Enrolled, StoreError},
@@ -113,11 +114,6 @@ impl Relay {
             node.health.note(&source);
             OpenError::Store { session: session.clone(), source }
         };
-        let tell = |connections: &[ConnectionId], record: &Arc<SessionRecord>| {
-            let opened = || Notice::Opened(record.clone());
-            let told = connections.iter().map(|to| node.notify_surely(to, opened()));
-            told.flatten().collect::<Vec<_>>()
-        };
         let now = node.now();
         let until = now.after(node.config.abandon_after);
         let mut record = SessionRecord::open(
@@ -145,17 +141,13 @@ impl Relay {
         };
         let (here, elsewhere): (Vec<_>, Vec<_>) = connections.partition(|it| *it.node() == node.id);
         let record = Arc::new(record);
-        let mut create = node.store.create(&record);
-        // Sent before the news of it, so that a node rarely looks for the record in vain.
-        let created = poll!(&mut create);
-        let mut told = Vec::new();
-        if is_new {
-            // Nobody else has this id, so the news need not wait for the answer.
-            told.extend(tell(&elsewhere, &record));
-        }
-        let created = match created {
-            Poll::Ready(created) => created,
-            Poll::Pending => create.await,
+        let create = node.store.create(&record);
+        let (created, told) = if is_new {
+            // Nobody else has this id, so the news follows without waiting for the answer.
+            let (created, told) = join!(create, self.tell_elsewhere(&elsewhere, &record));
+            (created, Some(told))
+        } else {
+            (create.await, None)
         };
         let (record, opened) = match created.map_err(lost)? {
             Created::Done => (record.clone(), Opened::New),
@@ -178,16 +170,32 @@ impl Relay {
                 metadata: record.metadata.clone(),
             });
         }
-        told.extend(tell(&here, &record));
-        if !is_new {
-            told.extend(tell(&elsewhere, &record));
+        for connection in &here {
+            node.notify(connection, Notice::Opened(record.clone()));
         }
         // Who is connected and not told finds the session by nothing else. If this node died first, the
         // host would believe it open, and nobody else would know that somebody is still to be told.
-        for handed in told {
-            handed.wait().await.map_err(|not| lost(StoreError::unavailable(not)))?;
-        }
+        let told = match told {
+            Some(told) => told,
+            None => self.tell_elsewhere(&elsewhere, &record).await,
+        };
+        told.map_err(|not| lost(StoreError::unavailable(not)))?;
         Ok((session.clone(), opened))
+    }
+
+    /// Tells connections of other nodes that a session is open; those of one node in one call.
+    async fn tell_elsewhere(
+        &self,
+        connections: &[ConnectionId],
+        record: &Arc<SessionRecord>,
+    ) -> Result<(), BusError> {
+        let mut nodes: BTreeMap<&NodeId, Vec<Envelope>> = BTreeMap::new();
+        for connection in connections {
+            let (to, notice) = (connection.clone(), Notice::Opened(record.clone()));
+            nodes.entry(connection.node()).or_default().push(Envelope::Notice { to, notice });
+        }
+        let told = nodes.iter().map(|(node, opened)| self.node.outbox.publish(node, opened));
+        try_join_all(told).await.map(drop)
     }
 
     /// Takes back what was done for `user`, unless it was in the session before.

@@ -14,7 +14,7 @@ use std::{
 };
 
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::mpsc,
     time::{self, Instant},
 };
 use tokio_util::task::TaskTracker;
@@ -59,34 +59,9 @@ struct Parcel {
     envelope: Envelope,
     /// Who must know when it is a signal that gets nowhere.
     sender: Option<Arc<Local>>,
-    /// Who waits until it is handed on; dropped when it is lost.
-    handed: Option<oneshot::Sender<()>>,
-}
-
-/// Says when an envelope cannot be lost any more with this node.
-#[derive(Debug)]
-pub(super) struct Handed(oneshot::Receiver<()>);
-
-/// What was to be handed on was lost; the other node learns that it has missed something.
-#[derive(Debug, thiserror::Error)]
-#[error("the bus did not take a notice")]
-pub(super) struct NotHanded;
-
-impl Handed {
-    /// Waits until the bus has it, or nobody is left whom it could reach.
-    pub(super) async fn wait(self) -> Result<(), NotHanded> {
-        self.0.await.map_err(|_| NotHanded)
-    }
 }
 
 impl Parcel {
-    fn handed(&mut self) {
-        if let Some(handed) = self.handed.take() {
-            // Who does not wait any more needs no answer.
-            let _ = handed.send(());
-        }
-    }
-
     fn lost(self, lossy: &AtomicBool) {
         match (self.envelope, self.sender) {
             (Envelope::Notice { notice: Notice::Signal(signal), .. }, Some(sender)) => {
@@ -101,17 +76,7 @@ impl Parcel {
 impl Lane {
     /// Puts `envelope` into the lane; `sender` is told when it is a signal that gets nowhere.
     pub(super) fn send(&self, envelope: Envelope, sender: Option<&Arc<Local>>) {
-        self.put(Parcel { envelope, sender: sender.cloned(), handed: None });
-    }
-
-    /// Like [`Self::send`], for what must not be lost with this node.
-    pub(super) fn send_surely(&self, envelope: Envelope) -> Handed {
-        let (handed, receiver) = oneshot::channel();
-        self.put(Parcel { envelope, sender: None, handed: Some(handed) });
-        Handed(receiver)
-    }
-
-    fn put(&self, parcel: Parcel) {
+        let parcel = Parcel { envelope, sender: sender.cloned() };
         if let Err(refused) = self.parcels.try_send(parcel) {
             refused.into_inner().lost(&self.lossy);
         }
@@ -136,6 +101,30 @@ impl Outbox {
         self.tasks.spawn(run);
         lanes.insert(node.clone(), lane.clone());
         lane
+    }
+
+    /// Publishes at once, beside what waits in the lane, and returns when the envelopes cannot be lost with
+    /// this node any more. What the bus did not take goes through the lane as well.
+    pub(super) async fn publish(
+        &self,
+        node: &NodeId,
+        envelopes: &[Envelope],
+    ) -> Result<(), BusError> {
+        let error = match self.bus.publish(node, envelopes).await {
+            // A node without an inbox is gone.
+            Ok(()) | Err(BusError::NoInbox(_)) => return Ok(()),
+            Err(error) => error,
+        };
+        if matches!(error, BusError::Refused(_)) {
+            self.health.refused();
+        }
+        let lane = self.lane(node);
+        envelopes.iter().for_each(|envelope| lane.send(envelope.clone(), None));
+        match error {
+            // One whose inbox is full looks all sessions up later.
+            BusError::Full(_) => Ok(()),
+            error => Err(error),
+        }
     }
 
     /// Closes the lane to a node that is no more.
@@ -177,12 +166,8 @@ async fn run(
         envelopes.extend(batch.iter().map(|parcel| parcel.envelope.clone()));
         let published = caught(bus.publish(&node, &envelopes)).await;
         let published = published.unwrap_or_else(|panic| Err(BusError::unavailable(panic)));
-        // A node without an inbox is gone, and one whose inbox is full has all looked up.
         if matches!(published, Err(BusError::Refused(_))) {
             health.refused();
-        }
-        if !matches!(published, Err(BusError::Unavailable(_) | BusError::Refused(_))) {
-            batch.iter_mut().for_each(Parcel::handed);
         }
         if let Err(error) = &published {
             if let Some(suppressed) = warnings.pass("lost") {
