@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use futures::{StreamExt, stream};
 use tokio::time;
 
 use super::{
@@ -19,6 +20,9 @@ use crate::{
     notice::Notice,
     session::SessionRecord,
 };
+
+/// Records read at the same time.
+const CONCURRENT: usize = 64;
 
 impl Node {
     /// Hands `notice` to a connection of this node.
@@ -49,17 +53,21 @@ impl Node {
         }
         let (node, ends) = (self.clone(), self.locals.ends());
         let look = async move {
-            for End { connection, session } in ends {
-                let record = loop {
-                    match caught(node.store.load(&session)).await {
-                        Ok(Ok(record)) => break record,
-                        Ok(Err(_)) | Err(_) => time::sleep(RETRY).await,
+            let looks = stream::iter(ends).for_each_concurrent(CONCURRENT, |end| {
+                let (node, End { connection, session }) = (&node, end);
+                async move {
+                    let record = loop {
+                        match caught(node.store.load(&session)).await {
+                            Ok(Ok(record)) => break record,
+                            Ok(Err(_)) | Err(_) => time::sleep(RETRY).await,
+                        }
+                    };
+                    if let Some(record) = record {
+                        node.reclaim(&connection, &record);
                     }
-                };
-                if let Some(record) = record {
-                    node.reclaim(&connection, &record);
                 }
-            }
+            });
+            looks.await;
         };
         let stopped = self.stopped.clone();
         self.tasks.spawn(async move { stopped.run_until_cancelled(look).await });

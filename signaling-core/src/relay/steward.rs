@@ -13,7 +13,10 @@ use std::{
     time::Duration,
 };
 
-use futures::future::{join_all, try_join_all};
+use futures::{
+    future::{join_all, try_join_all},
+    try_join,
+};
 use tokio::time;
 
 use super::{
@@ -450,12 +453,12 @@ impl Steward {
             return Ok(());
         }
         let believes = |session: &SessionId| believed.iter().any(|record| record.id == *session);
-        let mut there = Vec::new();
-        for enrolment in known.enrolments.iter().filter(|known| !believes(&known.session)) {
-            there.extend(self.follow(enrolment).await?);
-        }
-        for record in believed {
-            let mut now = node.load_for(user, &record.id).await?;
+        let others = known.enrolments.iter().filter(|known| !believes(&known.session));
+        let followed = try_join_all(others.map(|enrolment| self.follow(enrolment)));
+        let loaded = try_join_all(believed.iter().map(|record| node.load_for(user, &record.id)));
+        let (followed, loaded) = try_join!(followed, loaded)?;
+        let mut there: Vec<_> = followed.into_iter().flatten().collect();
+        for (record, mut now) in believed.iter().zip(loaded) {
             if now.as_ref().is_some_and(|now| now.lacks(record)) {
                 self.put_back(record).await?;
                 now = node.load_for(user, &record.id).await?;

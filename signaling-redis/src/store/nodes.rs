@@ -27,7 +27,7 @@ use super::{CONCURRENT, RedisStore, corrupt, failed, millis};
 use crate::Shared;
 
 /// Users looked at in one go.
-const WALK_CHUNK: usize = 64;
+const WALK_CHUNK: usize = CONCURRENT;
 
 /// How far a lost node's connections were looked through.
 #[derive(Debug, Default)]
@@ -207,7 +207,12 @@ impl RedisStore {
     async fn begin_walk(&self, node: &NodeId) -> Result<Walk, StoreError> {
         let users = self.connections_of(node).await?.into_values().collect::<BTreeSet<_>>();
         let users = users.iter().map(|user| UserId::new(user).map_err(corrupt));
-        Ok(Walk { users: users.collect::<Result<_, _>>()?, found: false })
+        let mut users: VecDeque<_> = users.collect::<Result<_, _>>()?;
+        // Several nodes find the same one lost. Each begins elsewhere, so that they share the work.
+        if !users.is_empty() {
+            users.rotate_left(fastrand::usize(..users.len()));
+        }
+        Ok(Walk { users, found: false })
     }
 
     /// Goes on until `limit` records are found, or all users were looked at.
@@ -246,15 +251,14 @@ impl RedisStore {
         node: &NodeId,
         user: &UserId,
     ) -> Result<Vec<SessionRecord>, StoreError> {
-        let mut attached = Vec::new();
-        for enrolment in self.load_user(user).await?.enrolments {
-            let record = self.readable(&enrolment.session).await?;
-            attached.extend(record.filter(|record| {
-                let mut connections = record.participants.iter().filter_map(|p| p.connection());
-                connections.any(|connection| connection.node() == node)
-            }));
-        }
-        Ok(attached)
+        let enrolments = self.load_user(user).await?.enrolments;
+        let read = enrolments.iter().map(|enrolment| self.readable(&enrolment.session));
+        let records = futures::future::try_join_all(read).await?.into_iter().flatten();
+        let attached = records.filter(|record| {
+            let mut connections = record.participants.iter().filter_map(|p| p.connection());
+            connections.any(|connection| connection.node() == node)
+        });
+        Ok(attached.collect())
     }
 
     pub(super) async fn forget(&self, node: &NodeId) -> Result<(), StoreError> {

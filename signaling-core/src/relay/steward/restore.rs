@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures::try_join;
 use tokio::time;
 
 use super::{
@@ -117,10 +118,10 @@ impl Steward {
             return Ok(());
         };
         let epoch = self.local.duties.agenda().epoch;
-        for Participant { user, .. } in &record.participants {
-            let limit = node.config.max_sessions_per_user;
-            let _ = node.store.enrol(user, &record.id, limit).await?;
-        }
+        let limit = node.config.max_sessions_per_user;
+        let enrolled = record.participants.each_ref();
+        let [one, other] = enrolled.map(|it| node.store.enrol(&it.user, &record.id, limit));
+        let _ = try_join!(one, other)?;
         let mut known = match node.store.load(&record.id).await? {
             Some(there) if there.opening != record.opening => return Ok(()),
             Some(there) if !there.lacks(record) => there,
