@@ -19,9 +19,7 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
-use super::{
-    WARNING_INTERVAL, background::caught, health::Health, local::Local, mailbox::Mail,
-};
+use super::{WARNING_INTERVAL, background::caught, health::Health, local::Local, mailbox::Mail};
 use crate::{
     bus::{BusError, Envelope, MessageBus},
     id::NodeId,
@@ -110,7 +108,8 @@ impl Outbox {
         node: &NodeId,
         envelopes: &[Envelope],
     ) -> Result<(), BusError> {
-        let error = match self.bus.publish(node, envelopes).await {
+        let published = caught(self.bus.publish(node, envelopes)).await;
+        let error = match published.unwrap_or_else(|panic| Err(BusError::unavailable(panic))) {
             // A node without an inbox is gone.
             Ok(()) | Err(BusError::NoInbox(_)) => return Ok(()),
             Err(error) => error,
