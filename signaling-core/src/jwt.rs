@@ -142,7 +142,7 @@ impl Authenticator for JwtAuthenticator {
 #[derive(Debug)]
 #[must_use]
 pub struct JwtAuthenticatorBuilder {
-    keys: Result<Vec<JwtKey>, JwtConfigError>,
+    keys: Result<Vec<PinnedKey>, JwtConfigError>,
     issuers: Vec<String>,
     audiences: Vec<String>,
     user_claim: String,
@@ -153,9 +153,10 @@ pub struct JwtAuthenticatorBuilder {
 impl JwtAuthenticatorBuilder {
     /// One more key. When there are several, each needs a `kid` of its own.
     pub fn key(mut self, key: JwtKey) -> Self {
-        if let Ok(keys) = &mut self.keys {
-            keys.push(key);
-        }
+        self.keys = self.keys.and_then(|mut keys| {
+            keys.push(key.pinned()?);
+            Ok(keys)
+        });
         self
     }
 
@@ -163,9 +164,13 @@ impl JwtAuthenticatorBuilder {
     /// fetched.
     ///
     /// A key without `alg` is taken for the algorithm of its curve, or for RS256 when it is an
-    /// RSA key; a symmetric one must have it. Keys for another purpose are left out: a `use`
-    /// other than `sig`, or `key_ops` without `verify`. All others must be usable, and public
-    /// unless symmetric.
+    /// RSA key; a symmetric one must have it.
+    ///
+    /// A key that cannot be used is skipped, with a warning in the log that names its `kid` and the
+    /// reason (RFC 7517, 5): an unknown type, curve or algorithm, another purpose (`use`, `key_ops`),
+    /// a private key, an RSA key of fewer than 2048 bits, a member that is missing or malformed, a
+    /// `kid` that an earlier key of the set has, and no `kid` beside keys that have one. If no key
+    /// is left, [`build`](Self::build) fails with the first reason.
     pub fn jwks(mut self, json: &str) -> Self {
         self.keys = self.keys.and_then(|mut keys| {
             keys.extend(jwks::parse(json)?);
@@ -214,18 +219,16 @@ impl JwtAuthenticatorBuilder {
     /// # Errors
     ///
     /// When there is no key, a key cannot be used, the keys cannot be told apart by `kid`, the
-    /// JWK set cannot be read, or a text is empty. Only aws-lc leaves one fault for later: of a
+    /// JWK set cannot be read or has no key that can be used, or a text is empty. Only aws-lc leaves one fault for later: of a
     /// point that is not on its curve it accepts no signature.
     pub fn build(self) -> Result<JwtAuthenticator, JwtConfigError> {
-        let mut keys: Vec<PinnedKey> = Vec::new();
-        for key in self.keys? {
-            let key = key.pinned()?;
+        let keys = self.keys?;
+        for (at, key) in keys.iter().enumerate() {
             if let Some(kid) = &key.kid
-                && keys.iter().any(|other| other.kid.as_ref() == Some(kid))
+                && keys[..at].iter().any(|other| other.kid.as_ref() == Some(kid))
             {
                 return Err(JwtConfigError::DuplicateKid(kid.clone()));
             }
-            keys.push(key);
         }
         if keys.is_empty() {
             return Err(JwtConfigError::NoKeys);
@@ -258,7 +261,7 @@ impl JwtAuthenticatorBuilder {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum JwtConfigError {
-    /// No key was given, or the JWK set holds none for signatures.
+    /// No key was given, or the JWK set holds none for checking signatures.
     #[error("there is no key to check tokens with")]
     NoKeys,
     /// Two keys have this `kid`.
@@ -279,7 +282,7 @@ pub enum JwtConfigError {
     #[error("the JWK set is not JSON")]
     JwksJson(#[source] serde_json::Error),
     /// The JWK set is JSON of another shape (RFC 7517, 5).
-    #[error("the JWK set is not an object with an array \"keys\" of objects")]
+    #[error("the JWK set is not an object with an array \"keys\"")]
     JwksShape,
     /// The issuer, the audience or the user claim is an empty text.
     #[error("the {0} may not be empty")]

@@ -7,41 +7,90 @@ use serde_json::{Map, Value};
 use super::{
     JwtConfigError,
     algorithm::{Algorithm, KeyKind},
-    key::{JwtKey, KeyError},
+    key::{JwtKey, KeyError, PinnedKey},
 };
 
 type Jwk = Map<String, Value>;
 
-/// The keys of the set that check signatures; those for another purpose are left out.
+/// The keys of the set that can check tokens. Every other key is skipped with a warning
+/// (RFC 7517, 5: a key that is not understood should be ignored).
 ///
-/// It is read by hand: serde's errors, and so the log, would quote what they stumble over.
-pub(super) fn parse(json: &str) -> Result<Vec<JwtKey>, JwtConfigError> {
+/// # Errors
+///
+/// When the text is not a JWK set, or none of its keys can be used.
+///
+/// The set is read by hand: serde's errors, and so the log, would quote the text that they refuse.
+pub(super) fn parse(json: &str) -> Result<Vec<PinnedKey>, JwtConfigError> {
     let set: Value = serde_json::from_str(json).map_err(JwtConfigError::JwksJson)?;
-    let keys = set.get("keys").and_then(Value::as_array);
-    keys.ok_or(JwtConfigError::JwksShape)?
-        .iter()
-        .map(|jwk| jwk.as_object().ok_or(JwtConfigError::JwksShape))
-        .filter(|jwk| jwk.as_ref().map_or(true, |jwk| checks_signatures(jwk)))
-        .map(|jwk| jwk.map(key))
-        .collect()
+    let listed = set.get("keys").and_then(Value::as_array).ok_or(JwtConfigError::JwksShape)?;
+    let (mut keys, mut first_error) = (Vec::<PinnedKey>::new(), None);
+    for jwk in listed {
+        let duplicate = |key: &PinnedKey| {
+            let same = |other: &PinnedKey| key.kid.is_some() && other.kid == key.kid;
+            keys.iter().any(same)
+        };
+        match key(jwk) {
+            Ok(key) if duplicate(&key) => warn_skipped(kid(jwk), &KeyError::DuplicateKid),
+            Ok(key) => keys.push(key),
+            Err(error) => {
+                warn_skipped(kid(jwk), &error);
+                // A key for encryption is in order; a set of only those has no key for us.
+                if !matches!(error, KeyError::Purpose) {
+                    let kid = kid(jwk).map(str::to_owned);
+                    first_error.get_or_insert(JwtConfigError::Key { kid, source: error });
+                }
+            }
+        }
+    }
+    // Tokens name one of several keys by its kid, so a key without a kid would never be used.
+    if keys.len() > 1 && keys.iter().any(|key| key.kid.is_some()) {
+        keys.retain(|key| {
+            if key.kid.is_none() {
+                warn_skipped(None, &KeyError::Member("kid"));
+            }
+            key.kid.is_some()
+        });
+    }
+    match first_error {
+        Some(error) if keys.is_empty() => Err(error),
+        _ => Ok(keys),
+    }
 }
 
-/// RFC 7517, 4.2 and 4.3: a key that says its purpose is for no other.
-fn checks_signatures(jwk: &Jwk) -> bool {
-    let verify =
-        |ops: &Value| ops.as_array().is_some_and(|ops| ops.iter().any(|op| op == "verify"));
-    jwk.get("use").is_none_or(|purpose| purpose == "sig") && jwk.get("key_ops").is_none_or(verify)
+fn warn_skipped(kid: Option<&str>, why: &KeyError) {
+    tracing::warn!(kid, error = why as &dyn std::error::Error, "skipped a key of the JWK set");
 }
 
-fn key(jwk: &Jwk) -> JwtKey {
-    let key = || {
-        let algorithm = algorithm(jwk)?;
-        Ok((algorithm, material(jwk, algorithm)?))
+fn kid(jwk: &Value) -> Option<&str> {
+    jwk.get("kid").and_then(Value::as_str)
+}
+
+fn key(jwk: &Value) -> Result<PinnedKey, KeyError> {
+    let jwk = jwk.as_object().ok_or(KeyError::NotAnObject)?;
+    let kid = match jwk.get("kid") {
+        None => None,
+        Some(Value::String(kid)) => Some(kid.clone()),
+        Some(_) => return Err(KeyError::Member("kid")),
     };
-    match jwk.get("kid") {
-        None => JwtKey::of(key()),
-        Some(Value::String(kid)) => JwtKey::of(key()).with_kid(kid),
-        Some(_) => JwtKey::of(Err(KeyError::Member("kid"))),
+    check_purpose(jwk)?;
+    let algorithm = algorithm(jwk)?;
+    PinnedKey::new(kid, algorithm, material(jwk, algorithm)?)
+}
+
+/// RFC 7517, 4.2 and 4.3: a key that names its purpose is for no other.
+fn check_purpose(jwk: &Jwk) -> Result<(), KeyError> {
+    match jwk.get("use") {
+        Some(Value::String(purpose)) if purpose == "sig" => {}
+        Some(Value::String(_)) => return Err(KeyError::Purpose),
+        Some(_) => return Err(KeyError::Member("use")),
+        None => {}
+    }
+    match jwk.get("key_ops") {
+        Some(Value::Array(ops)) if !ops.iter().all(Value::is_string) => Err(KeyError::Member("key_ops")),
+        Some(Value::Array(ops)) if ops.iter().any(|op| op == "verify") => Ok(()),
+        Some(Value::Array(_)) => Err(KeyError::Purpose),
+        Some(_) => Err(KeyError::Member("key_ops")),
+        None => Ok(()),
     }
 }
 

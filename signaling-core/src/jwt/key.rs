@@ -61,6 +61,15 @@ pub enum KeyError {
     /// The JWK is of a type or on a curve that no [`Algorithm`] uses.
     #[error("the key type or curve is not supported")]
     KeyType,
+    /// The JWK is no JSON object.
+    #[error("the key is not a JSON object")]
+    NotAnObject,
+    /// The JWK's `use` or `key_ops` does not allow it to check signatures (RFC 7517, 4.2 and 4.3).
+    #[error("the key is not for checking signatures, by its \"use\" or \"key_ops\"")]
+    Purpose,
+    /// An earlier key of the JWK set has the same `kid`, and is used instead.
+    #[error("an earlier key of the set has the same kid")]
+    DuplicateKid,
     /// A member of the JWK is missing or not well formed.
     #[error("the member {0:?} is missing or not well formed")]
     Member(&'static str),
@@ -104,20 +113,14 @@ impl JwtKey {
         self
     }
 
-    pub(super) fn of(key: Result<(Algorithm, DecodingKey), KeyError>) -> Self {
+    fn of(key: Result<(Algorithm, DecodingKey), KeyError>) -> Self {
         Self { kid: None, key }
     }
 
     pub(super) fn pinned(self) -> Result<PinnedKey, JwtConfigError> {
-        let pin = |(algorithm, key): (Algorithm, DecodingKey)| {
-            // Some back ends read a key only when they use it.
-            (BACK_END.verifier_factory)(&algorithm.of_back_end(), &key).map_err(refused)?;
-            Ok((algorithm, key))
-        };
-        match self.key.and_then(pin) {
-            Ok((algorithm, key)) => Ok(PinnedKey { kid: self.kid, algorithm, key }),
-            Err(source) => Err(JwtConfigError::Key { kid: self.kid, source }),
-        }
+        let kid = self.kid.clone();
+        let pinned = self.key.and_then(|(algorithm, key)| PinnedKey::new(self.kid, algorithm, key));
+        pinned.map_err(|source| JwtConfigError::Key { kid, source })
     }
 
     pub(super) fn from_secret(
@@ -215,6 +218,16 @@ pub(super) struct PinnedKey {
 }
 
 impl PinnedKey {
+    pub(super) fn new(
+        kid: Option<String>,
+        algorithm: Algorithm,
+        key: DecodingKey,
+    ) -> Result<Self, KeyError> {
+        // Some back ends read a key only when they use it.
+        (BACK_END.verifier_factory)(&algorithm.of_back_end(), &key).map_err(refused)?;
+        Ok(Self { kid, algorithm, key })
+    }
+
     /// Whether `signature` is this key's signature of `message`.
     ///
     /// The back end is called directly, not through the process-wide choice of `jsonwebtoken`:

@@ -220,6 +220,10 @@ fn an_unusable_key_of_a_set_is_named() {
         (jwk("rsa", json!({"alg": "RSA-OAEP"})), "\"RSA-OAEP\" is not supported"),
         (jwk("rsa", json!({"alg": "none"})), "\"none\" is not supported"),
         (jwk("rsa", json!({"alg": 7})), "member \"alg\""),
+        (jwk("rsa", json!({"use": 7})), "member \"use\""),
+        (jwk("rsa", json!({"key_ops": "verify"})), "member \"key_ops\""),
+        (jwk("rsa", json!({"key_ops": ["verify", 7]})), "member \"key_ops\""),
+        (jwk("rsa", json!({"kty": 7})), "member \"kty\""),
         (jwk("secret", json!({"alg": null})), "must name its algorithm"),
         (jwk("secret", json!({"alg": "RS256"})), "not a public key for RS256"),
         (jwk("secret", json!({"alg": "HS512", "k": "AAAA"})), "at least 64 bytes"),
@@ -256,8 +260,59 @@ fn an_unusable_key_of_a_set_is_named() {
         assert_eq!(named.as_deref(), jwk["kid"].as_str());
         assert!(error.to_string().contains(expected), "{jwk}: {error}");
     }
+    let (named, error) = key_error(build_set(&[json!("c2VjcmV0")]));
+    assert!(named.is_none() && matches!(error, KeyError::NotAnObject));
     let (named, error) = key_error(build_set(&[jwk("ed", json!({"kid": 7}))]));
     assert!(named.is_none() && matches!(error, KeyError::Member("kid")));
+}
+
+/// RFC 7517, 5: keys that are not understood should be ignored.
+#[test]
+fn keys_that_cannot_be_used_do_not_harm_the_others_of_their_set() {
+    let unusable = [
+        json!({"kty": "AKP", "kid": "new", "alg": "ML-DSA-65", "pub": "AAAA"}),
+        json!({"kty": "future", "kid": "newer"}),
+        json!({}),
+        json!("no object"),
+        json!(null),
+        json!([]),
+        jwk("p256", json!({"kid": "curve", "crv": "P-521"})),
+        jwk("p256", json!({"kid": "purpose", "use": "enc"})),
+        jwk("p256", json!({"kid": "purpose type", "use": ["sig"]})),
+        jwk("p256", json!({"kid": "ops", "key_ops": []})),
+        jwk("p256", json!({"kid": "ops type", "key_ops": {"verify": true}})),
+        jwk("p256", json!({"kid": "algorithm", "alg": "ECDH-ES"})),
+        jwk("p256", json!({"kid": ["kid type"]})),
+        jwk("p256", json!({"kid": "base64", "x": "not base64url!"})),
+        jwk("p256", json!({"kid": "missing", "y": null})),
+        jwk("rsa", json!({"kid": "small", "n": URL_SAFE_NO_PAD.encode([0xff; 128])})),
+        jwk("rsa", json!({"kid": "private", "d": "AAAA"})),
+        jwk("secret", json!({"kid": "weak", "k": "AAAA"})),
+        jwk("ed", json!({"kid": null})),
+        jwk("p256", json!({"kid": "rsa"})),
+    ];
+    let good = [jwk("rsa", json!({})), jwk("p256", json!({}))];
+    let token = |kid: &str, alg: &str| token_with(json!({"alg": alg, "kid": kid}), claims(json!({})));
+    for (at, bad) in unusable.iter().enumerate() {
+        // The one that has the kid of another comes after it: the first one counts.
+        let duplicate = bad["kid"] == "rsa";
+        let sets = [
+            [good[0].clone(), bad.clone(), good[1].clone()],
+            [bad.clone(), good[0].clone(), good[1].clone()],
+        ];
+        for set in &sets[..if duplicate { 1 } else { 2 }] {
+            let authenticator = build_set(set).unwrap_or_else(|error| panic!("{at}: {error}"));
+            accepted(&authenticator, &token("rsa", "RS256"));
+            accepted(&authenticator, &token("p256", "ES256"));
+        }
+    }
+    let all = [&good[..], &unusable].concat();
+    accepted(&build_set(&all).unwrap(), &token("rsa", "RS256"));
+    let none = [&unusable[..4], &[jwk("ed", json!({"crv": "Ed448"}))]].concat();
+    let (named, error) = key_error(build_set(&none));
+    assert_eq!((named.as_deref(), error.to_string().contains("not supported")), (Some("new"), true));
+    let nameless = [jwk("ed", json!({"kid": null})), jwk("rsa", json!({"kid": null}))];
+    assert!(matches!(build_set(&nameless), Err(JwtConfigError::MissingKid)));
 }
 
 #[test]
@@ -268,7 +323,6 @@ fn what_is_no_set_is_refused_without_quoting_it() {
         (format!(r#"{{"keys":[{{"k":"{secret}"}}"#), false),
         (format!(r#""{secret}""#), true),
         (format!(r#"{{"keys":"{secret}"}}"#), true),
-        (format!(r#"{{"keys":["{secret}"]}}"#), true),
         (format!(r#"[{{"kty":"oct","k":"{secret}"}}]"#), true),
         (jwk("secret", json!({"k": secret})).to_string(), true),
     ] {
