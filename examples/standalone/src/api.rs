@@ -32,6 +32,7 @@ use crate::{
     error::ApiError,
     guesses::Guesses,
     matchmaker::{Matchmaker, Place},
+    queue::Partners,
     secret::ApiKey,
     serve::Peer,
 };
@@ -41,10 +42,17 @@ use crate::{
 pub(crate) struct Api {
     relay: Relay,
     matchmaker: Matchmaker,
+    /// Whom the queue may match, unless a request narrows it.
+    partners: Partners,
 }
 
 /// The API beneath `/api`.
-pub(crate) fn router(relay: Relay, matchmaker: Matchmaker, key: ApiKey) -> Router {
+pub(crate) fn router(
+    relay: Relay,
+    matchmaker: Matchmaker,
+    partners: Partners,
+    key: ApiKey,
+) -> Router {
     let api = Router::new()
         .route("/sessions", post(open_session))
         .route("/sessions/{session}", get(show_session).delete(close_session))
@@ -56,7 +64,7 @@ pub(crate) fn router(relay: Relay, matchmaker: Matchmaker, key: ApiKey) -> Route
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .layer(middleware::from_fn_with_state(Arc::new(Gate::new(key)), authorize))
-        .with_state(Api { relay, matchmaker });
+        .with_state(Api { relay, matchmaker, partners });
     Router::new().nest("/api", api)
 }
 
@@ -225,13 +233,21 @@ fn no_such_session() -> ApiError {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Waiting {
     user_id: UserId,
+    /// Only while it is connected, and only with someone who is.
+    #[serde(default)]
+    connected: bool,
 }
 
 async fn enter_queue(
     State(api): State<Api>,
     Body(waiting): Body<Waiting>,
 ) -> Result<Place, ApiError> {
-    Ok(api.matchmaker.enter(waiting.user_id).await?)
+    match (api.partners, waiting.connected) {
+        (Partners::All, false) => Ok(api.matchmaker.enter(waiting.user_id, Partners::All).await?),
+        (Partners::Connected, _) | (_, true) => {
+            Ok(api.matchmaker.enter_connected(waiting.user_id).await?)
+        }
+    }
 }
 
 impl IntoResponse for Place {

@@ -20,7 +20,8 @@ use crate::{
     api::{self, no_such_method, no_such_path},
     demo,
     error::ApiError,
-    matchmaker::{Matchmaker, Partners},
+    local_host::only_local_host,
+    matchmaker::Matchmaker,
     pages,
     queue::{Bounds, LocalQueue, SharedQueue},
     settings::AppSettings,
@@ -40,22 +41,23 @@ pub(crate) fn router(relay: &Relay, redis: Option<&Redis>, settings: &AppSetting
         endpoint = endpoint.allowed_origins(settings.allowed_origins.clone());
     }
     let bounds = Bounds { capacity: settings.queue_capacity, patience: settings.queue_timeout };
-    let matchmaker = start_matching(relay, redis, "api", bounds, Partners::All);
+    let matchmaker = start_matching(relay, redis, "api", bounds);
     let mut matchmakers = vec![matchmaker.clone()];
     let mut router = Router::new().route("/healthz", get(|| ready("ok"))).merge(api::router(
         relay.clone(),
         matchmaker,
+        settings.queue_partners,
         settings.api_key.clone(),
     ));
     if let Some(signer) = settings.demo.clone() {
         let bounds = Bounds { patience: DEMO_PATIENCE, ..bounds };
-        let matchmaker = start_matching(relay, redis, "demo", bounds, Partners::Connected);
+        let matchmaker = start_matching(relay, redis, "demo", bounds);
         matchmakers.push(matchmaker.clone());
         router =
             router.merge(demo::router(relay.clone(), matchmaker, signer)).merge(pages::router());
     }
     let needed = Needed { relay: relay.clone(), matchmakers };
-    router
+    let router = router
         .merge(Router::new().route("/readyz", get(readyz)).with_state(needed))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
@@ -63,24 +65,22 @@ pub(crate) fn router(relay: &Relay, redis: Option<&Redis>, settings: &AppSetting
         .layer(middleware::from_fn(limit_time))
         .layer(middleware::map_response(harden))
         .layer(middleware::from_fn(access::log))
-        .merge(signaling_axum::router(endpoint))
+        .merge(signaling_axum::router(endpoint));
+    match settings.demo {
+        Some(_) => router.layer(middleware::from_fn(only_local_host)),
+        None => router,
+    }
 }
 
 /// Matches those who wait in the queue `name`.
-fn start_matching(
-    relay: &Relay,
-    redis: Option<&Redis>,
-    name: &str,
-    bounds: Bounds,
-    partners: Partners,
-) -> Matchmaker {
+fn start_matching(relay: &Relay, redis: Option<&Redis>, name: &str, bounds: Bounds) -> Matchmaker {
     match redis {
         Some(redis) => {
             let node = relay.node_id().clone();
             let queue = SharedQueue::new(redis.clone(), name, node, bounds);
-            Matchmaker::start(relay.clone(), queue, partners)
+            Matchmaker::start(relay.clone(), queue)
         }
-        None => Matchmaker::start(relay.clone(), LocalQueue::new(bounds), partners),
+        None => Matchmaker::start(relay.clone(), LocalQueue::new(bounds)),
     }
 }
 

@@ -2,36 +2,38 @@
 //! file belongs, the secret itself may be given by mistake: those values are not shown either, and
 //! nor is the URL of Redis, which may hold a password.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::path::PathBuf;
 
 use clap::{
     Parser, ValueEnum,
     builder::{OsStringValueParser, TypedValueParser},
-    error::{ContextKind, ContextValue, ErrorKind},
 };
 use signaling_core::{jwt::Algorithm, relay::SecondConnection};
 
 use crate::{
     limits::{Limits, Period},
     origin::origin,
+    queue::Partners,
     secret::Secret,
 };
 
 /// WebRTC signaling server: WebSocket endpoint at /ws/signaling, HTTP API for the matching service
 /// under /api, /healthz and /readyz.
 #[derive(Debug, Parser)]
-#[command(name = "signaling-server", version, after_help = SECRETS)]
+#[command(name = "signaling-server", version, after_help = AFTER_HELP)]
 pub(crate) struct Cli {
-    /// Address and port to listen on; port 0 takes a free one
     #[arg(
         long,
+        help = "Address or name, and port to listen on, such as 0.0.0.0:8080, [::]:8080 or \
+                localhost:8080; port 0 takes a free one",
         env = "SIGNALING_LISTEN",
         value_name = "ADDRESS",
         default_value = "127.0.0.1:8080"
     )]
-    pub(crate) listen: SocketAddr,
+    pub(crate) listen: String,
 
-    /// Develop: make the keys that are missing, serve the demonstration page; on loopback only
+    /// Development: make the keys that are missing and serve the demonstration page, whose tokens
+    /// have a key of their own; on loopback only
     #[arg(long)]
     pub(crate) dev: bool,
 
@@ -169,11 +171,16 @@ pub(crate) struct Cli {
     #[arg(long, env = "SIGNALING_QUEUE_TIMEOUT", value_name = "TIME", default_value = "5m")]
     pub(crate) queue_timeout: Period,
 
+    /// Which users the queue may match: all who wait, or only those who are connected
+    #[arg(long, env = "SIGNALING_QUEUE_PARTNERS", value_name = "PARTNERS", default_value = "all")]
+    pub(crate) queue_partners: Partners,
+
     /// Form of the log, which goes to standard error
     #[arg(long, env = "SIGNALING_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
     pub(crate) log_format: LogFormat,
 
-    /// What to log: a level, or directives such as info,signaling_core=debug
+    /// What to log: a level (error, warn, info, debug, trace, off), or directives such as
+    /// warn,signaling_core=debug; info for what they do not name
     #[arg(long, env = "RUST_LOG", value_name = "LEVEL", default_value = "info")]
     pub(crate) log_level: String,
 
@@ -181,15 +188,21 @@ pub(crate) struct Cli {
     pub(crate) limits: Limits,
 }
 
-const SECRETS: &str = "\
+const AFTER_HELP: &str = "\
+TIME is a number with a unit, ms, s, m or h, such as 500ms, 30s or 2m, or several of them from the
+largest to the smallest, such as 1m30s. A number without a unit is seconds. BYTES and N are numbers.
+
+A variable that is empty counts as not set. A flag overrides its variable.
+
 Secrets, from the environment only, or from the files above:
   SIGNALING_JWT_SECRET   Secret that tokens are signed with, at least 32 bytes
-  SIGNALING_API_KEY      Key of the HTTP API
+  SIGNALING_API_KEY      Key of the HTTP API, at least 32 bytes
   SIGNALING_TURN_SECRET  Secret that the TURN servers share
 
 One of SIGNALING_JWT_SECRET, --jwt-secret-file, --jwt-public-key and --jwks is needed, and one of
 SIGNALING_API_KEY and --api-key-file; --dev makes what is missing. With
---turn-url, one of SIGNALING_TURN_SECRET and --turn-secret-file is needed.";
+--turn-url, one of SIGNALING_TURN_SECRET and --turn-secret-file is needed. Line breaks at the end of
+a secret are not part of it. SIGHUP reloads the files.";
 
 /// What becomes of a second connection of a user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -212,65 +225,4 @@ impl From<Policy> for SecondConnection {
 pub(crate) enum LogFormat {
     Text,
     Json,
-}
-
-/// What the command line asks for instead of a server, or what is wrong with it: one line.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum NoCli {
-    /// Text to print: `--help` or `--version`.
-    Print(String),
-    /// What is wrong.
-    Wrong(String),
-}
-
-impl From<clap::Error> for NoCli {
-    fn from(error: clap::Error) -> Self {
-        match error.kind() {
-            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Self::Print(error.to_string()),
-            // It might be a secret in the wrong place.
-            ErrorKind::UnknownArgument => Self::Wrong(unknown_argument(&error)),
-            _ => {
-                let text = error.to_string();
-                let line = text.lines().next().unwrap_or_default();
-                let line = line.strip_prefix("error: ").unwrap_or(line);
-                Self::Wrong(line.to_owned())
-            }
-        }
-    }
-}
-
-fn unknown_argument(error: &clap::Error) -> String {
-    let name = match error.get(ContextKind::InvalidArg) {
-        Some(ContextValue::String(name)) => name.split('=').next().unwrap_or_default(),
-        _ => "",
-    };
-    match name.starts_with("--") {
-        true => format!("there is no flag {name}; see --help"),
-        false => "there are only flags that start with --; see --help".to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_wrong_takes_one_line_and_quotes_no_stray_argument() {
-        for (args, expected) in [
-            (&["--jwt-secret=hunter2"][..], "there is no flag --jwt-secret; see --help"),
-            (&["--jwt-secret", "hunter2"], "there is no flag --jwt-secret; see --help"),
-            (&["hunter2"], "there are only flags that start with --; see --help"),
-            (&["-hunter2"], ""),
-        ] {
-            let error = Cli::try_parse_from(["x"].iter().chain(args)).unwrap_err();
-            match NoCli::from(error) {
-                NoCli::Wrong(line) => assert_eq!(line, expected),
-                NoCli::Print(_) => assert_eq!(args, ["-hunter2"], "-h is help"),
-            }
-        }
-        let error = Cli::try_parse_from(["x", "--listen", "nowhere"]).unwrap_err();
-        let NoCli::Wrong(line) = error.into() else { panic!("nothing wrong") };
-        assert!(line.contains("'nowhere'") && line.contains("--listen"), "{line}");
-        assert!(!line.contains('\n'));
-    }
 }

@@ -23,6 +23,7 @@ use crate::{
     api::{Body, bearer, no_such_method},
     error::ApiError,
     matchmaker::{Matchmaker, Place},
+    queue::Partners,
     secret::random_hex,
     signer::Signer,
 };
@@ -85,7 +86,7 @@ fn suffix(name: &str, key: &str) -> String {
 
 async fn enter(State(demo): State<Demo>, headers: HeaderMap) -> Result<Place, ApiError> {
     let user = demo.user(&headers).await?;
-    Ok(demo.matchmaker.enter(user).await?)
+    Ok(demo.matchmaker.enter(user, Partners::Connected).await?)
 }
 
 async fn leave(State(demo): State<Demo>, headers: HeaderMap) -> Result<StatusCode, ApiError> {

@@ -138,6 +138,11 @@ impl From<MatchError> for ApiError {
             MatchError::Queue(QueueError::Id(error)) => OpenError::from(error).into(),
             MatchError::Open(error) => error.into(),
             MatchError::Store(error) => error.into(),
+            MatchError::NotConnected => Self::new(
+                StatusCode::CONFLICT,
+                "not-connected",
+                "the user is not connected, and does not wait",
+            ),
             MatchError::Ended => Self::unavailable("the server is ending, try another"),
         }
     }

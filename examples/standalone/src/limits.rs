@@ -88,31 +88,51 @@ limits! {
     event_capacity: usize "N" "SIGNALING_EVENT_CAPACITY";
 }
 
-/// A time on the command line: `30s`, `500ms`, `2m`, `1h`, or plain seconds.
+/// A time on the command line: `30s`, `500ms`, `2m`, `1h`, several of them as in `1m30s`, or plain
+/// seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Period(pub(crate) Duration);
 
 /// Not a [`Period`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not a time such as 30s, 500ms, 2m or 1h")]
+#[error("not a time such as 30s, 500ms, 2m, 1h or 1m30s")]
 pub(crate) struct NoPeriod;
 
 impl FromStr for Period {
     type Err = NoPeriod;
 
     fn from_str(text: &str) -> Result<Self, NoPeriod> {
-        let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-        let (number, unit) = text.split_at(digits);
-        let number: u64 = number.parse().map_err(|_| NoPeriod)?;
-        let millis = match unit {
-            "ms" => Some(1),
-            "s" | "" => Some(1000),
-            "m" => Some(60 * 1000),
-            "h" => Some(60 * 60 * 1000),
-            _ => None,
-        };
-        let millis = millis.and_then(|unit: u64| number.checked_mul(unit));
-        millis.map(Duration::from_millis).map(Self).ok_or(NoPeriod)
+        if let Ok(seconds) = text.parse::<u64>()
+            && !text.starts_with('+')
+        {
+            return Ok(Self(Duration::from_secs(seconds)));
+        }
+        let (mut rest, mut total, mut larger) = (text, Duration::ZERO, u64::MAX);
+        while !rest.is_empty() {
+            let number = rest.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
+            rest = &rest[number.len()..];
+            let unit = rest.split(|c: char| !c.is_ascii_lowercase()).next().unwrap_or_default();
+            rest = &rest[unit.len()..];
+            let unit_millis = match unit {
+                "ms" => 1,
+                "s" => 1000,
+                "m" => 60 * 1000,
+                "h" => 60 * 60 * 1000,
+                _ => return Err(NoPeriod),
+            };
+            // From the largest unit to the smallest, each at most once.
+            if unit_millis >= larger {
+                return Err(NoPeriod);
+            }
+            larger = unit_millis;
+            let number: u64 = number.parse().map_err(|_| NoPeriod)?;
+            let part = number.checked_mul(unit_millis).map(Duration::from_millis);
+            total = part.and_then(|part| total.checked_add(part)).ok_or(NoPeriod)?;
+        }
+        match larger {
+            u64::MAX => Err(NoPeriod),
+            _ => Ok(Self(total)),
+        }
     }
 }
 
@@ -223,12 +243,28 @@ mod tests {
             ("1h", 3_600_000),
             ("7", 7_000),
             ("0", 0),
+            ("1m30s", 90_000),
+            ("1h1m1s1ms", 3_661_001),
+            ("2h5ms", 7_200_005),
         ] {
             assert_eq!(text.parse(), Ok(Period(Duration::from_millis(millis))), "{text}");
         }
-        for text in
-            ["", "s", "-1s", "1.5s", "1 s", "1d", "99999999999999999999s", "9999999999999999999h"]
-        {
+        for text in [
+            "",
+            "s",
+            "-1s",
+            "+1",
+            "1.5s",
+            "1 s",
+            "1d",
+            "1m30",
+            "30s1m",
+            "1s1s",
+            "1m 30s",
+            "1S",
+            "99999999999999999999s",
+            "9999999999999999999h",
+        ] {
             assert_eq!(text.parse::<Period>(), Err(NoPeriod), "{text}");
         }
         for text in ["30s", "1500ms"] {

@@ -17,7 +17,7 @@ use tokio::{
 
 use crate::{
     contain::contained,
-    queue::{Pair, Queue, QueueError},
+    queue::{Pair, Partners, Queue, QueueError},
 };
 
 /// Requests that wait for their turn; more wait in their callers.
@@ -31,7 +31,10 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Asks the task; cheap to clone. The task ends with the last clone.
 #[derive(Debug, Clone)]
-pub(crate) struct Matchmaker(mpsc::Sender<Request>);
+pub(crate) struct Matchmaker {
+    requests: mpsc::Sender<Request>,
+    relay: Relay,
+}
 
 /// What has become of a user who entered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +66,9 @@ pub(crate) enum MatchError {
     /// The store did not answer; the user waits.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The user must be connected, and is not. It does not wait, unless it did before.
+    #[error("the user is not connected")]
+    NotConnected,
     /// The server is ending.
     #[error("matching has ended")]
     Ended,
@@ -77,52 +83,62 @@ struct Request {
 
 #[derive(Debug)]
 enum Asks {
-    Enter(UserId, Answer<Place>),
+    Enter(UserId, Partners, Answer<Place>),
     Leave(UserId, Answer<bool>),
 }
 
 type Answer<T> = oneshot::Sender<Result<T, MatchError>>;
 
-/// Whom a user may be matched with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Partners {
-    /// Anybody who waits.
-    All,
-    /// Only those who have a connection; others are forgotten.
-    Connected,
-}
-
 impl Matchmaker {
     /// Starts the task.
-    pub(crate) fn start(relay: Relay, queue: impl Queue, partners: Partners) -> Self {
+    pub(crate) fn start(relay: Relay, queue: impl Queue) -> Self {
         let (sender, requests) = mpsc::channel(WAITING_REQUESTS);
         let queue = Box::new(queue);
-        let matching = Matching { relay, queue, partners, opened: None, in_trouble: false };
+        let matching = Matching { relay: relay.clone(), queue, opened: None, in_trouble: false };
         tokio::spawn(matching.run(requests));
-        Self(sender)
+        Self { requests: sender, relay }
     }
 
-    /// Lets `user` wait for a partner, and matches it if there is one.
-    pub(crate) async fn enter(&self, user: UserId) -> Result<Place, MatchError> {
-        self.ask(|answer| Asks::Enter(user, answer)).await
+    /// Lets `user` wait for a partner, and matches it if there is one. With
+    /// [`Partners::Connected`] it is taken for connected now, and looked at when it is matched later.
+    pub(crate) async fn enter(
+        &self,
+        user: UserId,
+        partners: Partners,
+    ) -> Result<Place, MatchError> {
+        let by = Instant::now() + ANSWER_TIME;
+        self.ask(by, |answer| Asks::Enter(user, partners, answer)).await
+    }
+
+    /// The same with [`Partners::Connected`], for a user who must be connected now.
+    pub(crate) async fn enter_connected(&self, user: UserId) -> Result<Place, MatchError> {
+        let by = Instant::now() + ANSWER_TIME;
+        if !within(by, async { Ok(self.relay.is_connected(&user).await?) }).await? {
+            return Err(MatchError::NotConnected);
+        }
+        self.ask(by, |answer| Asks::Enter(user, Partners::Connected, answer)).await
     }
 
     /// Lets `user` wait no longer; false when it did not, or has a partner by now.
     pub(crate) async fn leave(&self, user: UserId) -> Result<bool, MatchError> {
-        self.ask(|answer| Asks::Leave(user, answer)).await
+        let by = Instant::now() + ANSWER_TIME;
+        self.ask(by, |answer| Asks::Leave(user, answer)).await
     }
 
     /// Whether the task is there.
     pub(crate) fn is_running(&self) -> bool {
-        !self.0.is_closed()
+        !self.requests.is_closed()
     }
 
-    async fn ask<T>(&self, asks: impl FnOnce(Answer<T>) -> Asks) -> Result<T, MatchError> {
-        let by = Instant::now() + ANSWER_TIME;
+    async fn ask<T>(
+        &self,
+        by: Instant,
+        asks: impl FnOnce(Answer<T>) -> Asks,
+    ) -> Result<T, MatchError> {
         let (answer, answered) = oneshot::channel();
         let asked = async {
             let request = Request { asks: asks(answer), by };
-            self.0.send(request).await.map_err(|_| MatchError::Ended)?;
+            self.requests.send(request).await.map_err(|_| MatchError::Ended)?;
             answered.await.map_err(|_| MatchError::Ended)?
         };
         within(by, asked).await
@@ -144,7 +160,6 @@ async fn within<T>(
 struct Matching {
     relay: Relay,
     queue: Box<dyn Queue>,
-    partners: Partners,
     /// The session that was opened last: its pair may not be settled.
     opened: Option<SessionId>,
     /// Pairs that were left behind cannot be opened now.
@@ -176,8 +191,8 @@ impl Matching {
     /// Who does not wait for the answer any more has entered or left all the same.
     async fn answer(&mut self, Request { asks, by }: Request) {
         match asks {
-            Asks::Enter(user, answer) => {
-                let _ = answer.send(within(by, self.enter(&user, by)).await);
+            Asks::Enter(user, partners, answer) => {
+                let _ = answer.send(within(by, self.enter(&user, partners, by)).await);
             }
             Asks::Leave(user, answer) => {
                 let left = async { Ok(self.queue.leave(&user, by).await?) };
@@ -208,8 +223,13 @@ impl Matching {
         }
     }
 
-    async fn enter(&mut self, user: &UserId, by: Instant) -> Result<Place, MatchError> {
-        let mut next = self.queue.enter(user, by).await?;
+    async fn enter(
+        &mut self,
+        user: &UserId,
+        partners: Partners,
+        by: Instant,
+    ) -> Result<Place, MatchError> {
+        let mut next = self.queue.enter(user, partners, by).await?;
         // Other pairs may have been left behind. After an error all keep their places.
         while let Some(pair) = next {
             if self.open(&pair, Some(user), by).await? {
@@ -264,7 +284,7 @@ impl Matching {
         asking: Option<&UserId>,
     ) -> Result<Vec<UserId>, StoreError> {
         let mut absent = Vec::new();
-        if self.partners == Partners::Connected {
+        if pair.partners == Partners::Connected {
             for user in pair.users.iter().filter(|user| Some(*user) != asking) {
                 if !self.relay.is_connected(user).await? {
                     absent.push(user.clone());
@@ -322,27 +342,27 @@ mod tests {
         }
     }
 
-    async fn matchmaker(config: Config, faults: &Faults, partners: Partners) -> Matchmaker {
+    async fn matchmaker(config: Config, faults: &Faults) -> Matchmaker {
         let relay = Relay::builder(Nobody)
             .store(faults.store(Arc::new(MemoryStore::new())))
             .config(config)
             .start()
             .await
             .unwrap();
-        Matchmaker::start(relay, queue(), partners)
+        Matchmaker::start(relay, queue())
     }
 
     #[tokio::test]
     async fn the_second_is_matched_with_the_first_who_makes_the_offer() {
-        let matchmaker = matchmaker(Config::default(), &Faults::new(1), Partners::All).await;
-        assert_eq!(matchmaker.enter(user("a")).await.unwrap(), Place::Waiting);
-        assert_eq!(matchmaker.enter(user("a")).await.unwrap(), Place::Waiting);
-        let place = matchmaker.enter(user("b")).await.unwrap();
+        let matchmaker = matchmaker(Config::default(), &Faults::new(1)).await;
+        assert_eq!(matchmaker.enter(user("a"), Partners::All).await.unwrap(), Place::Waiting);
+        assert_eq!(matchmaker.enter(user("a"), Partners::All).await.unwrap(), Place::Waiting);
+        let place = matchmaker.enter(user("b"), Partners::All).await.unwrap();
         assert_eq!(pair(place), ("a".to_owned(), false));
-        assert_eq!(matchmaker.enter(user("c")).await.unwrap(), Place::Waiting);
+        assert_eq!(matchmaker.enter(user("c"), Partners::All).await.unwrap(), Place::Waiting);
         assert!(matchmaker.leave(user("c")).await.unwrap());
         assert!(!matchmaker.leave(user("c")).await.unwrap());
-        assert_eq!(matchmaker.enter(user("d")).await.unwrap(), Place::Waiting);
+        assert_eq!(matchmaker.enter(user("d"), Partners::All).await.unwrap(), Place::Waiting);
     }
 
     #[tokio::test(start_paused = true)]
@@ -350,12 +370,12 @@ mod tests {
         let (faults, store) = (Faults::new(1), Arc::new(MemoryStore::new()));
         let relay = Relay::builder(Nobody).store(faults.store(store.clone()));
         let relay = relay.start().await.unwrap();
-        let matchmaker = Matchmaker::start(relay, queue(), Partners::All);
-        assert_eq!(matchmaker.enter(user("a")).await.unwrap(), Place::Waiting);
+        let matchmaker = Matchmaker::start(relay, queue());
+        assert_eq!(matchmaker.enter(user("a"), Partners::All).await.unwrap(), Place::Waiting);
         faults.cut(true);
         for name in ["b", "c", "c"] {
             let asked = Instant::now();
-            let error = matchmaker.enter(user(name)).await.unwrap_err();
+            let error = matchmaker.enter(user(name), Partners::All).await.unwrap_err();
             assert!(matches!(error, MatchError::Open(_) | MatchError::Store(_)), "{error}");
             assert!(asked.elapsed() <= ANSWER_TIME + Duration::from_millis(1));
         }
@@ -367,8 +387,8 @@ mod tests {
             let enrolments = store.user(&user(name)).await.unwrap().enrolments;
             assert_eq!(enrolments.len(), 1, "{name}");
         }
-        assert_eq!(matchmaker.enter(user("c")).await.unwrap(), Place::Waiting);
-        let place = matchmaker.enter(user("d")).await.unwrap();
+        assert_eq!(matchmaker.enter(user("c"), Partners::All).await.unwrap(), Place::Waiting);
+        let place = matchmaker.enter(user("d"), Partners::All).await.unwrap();
         assert_eq!(pair(place), ("c".to_owned(), false));
     }
 
@@ -378,13 +398,13 @@ mod tests {
             let (faults, store) = (Faults::new(seed), Arc::new(MemoryStore::new()));
             let relay = Relay::builder(Nobody).store(faults.store(store.clone()));
             let relay = relay.start().await.unwrap();
-            let matchmaker = Matchmaker::start(relay, queue(), Partners::All);
-            assert_eq!(matchmaker.enter(user("a")).await.unwrap(), Place::Waiting);
+            let matchmaker = Matchmaker::start(relay, queue());
+            assert_eq!(matchmaker.enter(user("a"), Partners::All).await.unwrap(), Place::Waiting);
             let mut trouble = Trouble::NONE;
             trouble.failures = 0.5;
             faults.set(trouble);
             let place = loop {
-                if let Ok(place) = matchmaker.enter(user("b")).await {
+                if let Ok(place) = matchmaker.enter(user("b"), Partners::All).await {
                     break place;
                 }
             };
@@ -399,12 +419,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn everybody_is_answered_in_time_however_slow_the_store_and_long_the_line() {
         let faults = Faults::new(1);
-        let matchmaker = matchmaker(Config::default(), &faults, Partners::All).await;
+        let matchmaker = matchmaker(Config::default(), &faults).await;
         let mut trouble = Trouble::NONE;
         trouble.delay = Duration::from_secs(1_000);
         faults.set(trouble);
         let asked = Instant::now();
-        let asks = (0..100).map(|n| matchmaker.enter(user(&format!("u{n}"))));
+        let asks = (0..100).map(|n| matchmaker.enter(user(&format!("u{n}")), Partners::All));
         let answers = futures::future::join_all(asks).await;
         assert!(asked.elapsed() <= ANSWER_TIME + Duration::from_millis(1));
         assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 1);
@@ -416,9 +436,14 @@ mod tests {
 
     #[async_trait]
     impl Queue for Faulty {
-        async fn enter(&mut self, user: &UserId, by: Instant) -> Result<Option<Pair>, QueueError> {
+        async fn enter(
+            &mut self,
+            user: &UserId,
+            partners: Partners,
+            by: Instant,
+        ) -> Result<Option<Pair>, QueueError> {
             assert_ne!(user.as_str(), "eve", "an injected panic");
-            self.0.enter(user, by).await
+            self.0.enter(user, partners, by).await
         }
 
         async fn next(&mut self, by: Instant) -> Result<Option<Pair>, QueueError> {
@@ -446,9 +471,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_pair_that_cannot_be_settled_is_matched_and_its_session_opened_once() {
         let relay = Relay::builder(Nobody).start().await.unwrap();
-        let matchmaker = Matchmaker::start(relay.clone(), Faulty(queue()), Partners::All);
-        assert_eq!(matchmaker.enter(user("a")).await.unwrap(), Place::Waiting);
-        let Place::Matched { session, .. } = matchmaker.enter(user("b")).await.unwrap() else {
+        let matchmaker = Matchmaker::start(relay.clone(), Faulty(queue()));
+        assert_eq!(matchmaker.enter(user("a"), Partners::All).await.unwrap(), Place::Waiting);
+        let Place::Matched { session, .. } =
+            matchmaker.enter(user("b"), Partners::All).await.unwrap()
+        else {
             panic!("not matched");
         };
         assert!(relay.close_session(&session, CloseReason::default()).await.unwrap());
@@ -459,11 +486,12 @@ mod tests {
     #[tokio::test]
     async fn a_panic_ends_one_request_and_takes_nobody_out_of_the_queue() {
         let relay = Relay::builder(Nobody).start().await.unwrap();
-        let matchmaker = Matchmaker::start(relay, Faulty(queue()), Partners::All);
-        assert_eq!(matchmaker.enter(user("a")).await.unwrap(), Place::Waiting);
-        assert!(matches!(matchmaker.enter(user("eve")).await, Err(MatchError::Ended)));
+        let matchmaker = Matchmaker::start(relay, Faulty(queue()));
+        let enter = async |name: &str| matchmaker.enter(user(name), Partners::All).await;
+        assert_eq!(enter("a").await.unwrap(), Place::Waiting);
+        assert!(matches!(enter("eve").await, Err(MatchError::Ended)));
         assert!(matchmaker.is_running());
-        let place = matchmaker.enter(user("b")).await.unwrap();
+        let place = enter("b").await.unwrap();
         assert_eq!(pair(place), ("a".to_owned(), false));
     }
 
@@ -471,26 +499,49 @@ mod tests {
     async fn who_is_in_too_many_sessions_holds_up_nobody() {
         let mut config = Config::default();
         config.max_sessions_per_user = 1;
-        let matchmaker = matchmaker(config, &Faults::new(1), Partners::All).await;
-        let _ = matchmaker.enter(user("a")).await.unwrap();
-        let place = matchmaker.enter(user("b")).await.unwrap();
+        let matchmaker = matchmaker(config, &Faults::new(1)).await;
+        let _ = matchmaker.enter(user("a"), Partners::All).await.unwrap();
+        let place = matchmaker.enter(user("b"), Partners::All).await.unwrap();
         assert_eq!(pair(place), ("a".to_owned(), false));
 
         // It cannot be known before a partner is there.
-        assert_eq!(matchmaker.enter(user("a")).await.unwrap(), Place::Waiting);
-        assert_eq!(matchmaker.enter(user("c")).await.unwrap(), Place::Waiting);
-        let error = matchmaker.enter(user("b")).await.unwrap_err();
+        assert_eq!(matchmaker.enter(user("a"), Partners::All).await.unwrap(), Place::Waiting);
+        assert_eq!(matchmaker.enter(user("c"), Partners::All).await.unwrap(), Place::Waiting);
+        let error = matchmaker.enter(user("b"), Partners::All).await.unwrap_err();
         assert!(matches!(error, MatchError::Open(OpenError::TooManySessions(_))));
-        let place = matchmaker.enter(user("d")).await.unwrap();
+        let place = matchmaker.enter(user("d"), Partners::All).await.unwrap();
         assert_eq!(pair(place), ("c".to_owned(), false));
     }
 
     #[tokio::test]
     async fn where_it_matters_those_without_a_connection_are_forgotten() {
-        let matchmaker = matchmaker(Config::default(), &Faults::new(1), Partners::Connected).await;
-        assert_eq!(matchmaker.enter(user("a")).await.unwrap(), Place::Waiting);
-        assert_eq!(matchmaker.enter(user("b")).await.unwrap(), Place::Waiting);
+        let matchmaker = matchmaker(Config::default(), &Faults::new(1)).await;
+        assert_eq!(matchmaker.enter(user("a"), Partners::Connected).await.unwrap(), Place::Waiting);
+        assert_eq!(matchmaker.enter(user("b"), Partners::Connected).await.unwrap(), Place::Waiting);
         assert!(!matchmaker.leave(user("a")).await.unwrap());
         assert!(matchmaker.leave(user("b")).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn one_of_a_pair_can_ask_that_both_are_connected() {
+        let matchmaker = matchmaker(Config::default(), &Faults::new(1)).await;
+        for (first, second) in
+            [(Partners::Connected, Partners::All), (Partners::All, Partners::Connected)]
+        {
+            assert_eq!(matchmaker.enter(user("a"), first).await.unwrap(), Place::Waiting);
+            assert_eq!(matchmaker.enter(user("b"), second).await.unwrap(), Place::Waiting);
+            assert!(!matchmaker.leave(user("a")).await.unwrap(), "it lost its place");
+            assert!(matchmaker.leave(user("b")).await.unwrap());
+        }
+        // The last request counts.
+        for partners in [Partners::Connected, Partners::All] {
+            let _ = matchmaker.enter(user("a"), partners).await.unwrap();
+        }
+        let place = matchmaker.enter(user("b"), Partners::All).await.unwrap();
+        assert_eq!(pair(place), ("a".to_owned(), false));
+
+        let refused = matchmaker.enter_connected(user("c")).await;
+        assert!(matches!(refused, Err(MatchError::NotConnected)), "{refused:?}");
+        assert!(!matchmaker.leave(user("c")).await.unwrap());
     }
 }

@@ -8,6 +8,7 @@ mod suite;
 use std::{fmt, time::Duration};
 
 use async_trait::async_trait;
+use clap::ValueEnum;
 use signaling_core::{
     id::{IdError, SessionId, UserId},
     store::StoreError,
@@ -16,6 +17,16 @@ use tokio::time::Instant;
 
 pub(crate) use local::LocalQueue;
 pub(crate) use shared::SharedQueue;
+
+/// Whom a user may be matched with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Partners {
+    /// All who wait.
+    All,
+    /// Only those who are connected, while the user itself is connected. Who is found not to be
+    /// loses its place.
+    Connected,
+}
 
 /// How many users may wait, and for how long.
 #[derive(Debug, Clone, Copy)]
@@ -33,6 +44,8 @@ pub(crate) struct Pair {
     pub(crate) session: SessionId,
     /// In the order they came.
     pub(crate) users: [UserId; 2],
+    /// [`Partners::Connected`] if one of the two asked for it.
+    pub(crate) partners: Partners,
 }
 
 /// Why the queue did not do what it was asked.
@@ -65,9 +78,14 @@ pub(crate) enum QueueError {
 #[async_trait]
 pub(crate) trait Queue: Send + Sync + fmt::Debug + 'static {
     /// Puts `user` at the end; one that waits already keeps its place, and its patience is renewed.
-    /// Gives the [`next`](Self::next) pair in the same step, so that of two who wait the second one
+    /// Of the `partners` that it asked for, the last ones count. Gives the [`next`](Self::next) pair in the same step, so that of two who wait the second one
     /// to ask learns of its partner.
-    async fn enter(&mut self, user: &UserId, by: Instant) -> Result<Option<Pair>, QueueError>;
+    async fn enter(
+        &mut self,
+        user: &UserId,
+        partners: Partners,
+        by: Instant,
+    ) -> Result<Option<Pair>, QueueError>;
 
     /// The pair to open a session for.
     async fn next(&mut self, by: Instant) -> Result<Option<Pair>, QueueError>;

@@ -13,19 +13,23 @@ use tokio::{
     time::{self, Instant},
 };
 
+use tokio_util::task::AbortOnDropHandle;
+
 use crate::{
-    app,
-    output::{self, Log},
+    app, output,
     serve::Server,
-    settings::Settings,
+    settings::{Settings, SettingsError},
 };
 
 /// Why the server did not start.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RunError {
+    /// The settings do not do, or ask for something else than a server.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
     /// Another program listens there, or it is no address of this machine.
     #[error("cannot listen on {0}")]
-    Listen(SocketAddr, #[source] io::Error),
+    Listen(String, #[source] io::Error),
     /// Redis is not there, or does not let this node in.
     #[error("cannot start without Redis")]
     Redis(#[from] ConnectError),
@@ -58,13 +62,6 @@ const EVENT_INTERVAL: u32 = 31;
 
 /// Serves until a signal says to end, and ends well.
 pub(crate) fn run(settings: Settings) -> Result<(), RunError> {
-    let log = Log::start(settings.log_format, settings.log_filter.clone());
-    let outcome = run_logged(settings);
-    log.end();
-    outcome
-}
-
-fn run_logged(settings: Settings) -> Result<(), RunError> {
     let runtime = runtime::Builder::new_multi_thread()
         .enable_all()
         .global_queue_interval(GLOBAL_QUEUE_INTERVAL)
@@ -87,14 +84,13 @@ async fn serve(settings: Settings) -> Result<(), RunError> {
         drain_delay,
         drain_timeout,
         http_timeouts,
-        dev,
+        key_files,
         made_api_key,
         app,
-        log_format: _,
-        log_filter: _,
     } = settings;
     // Before anybody can know that the server runs, and tell it to end.
     let mut signals = Signals::new()?;
+    let _reloading = AbortOnDropHandle::new(tokio::spawn(key_files.reload_on_hangup()?));
     let mut builder =
         Relay::builder(authenticator).config(config).second_connection(second_connection);
     if let Some(name) = node_name {
@@ -111,12 +107,15 @@ async fn serve(settings: Settings) -> Result<(), RunError> {
         builder = builder.store(redis.store()).bus(redis.bus());
     }
     let relay = builder.start().await?;
-    let failed = |error| RunError::Listen(listen, error);
-    let listener = TcpListener::bind(listen).await.map_err(failed)?;
+    let failed = |error| {
+        let addresses: Vec<_> = listen.iter().map(SocketAddr::to_string).collect();
+        RunError::Listen(addresses.join(" or "), error)
+    };
+    let listener = TcpListener::bind(listen.as_slice()).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     let router = app::router(&relay, redis.as_ref(), &app);
     let server = Server::start(listener, router, http_timeouts);
-    if dev {
+    if app.demo.is_some() {
         tracing::warn!("development mode: anybody on this machine can be anybody here");
     }
     if let Some(key) = made_api_key {

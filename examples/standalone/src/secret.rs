@@ -1,12 +1,18 @@
 //! What may never be shown: keys and secrets. They come from the environment or a file, since
 //! command lines are visible to every user of a machine.
 
-use std::{ffi::OsString, fmt, fs, path::Path};
+use std::{ffi::OsString, fmt, fs::File, io::Read, path::Path};
 
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-/// A secret. `Debug` does not show it.
+use crate::current::Current;
+
+/// The largest key file: many times what the largest JWK set needs.
+const MAX_FILE_BYTES: u64 = 1024 * 1024;
+
+/// A secret, without the line breaks at its end: editors and `echo` leave them in files, and
+/// whatever sets variables from files leaves them there. `Debug` does not show it.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Secret(Vec<u8>);
 
@@ -16,13 +22,13 @@ impl Secret {
         value.map(Self::from).filter(|secret| !secret.bytes().is_empty())
     }
 
-    /// From a file, without the line end that editors leave behind the text.
     pub(crate) fn from_file(path: &Path) -> std::io::Result<Self> {
-        let mut bytes = fs::read(path)?;
-        while bytes.last().is_some_and(|byte| b"\r\n".contains(byte)) {
-            bytes.pop();
+        let mut bytes = Vec::new();
+        File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
+        match bytes.len() as u64 > MAX_FILE_BYTES {
+            true => Err(std::io::Error::other("it is larger than 1 MiB")),
+            false => Ok(Self::from(bytes)),
         }
-        Ok(Self(bytes))
     }
 
     /// 256 random bits, as text.
@@ -42,7 +48,16 @@ impl Secret {
 
 impl From<OsString> for Secret {
     fn from(text: OsString) -> Self {
-        Self(text.into_encoded_bytes())
+        Self::from(text.into_encoded_bytes())
+    }
+}
+
+impl From<Vec<u8>> for Secret {
+    fn from(mut bytes: Vec<u8>) -> Self {
+        while bytes.last().is_some_and(|byte| b"\r\n".contains(byte)) {
+            bytes.pop();
+        }
+        Self(bytes)
     }
 }
 
@@ -59,19 +74,25 @@ pub(crate) fn random_hex<const BYTES: usize>() -> Result<String, getrandom::Erro
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// The key of the HTTP API: its digest only, which takes the same time to compare whatever the
-/// length and the first difference of what a caller brings.
+/// The key of the HTTP API that is in force: its digest only, which takes the same time to compare
+/// whatever the length and the first difference of what a caller brings.
 #[derive(Clone)]
-pub(crate) struct ApiKey([u8; 32]);
+pub(crate) struct ApiKey(Current<[u8; 32]>);
 
 impl ApiKey {
-    pub(crate) fn new(key: &Secret) -> Self {
-        Self(Sha256::digest(key.bytes()).into())
+    /// RFC 7518, 3.2, asks as many of a secret for HS256.
+    pub(crate) const MIN_BYTES: usize = 32;
+
+    pub(crate) fn new(digest: Current<[u8; 32]>) -> Self {
+        Self(digest)
+    }
+
+    pub(crate) fn digest(key: &[u8]) -> [u8; 32] {
+        Sha256::digest(key).into()
     }
 
     pub(crate) fn is(&self, given: &str) -> bool {
-        let given: [u8; 32] = Sha256::digest(given).into();
-        self.0.ct_eq(&given).into()
+        self.0.get().ct_eq(&Self::digest(given.as_bytes())).into()
     }
 }
 
@@ -88,22 +109,38 @@ mod tests {
     #[test]
     fn debug_shows_nothing() {
         let secret = Secret::from_env(Some("hunter2".into())).unwrap();
-        let shown = format!("{secret:?} {:?}", ApiKey::new(&secret));
+        let key = ApiKey::new(Current::new(ApiKey::digest(secret.bytes())));
+        let shown = format!("{secret:?} {key:?}");
         assert_eq!(shown, "Secret(<hidden>) ApiKey(<hidden>)");
     }
 
     #[test]
     fn an_empty_variable_is_not_set() {
         assert_eq!(Secret::from_env(Some(OsString::new())), None);
+        assert_eq!(Secret::from_env(Some("\r\n".into())), None);
         assert_eq!(Secret::from_env(None), None);
     }
 
     #[test]
+    fn line_breaks_at_the_end_are_no_part_of_a_secret() {
+        for text in ["hunter2", "hunter2\n", "hunter2\r\n", "hunter2\n\n"] {
+            let secret = Secret::from_env(Some(text.into())).unwrap();
+            assert_eq!(secret.bytes(), b"hunter2", "{text:?}");
+        }
+        for text in ["\nhunter2", "hunter2 ", "hun\nter2"] {
+            assert_eq!(Secret::from(text.as_bytes().to_vec()).bytes(), text.as_bytes());
+        }
+    }
+
+    #[test]
     fn an_api_key_matches_itself_alone() {
-        let key = ApiKey::new(&Secret::from_env(Some("hunter2".into())).unwrap());
+        let current = Current::new(ApiKey::digest(b"hunter2"));
+        let key = ApiKey::new(current.clone());
         assert!(key.is("hunter2"));
         for other in ["", "hunter", "hunter22", "Hunter2", "hunter2 "] {
             assert!(!key.is(other), "{other:?}");
         }
+        current.replace(ApiKey::digest(b"hunter3"));
+        assert!(key.is("hunter3") && !key.is("hunter2"));
     }
 }

@@ -2,21 +2,21 @@
 //! what is wrong.
 
 mod ice;
+mod listen;
+mod log_filter;
+mod tokens;
 
-use std::{error::Error, ffi::OsString, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{error::Error, ffi::OsString, net::SocketAddr, sync::Arc, time::Duration};
 
-use clap::Parser;
-use signaling_core::{
-    Config,
-    ice::IceServerProvider,
-    id::NodeId,
-    jwt::{Algorithm, JwtAuthenticator, JwtAuthenticatorBuilder, JwtConfigError, JwtKey},
-    relay::SecondConnection,
-};
+use signaling_core::{Config, ice::IceServerProvider, id::NodeId, relay::SecondConnection};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    cli::{Cli, LogFormat, NoCli},
+    cli::LogFormat,
+    current::Current,
+    given::{Given, NoCli},
+    keys::{KeyFiles, KeySource, Tokens},
+    queue::Partners,
     secret::{ApiKey, Secret},
     serve::Timeouts,
     signer::Signer,
@@ -25,8 +25,10 @@ use crate::{
 /// Everything that was decided before the start.
 #[derive(Debug)]
 pub(crate) struct Settings {
-    pub(crate) listen: SocketAddr,
-    pub(crate) authenticator: JwtAuthenticator,
+    /// Of these, the first that it can listen on.
+    pub(crate) listen: Vec<SocketAddr>,
+    pub(crate) authenticator: Tokens,
+    pub(crate) key_files: KeyFiles,
     pub(crate) config: Config,
     /// None: this node is alone, and keeps everything in memory.
     pub(crate) redis: Option<signaling_redis::Settings>,
@@ -37,9 +39,6 @@ pub(crate) struct Settings {
     pub(crate) drain_delay: Duration,
     pub(crate) drain_timeout: Duration,
     pub(crate) http_timeouts: Timeouts,
-    pub(crate) log_format: LogFormat,
-    pub(crate) log_filter: EnvFilter,
-    pub(crate) dev: bool,
     /// An API key that was made for this run and must be told.
     pub(crate) made_api_key: Option<Secret>,
     pub(crate) app: AppSettings,
@@ -53,8 +52,17 @@ pub(crate) struct AppSettings {
     pub(crate) allowed_origins: Vec<String>,
     pub(crate) queue_capacity: usize,
     pub(crate) queue_timeout: Duration,
-    /// Makes the demonstration's tokens: in development only, and only where the key is ours.
+    pub(crate) queue_partners: Partners,
+    /// In development only: makes the demonstration's tokens. Requests must then name this machine
+    /// as their host.
     pub(crate) demo: Option<Signer>,
+}
+
+/// How to log. It is settled before everything else, so that the rest can log.
+#[derive(Debug)]
+pub(crate) struct LogSettings {
+    pub(crate) format: LogFormat,
+    pub(crate) filter: EnvFilter,
 }
 
 /// Why there are no settings.
@@ -71,7 +79,7 @@ pub(crate) enum SettingsError {
     Missing(&'static str),
     /// Two settings of which there can be one.
     #[error("only one of {0} can be given")]
-    TooMany(&'static str),
+    TooMany(String),
     /// The value of a setting does not do.
     #[error("{setting}: {cause}")]
     Wrong { setting: String, cause: String },
@@ -88,59 +96,69 @@ impl SettingsError {
         let setting = setting.into();
         Self::Wrong { setting, cause }
     }
+
+    fn cause(setting: impl Into<String>, cause: impl Into<String>) -> Self {
+        Self::Wrong { setting: setting.into(), cause: cause.into() }
+    }
 }
 
-const JWT_KEYS: &str = "SIGNALING_JWT_SECRET, --jwt-secret-file, --jwt-public-key or --jwks";
+impl From<NoCli> for SettingsError {
+    fn from(reason: NoCli) -> Self {
+        match reason {
+            NoCli::Print(text) => Self::Print(text),
+            NoCli::Wrong(line) => Self::CommandLine(line),
+        }
+    }
+}
+
 const API_KEYS: &str = "SIGNALING_API_KEY or --api-key-file";
 
-/// A key for tokens, and the setting that it came from.
-enum Key {
-    Secret(Secret),
-    Pem(String),
-    Jwks(String),
+impl LogSettings {
+    pub(crate) fn of(given: &Given) -> Result<Self, SettingsError> {
+        let filter = log_filter::log_filter(&given.cli.log_level)
+            .map_err(|cause| SettingsError::cause(given.name("log_level"), cause))?;
+        Ok(Self { format: given.cli.log_format, filter })
+    }
 }
 
 impl Settings {
-    /// The settings of `args`, the first of which is the program's name, and of the environment.
-    /// `env` is asked for the variables with secrets alone.
-    pub(crate) fn read(
-        args: impl IntoIterator<Item = OsString>,
+    /// The settings that were given. `env` is asked for the variables with secrets alone.
+    pub(crate) fn of(
+        given: &Given,
         env: impl Fn(&str) -> Option<OsString>,
     ) -> Result<Self, SettingsError> {
-        let cli = Cli::try_parse_from(args).map_err(|error| match NoCli::from(error) {
-            NoCli::Print(text) => SettingsError::Print(text),
-            NoCli::Wrong(line) => SettingsError::CommandLine(line),
-        })?;
-        if cli.dev && !cli.listen.ip().is_loopback() {
-            return Err(SettingsError::Wrong {
-                setting: "--listen".to_owned(),
-                cause: "--dev listens on a loopback address only, such as 127.0.0.1".to_owned(),
-            });
+        let cli = &given.cli;
+        let listen = listen::resolve(&cli.listen)
+            .map_err(|cause| SettingsError::cause(given.name("listen"), cause))?;
+        if cli.dev && !listen.iter().all(|address| address.ip().is_loopback()) {
+            let cause = "--dev listens on a loopback address only, such as 127.0.0.1";
+            return Err(SettingsError::cause(given.name("listen"), cause));
         }
-        let config = config(&cli)?;
-        let log_filter = EnvFilter::try_new(&cli.log_level)
-            .map_err(|error| SettingsError::wrong("--log-level", &error))?;
+        let config = config(given)?;
         if cli.queue_capacity < 2 {
-            return Err(SettingsError::Wrong {
-                setting: "--queue-capacity".to_owned(),
-                cause: "two must be able to wait".to_owned(),
-            });
+            let setting = given.name("queue_capacity");
+            return Err(SettingsError::cause(setting, "two must be able to wait"));
         }
-        let http_timeouts = http_timeouts(&cli)?;
-        let redis = redis(&cli, &config)?;
+        let http_timeouts = http_timeouts(given)?;
+        let redis = redis(given, &config)?;
         if let Some(name) = &cli.node_id {
             NodeId::generate(Some(name))
-                .map_err(|error| SettingsError::wrong("--node-id", &error))?;
+                .map_err(|error| SettingsError::wrong(given.name("node_id"), &error))?;
         }
-        let turn_secret = Secret::from_env(env("SIGNALING_TURN_SECRET"));
-        let ice_servers = ice::ice_servers(&cli, turn_secret)?;
-        let (authenticator, signer) = tokens(&cli, Secret::from_env(env("SIGNALING_JWT_SECRET")))?;
-        let given = api_key(&cli, Secret::from_env(env("SIGNALING_API_KEY")))?;
-        let (api_key, made_api_key) = match given {
-            Some(key) => (ApiKey::new(&key), None),
+        let mut key_files = KeyFiles::default();
+        let secret = |name: &'static str| {
+            Secret::from_env(env(name)).map(|secret| KeySource::value(name, secret))
+        };
+        let turn_secret = secret("SIGNALING_TURN_SECRET");
+        let ice_servers = ice::ice_servers(given, turn_secret, &mut key_files)?;
+        let jwt_secret = secret("SIGNALING_JWT_SECRET");
+        let (authenticator, signer) = tokens::tokens(given, jwt_secret, &mut key_files)?;
+        let api_key = secret("SIGNALING_API_KEY");
+        let (api_key, made_api_key) = match api_key_source(given, api_key)? {
+            Some(source) => (key_files.load(source, checked_api_key)?, None),
             None if cli.dev => {
                 let key = random("SIGNALING_API_KEY")?;
-                (ApiKey::new(&key), Some(key))
+                (Current::new(ApiKey::digest(key.bytes())), Some(key))
             }
             None => return Err(SettingsError::Missing(API_KEYS)),
         };
@@ -151,50 +169,70 @@ impl Settings {
             None => DRAIN_DELAY,
         };
         Ok(Self {
-            listen: cli.listen,
+            listen,
             authenticator,
+            key_files,
             config,
             redis,
             ice_servers,
-            node_name: cli.node_id,
+            node_name: cli.node_id.clone(),
             second_connection: cli.second_connection.into(),
             drain_delay,
             drain_timeout: cli.drain_timeout.into(),
             http_timeouts,
-            log_format: cli.log_format,
-            log_filter,
-            dev: cli.dev,
             made_api_key,
             app: AppSettings {
-                api_key,
-                allowed_origins: cli.allowed_origins,
+                api_key: ApiKey::new(api_key),
+                allowed_origins: cli.allowed_origins.clone(),
                 queue_capacity: cli.queue_capacity,
                 queue_timeout: cli.queue_timeout.into(),
-                demo: signer.filter(|_| cli.dev),
+                queue_partners: cli.queue_partners,
+                demo: signer,
             },
         })
     }
 }
 
-fn config(cli: &Cli) -> Result<Config, SettingsError> {
-    let config = cli.limits.config();
-    config.validate().map_err(|error| SettingsError::Wrong {
-        setting: format!("--{}", error.setting.replace('_', "-")),
-        cause: error.problem.replace('_', "-"),
+/// An error names what the user set: if the setting at fault has its default, that is the other
+/// setting of which the error speaks.
+fn config(given: &Given) -> Result<Config, SettingsError> {
+    let config = given.cli.limits.config();
+    config.validate().map_err(|error| {
+        let words = || error.problem.split_inclusive(|c: char| !(c == '_' || c.is_alphanumeric()));
+        let field = |word: &str| word.trim_end_matches(|c: char| !c.is_alphanumeric()).to_owned();
+        let shown = |id: &str| match given.is_set(id) {
+            true => given.name(id),
+            false => format!("the default of {}", given.name(id)),
+        };
+        let problem: String = words()
+            .map(|word| match field(word) {
+                id if id.contains('_') => word.replace(&id, &shown(&id)),
+                _ => word.to_owned(),
+            })
+            .collect();
+        let other = words().map(field).find(|id| id.contains('_') && given.is_set(id));
+        match other {
+            Some(other) if !given.is_set(error.setting) => {
+                let cause = format!("{} {problem}", shown(error.setting));
+                SettingsError::cause(given.name(&other), cause)
+            }
+            _ => SettingsError::cause(given.name(error.setting), problem),
+        }
     })?;
     Ok(config)
 }
 
-fn http_timeouts(cli: &Cli) -> Result<Timeouts, SettingsError> {
+fn http_timeouts(given: &Given) -> Result<Timeouts, SettingsError> {
+    let cli = &given.cli;
     let (idle, head, write) =
         (cli.http_idle_timeout, cli.http_head_timeout, cli.http_write_timeout);
     let named = [("idle", idle), ("head", head), ("write", write)];
     match named.iter().find(|(_, timeout)| timeout.0.is_zero()) {
         None => Ok(Timeouts { idle: idle.0, head: head.0, write: write.0 }),
-        Some((name, _)) => Err(SettingsError::Wrong {
-            setting: format!("--http-{name}-timeout"),
-            cause: "may not be zero".to_owned(),
-        }),
+        Some((name, _)) => {
+            let setting = given.name(&format!("http_{name}_timeout"));
+            Err(SettingsError::cause(setting, "may not be zero"))
+        }
     }
 }
 
@@ -204,26 +242,28 @@ const DRAIN_DELAY: Duration = Duration::from_secs(5);
 /// What nobody renews, Redis keeps at least this long: nodes may be cut off from it meanwhile.
 const MIN_RETENTION: Duration = Duration::from_secs(60 * 60);
 
-fn redis(cli: &Cli, config: &Config) -> Result<Option<signaling_redis::Settings>, SettingsError> {
+fn redis(
+    given: &Given,
+    config: &Config,
+) -> Result<Option<signaling_redis::Settings>, SettingsError> {
+    let cli = &given.cli;
+    let wrong = |id, error| SettingsError::wrong(given.name(id), &error);
     let Some(url) = cli.redis_url.as_ref().filter(|url| !url.bytes().is_empty()) else {
         let prefix = cli.redis_prefix.as_ref().filter(|prefix| !prefix.is_empty());
         return match prefix {
             None => Ok(None),
-            Some(_) => Err(SettingsError::Wrong {
-                setting: "--redis-prefix".to_owned(),
-                cause: "there is no --redis-url".to_owned(),
-            }),
+            Some(_) => Err(missing(given.name("redis_prefix"), "--redis-url")),
         };
     };
     let redis = signaling_redis::Settings::url(&url.text())
-        .map_err(|error| SettingsError::wrong("--redis-url", &error))?
+        .map_err(|error| wrong("redis_url", error))?
         .retention(MIN_RETENTION.max(config.abandon_after.saturating_mul(2)));
     let redis = match &cli.redis_prefix {
         Some(prefix) => redis.prefix(prefix),
         None => redis,
     };
     // Of what may be wrong in them, only the prefix is left.
-    redis.validate().map_err(|error| SettingsError::wrong("--redis-prefix", &error))?;
+    redis.validate().map_err(|error| wrong("redis_prefix", error))?;
     Ok(Some(redis))
 }
 
@@ -231,110 +271,41 @@ fn random(setting: &str) -> Result<Secret, SettingsError> {
     Secret::random().map_err(|error| SettingsError::wrong(setting, &error))
 }
 
-/// The path is not told: it might be the secret itself.
-fn file<T>(
-    flag: &str,
-    path: &Path,
-    read: impl Fn(&Path) -> std::io::Result<T>,
-) -> Result<T, SettingsError> {
-    let unreadable = |error| SettingsError::Wrong {
-        setting: flag.to_owned(),
-        cause: format!("the file cannot be read: {error}"),
-    };
-    read(path).map_err(unreadable)
+fn missing(setting: impl Into<String>, other: &str) -> SettingsError {
+    SettingsError::cause(setting, format!("there is no {other}"))
 }
 
-fn api_key(cli: &Cli, from_env: Option<Secret>) -> Result<Option<Secret>, SettingsError> {
-    let (setting, key) = match (from_env, &cli.api_key_file) {
-        (None, None) => return Ok(None),
-        (Some(_), Some(_)) => return Err(SettingsError::TooMany(API_KEYS)),
-        (Some(key), None) => ("SIGNALING_API_KEY", key),
-        (None, Some(path)) => ("--api-key-file", file("--api-key-file", path, Secret::from_file)?),
-    };
+/// The one key that was given.
+fn only_one(sources: Vec<KeySource>) -> Result<Option<KeySource>, SettingsError> {
+    if sources.len() > 1 {
+        let names: Vec<_> = sources.into_iter().map(|source| source.setting).collect();
+        return Err(SettingsError::TooMany(names.join(" and ")));
+    }
+    Ok(sources.into_iter().next())
+}
+
+fn api_key_source(
+    given: &Given,
+    from_env: Option<KeySource>,
+) -> Result<Option<KeySource>, SettingsError> {
+    let file = given.cli.api_key_file.clone();
+    let file = file.map(|path| KeySource::file(given.name("api_key_file"), path));
+    only_one(from_env.into_iter().chain(file).collect())
+}
+
+fn checked_api_key(source: &KeySource, key: &Secret) -> Result<[u8; 32], SettingsError> {
+    let (key, least) = (key.bytes(), ApiKey::MIN_BYTES);
     // What no header can carry would be a key that nobody has.
-    let sendable = !key.bytes().is_empty() && key.bytes().iter().all(u8::is_ascii_graphic);
-    match sendable {
-        true => Ok(Some(key)),
-        false => Err(SettingsError::Wrong {
-            setting: setting.to_owned(),
-            cause: "a key is made of ASCII letters, digits and signs, without spaces".to_owned(),
-        }),
+    if !key.iter().all(u8::is_ascii_graphic) {
+        let cause = "a key is made of ASCII letters, digits and signs, without spaces";
+        return Err(SettingsError::cause(&source.setting, cause));
     }
-}
-
-fn tokens(
-    cli: &Cli,
-    from_env: Option<Secret>,
-) -> Result<(JwtAuthenticator, Option<Signer>), SettingsError> {
-    let mut keys = Vec::new();
-    if let Some(secret) = from_env {
-        keys.push(("SIGNALING_JWT_SECRET", Key::Secret(secret)));
+    if key.len() < least {
+        let bytes = key.len();
+        let cause = format!("a key needs at least {least} bytes, and this one has {bytes}");
+        return Err(SettingsError::cause(&source.setting, cause));
     }
-    if let Some(path) = &cli.jwt_secret_file {
-        let flag = "--jwt-secret-file";
-        keys.push((flag, Key::Secret(file(flag, path, Secret::from_file)?)));
-    }
-    let text = |path: &Path| std::fs::read_to_string(path);
-    if let Some(path) = &cli.jwt_public_key {
-        let flag = "--jwt-public-key";
-        keys.push((flag, Key::Pem(file(flag, path, text)?)));
-    }
-    if let Some(path) = &cli.jwks {
-        keys.push(("--jwks", Key::Jwks(file("--jwks", path, text)?)));
-    }
-    if keys.len() > 1 {
-        return Err(SettingsError::TooMany(JWT_KEYS));
-    }
-    let (setting, key) = match keys.pop() {
-        Some(key) => key,
-        None if cli.dev => ("--dev", Key::Secret(random("SIGNALING_JWT_SECRET")?)),
-        None => return Err(SettingsError::Missing(JWT_KEYS)),
-    };
-    let authenticator =
-        authenticator(cli, &key).map_err(|error| SettingsError::wrong(setting, &error))?;
-    let signer = match key {
-        Key::Secret(secret) if matches!(cli.jwt_algorithm, None | Some(Algorithm::HS256)) => {
-            let (issuer, audience) = (cli.jwt_issuer.clone(), cli.jwt_audience.clone());
-            Some(Signer::new(secret, cli.jwt_user_claim.clone(), issuer, audience))
-        }
-        _ => None,
-    };
-    Ok((authenticator, signer))
-}
-
-fn authenticator(cli: &Cli, key: &Key) -> Result<JwtAuthenticator, JwtConfigError> {
-    match (key, cli.jwt_algorithm) {
-        (Key::Jwks(json), _) => checks(cli).jwks(json).build(),
-        (Key::Secret(secret), algorithm) => {
-            let algorithm = algorithm.unwrap_or(Algorithm::HS256);
-            checks(cli).key(JwtKey::secret(algorithm, secret.bytes())).build()
-        }
-        (Key::Pem(pem), Some(algorithm)) => checks(cli).key(JwtKey::pem(algorithm, pem)).build(),
-        (Key::Pem(pem), None) => {
-            // A key fits one of these; the last error is as good as the first where it fits none.
-            let rsa = checks(cli).key(JwtKey::pem(Algorithm::RS256, pem)).build();
-            [Algorithm::ES256, Algorithm::ES384, Algorithm::EdDSA].into_iter().fold(
-                rsa,
-                |built, algorithm| {
-                    built.or_else(|error| {
-                        let key = JwtKey::pem(algorithm, pem);
-                        checks(cli).key(key).build().map_err(|_| error)
-                    })
-                },
-            )
-        }
-    }
-}
-
-fn checks(cli: &Cli) -> JwtAuthenticatorBuilder {
-    let mut builder = JwtAuthenticator::builder().user_claim(&cli.jwt_user_claim);
-    if let Some(issuer) = &cli.jwt_issuer {
-        builder = builder.issuer(issuer);
-    }
-    if let Some(audience) = &cli.jwt_audience {
-        builder = builder.audience(audience);
-    }
-    builder
+    Ok(ApiKey::digest(key))
 }
 
 #[cfg(test)]

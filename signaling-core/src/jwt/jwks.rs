@@ -86,7 +86,9 @@ fn check_purpose(jwk: &Jwk) -> Result<(), KeyError> {
         None => {}
     }
     match jwk.get("key_ops") {
-        Some(Value::Array(ops)) if !ops.iter().all(Value::is_string) => Err(KeyError::Member("key_ops")),
+        Some(Value::Array(ops)) if !ops.iter().all(Value::is_string) => {
+            Err(KeyError::Member("key_ops"))
+        }
         Some(Value::Array(ops)) if ops.iter().any(|op| op == "verify") => Ok(()),
         Some(Value::Array(_)) => Err(KeyError::Purpose),
         Some(_) => Err(KeyError::Member("key_ops")),

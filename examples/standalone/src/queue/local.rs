@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use signaling_core::id::{SessionId, UserId};
 use tokio::time::Instant;
 
-use super::{Bounds, Pair, Queue, QueueError};
+use super::{Bounds, Pair, Partners, Queue, QueueError};
 
 /// A queue of this process alone.
 #[derive(Debug)]
@@ -18,6 +18,7 @@ pub(crate) struct LocalQueue {
 #[derive(Debug, Clone)]
 struct Entry {
     user: UserId,
+    partners: Partners,
     until: Instant,
 }
 
@@ -38,7 +39,10 @@ impl LocalQueue {
             if let (Some(first), Some(second)) =
                 (self.entries.pop_front(), self.entries.pop_front())
             {
-                let pair = Pair { session, users: [first.user.clone(), second.user.clone()] };
+                let users = [first.user.clone(), second.user.clone()];
+                let connected = [first.partners, second.partners].contains(&Partners::Connected);
+                let partners = if connected { Partners::Connected } else { Partners::All };
+                let pair = Pair { session, users, partners };
                 self.taken = Some((pair, [first, second]));
             }
         }
@@ -54,18 +58,24 @@ impl LocalQueue {
 
 #[async_trait]
 impl Queue for LocalQueue {
-    async fn enter(&mut self, user: &UserId, _by: Instant) -> Result<Option<Pair>, QueueError> {
+    async fn enter(
+        &mut self,
+        user: &UserId,
+        partners: Partners,
+        _by: Instant,
+    ) -> Result<Option<Pair>, QueueError> {
         self.forget_impatient();
         let until = Instant::now() + self.bounds.patience;
         let taken = self.taken.as_ref().is_some_and(|(pair, _)| pair.users.contains(user));
         if let Some(entry) = self.entries.iter_mut().find(|entry| entry.user == *user) {
             entry.until = until;
+            entry.partners = partners;
         } else if !taken {
             let taken = if self.taken.is_some() { 2 } else { 0 };
             if self.entries.len() + taken >= self.bounds.capacity {
                 return Err(QueueError::Full);
             }
-            self.entries.push_back(Entry { user: user.clone(), until });
+            self.entries.push_back(Entry { user: user.clone(), partners, until });
         }
         self.take()
     }

@@ -18,7 +18,7 @@ use signaling_redis::{
 };
 use tokio::time::{self, Instant};
 
-use super::{Bounds, Pair, Queue, QueueError};
+use super::{Bounds, Pair, Partners, Queue, QueueError};
 
 /// For how long a pair is its node's own. Whatever a node does for a pair has failed or is done by
 /// then, and if it died, nobody waits much longer than that.
@@ -30,6 +30,10 @@ const MAX_PATIENCE: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// Before another attempt: together longer than a lost connection takes to be made again. Every
 /// script has the same effect twice.
 const PAUSES_MS: [u64; 4] = [50, 100, 200, 400];
+
+/// What the scripts call [`Partners`].
+const ALL: &str = "all";
+const CONNECTED: &str = "connected";
 
 /// How often a Cluster may send a script elsewhere.
 const MAX_REDIRECTIONS: u32 = 4;
@@ -49,7 +53,7 @@ pub(crate) struct SharedQueue {
     redis: Redis,
     node: NodeId,
     bounds: Bounds,
-    keys: [String; 3],
+    keys: [String; 4],
     clock: ServerClock,
     enter: Script,
     next: Script,
@@ -64,7 +68,7 @@ impl SharedQueue {
         let bounds = Bounds { patience: bounds.patience.min(MAX_PATIENCE), ..bounds };
         let key = |what: &str| format!("{}matching:{{{name}}}:{what}", redis.prefix());
         Self {
-            keys: ["waiting", "patience", "pairs"].map(key),
+            keys: ["waiting", "patience", "pairs", "connected"].map(key),
             redis,
             node,
             bounds,
@@ -144,11 +148,20 @@ impl SharedQueue {
 
 #[async_trait]
 impl Queue for SharedQueue {
-    async fn enter(&mut self, user: &UserId, by: Instant) -> Result<Option<Pair>, QueueError> {
+    async fn enter(
+        &mut self,
+        user: &UserId,
+        partners: Partners,
+        by: Instant,
+    ) -> Result<Option<Pair>, QueueError> {
         let session = SessionId::generate()?;
         let (patience, capacity) = (self.bounds.patience.as_millis(), self.bounds.capacity);
         let (patience, capacity) = (patience.to_string(), capacity.to_string());
-        let args = [user.as_str(), &patience, &capacity, session.as_str()];
+        let partners = match partners {
+            Partners::All => ALL,
+            Partners::Connected => CONNECTED,
+        };
+        let args = [user.as_str(), &patience, &capacity, session.as_str(), partners];
         self.run(|queue| &queue.enter, &args, by).await?.pair()
     }
 
@@ -236,14 +249,18 @@ impl Answer {
     }
 
     fn pair(self) -> Result<Option<Pair>, QueueError> {
-        let [session, first, second] = match <[String; 3]>::try_from(self.rest) {
+        let [session, first, second, partners] = match <[String; 4]>::try_from(self.rest) {
             Ok(pair) => pair,
             Err(none) if none.is_empty() => return Ok(None),
             Err(_) => return Err(nonsense().into()),
         };
         let session = SessionId::try_from(session).map_err(|_| nonsense())?;
         let user = |user| UserId::try_from(user).map_err(|_| nonsense());
-        Ok(Some(Pair { session, users: [user(first)?, user(second)?] }))
+        let partners = match partners.as_str() {
+            CONNECTED => Partners::Connected,
+            _ => Partners::All,
+        };
+        Ok(Some(Pair { session, users: [user(first)?, user(second)?], partners }))
     }
 }
 
@@ -288,7 +305,7 @@ mod tests {
         assert_eq!(enter(&mut one, "b").await, None, "it is the other node's");
         assert_eq!(enter(&mut two, "c").await, named("a", "b"), "one after the other");
         assert_eq!(enter(&mut one, "d").await, named("c", "d"));
-        let full = one.enter(&user("e"), soon()).await;
+        let full = one.enter(&user("e"), Partners::All, soon()).await;
         assert!(matches!(full, Err(QueueError::Full)));
         assert!(!two.leave(&user("d"), soon()).await.unwrap());
     }
@@ -299,7 +316,7 @@ mod tests {
         let mut dead = queue_on(&server, "n1", BOUNDS).await;
         let mut alive = queue_on(&server, "n2", BOUNDS).await;
         enter(&mut dead, "a").await;
-        let pair = dead.enter(&user("b"), soon()).await.unwrap().unwrap();
+        let pair = dead.enter(&user("b"), Partners::All, soon()).await.unwrap().unwrap();
         let died = Instant::now();
         let taken = loop {
             match alive.next(soon()).await.unwrap() {
@@ -344,7 +361,7 @@ mod tests {
         server.freeze();
         let asked = Instant::now();
         let by = asked + Duration::from_millis(500);
-        let error = queue.enter(&user("b"), by).await.unwrap_err();
+        let error = queue.enter(&user("b"), Partners::All, by).await.unwrap_err();
         assert!(matches!(error, QueueError::Store(StoreError::Unavailable(_))), "{error:?}");
         assert!(asked.elapsed() < Duration::from_millis(700), "{:?}", asked.elapsed());
         server.thaw();
@@ -361,7 +378,7 @@ mod tests {
         let mut queue = queue_on(&server, "n1", BOUNDS).await;
         enter(&mut queue, "a").await;
         server.cut_clients();
-        let pair = queue.enter(&user("b"), soon()).await.unwrap().unwrap();
+        let pair = queue.enter(&user("b"), Partners::All, soon()).await.unwrap().unwrap();
         server.cli(&["script", "flush"]);
         queue.settle(&pair, soon()).await.unwrap();
         enter(&mut queue, "c").await;
@@ -373,7 +390,7 @@ mod tests {
         let cluster = Cluster::start(false);
         let mut queue = queue_at(&cluster.url(), "n1", BOUNDS).await;
         enter(&mut queue, "a").await;
-        let pair = queue.enter(&user("b"), soon()).await.unwrap().unwrap();
+        let pair = queue.enter(&user("b"), Partners::All, soon()).await.unwrap().unwrap();
         queue.dissolve(&pair, &[user("a")], soon()).await.unwrap();
         assert_eq!(enter(&mut queue, "c").await, named("b", "c"));
         let pair = queue.next(soon()).await.unwrap().unwrap();
@@ -388,7 +405,7 @@ mod tests {
         enter(&mut queue, "a").await;
         let [waiting, ..] = queue.keys.clone();
         server.cli(&["zadd", &waiting, "4000000000000000", "a"]);
-        let pair = queue.enter(&user("b"), soon()).await.unwrap().unwrap();
+        let pair = queue.enter(&user("b"), Partners::All, soon()).await.unwrap().unwrap();
         assert_eq!(Some(names(&pair)), named("a", "b"));
         queue.dissolve(&pair, &[user("a")], soon()).await.unwrap();
         assert_eq!(enter(&mut queue, "c").await, named("b", "c"));

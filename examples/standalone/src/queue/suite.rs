@@ -5,7 +5,7 @@ use std::time::Duration;
 use signaling_core::id::UserId;
 use tokio::time::{Instant, sleep};
 
-use super::{Bounds, Pair, Queue, QueueError};
+use super::{Bounds, Pair, Partners, Queue, QueueError};
 
 /// One test for each case, with a queue that `$start` makes of its bounds, and what must live on
 /// beside it.
@@ -20,6 +20,7 @@ macro_rules! queue_tests {
             who_does_not_ask_again_is_forgotten,
             the_queue_is_bounded,
             any_name_will_do,
+            a_pair_knows_whether_one_of_it_asks_for_connected_partners,
         );
     };
     ($start:expr; $($case:ident),* $(,)?) => {
@@ -48,7 +49,7 @@ pub(crate) fn soon() -> Instant {
 
 /// Enters, and names the pair that is to be opened.
 pub(crate) async fn enter(queue: &mut impl Queue, name: &str) -> Option<[String; 2]> {
-    queue.enter(&user(name), soon()).await.unwrap().map(|pair| names(&pair))
+    queue.enter(&user(name), Partners::All, soon()).await.unwrap().map(|pair| names(&pair))
 }
 
 pub(crate) fn names(pair: &Pair) -> [String; 2] {
@@ -99,7 +100,7 @@ pub(crate) async fn a_user_who_enters_twice_waits_once_and_keeps_its_place(mut q
 
 pub(crate) async fn a_pair_is_the_same_until_it_is_settled(mut queue: impl Queue) {
     enter(&mut queue, "a").await;
-    let pair = queue.enter(&user("b"), soon()).await.unwrap().unwrap();
+    let pair = queue.enter(&user("b"), Partners::All, soon()).await.unwrap().unwrap();
     assert_eq!(next(&mut queue).await, Some(pair.clone()));
     assert_eq!(next(&mut queue).await, Some(pair.clone()), "the session's id too");
     for _ in 0..2 {
@@ -163,13 +164,42 @@ pub(crate) async fn the_queue_is_bounded(mut queue: impl Queue) {
     for name in ["a", "b", "c", "d"] {
         enter(&mut queue, name).await;
     }
-    let full = queue.enter(&user("e"), soon()).await;
+    let full = queue.enter(&user("e"), Partners::All, soon()).await;
     assert!(matches!(full, Err(QueueError::Full)), "those of a pair count: {full:?}");
     assert_eq!(enter(&mut queue, "d").await, named("a", "b"), "who waits already may ask again");
     settle_next(&mut queue).await;
     assert_eq!(enter(&mut queue, "e").await, named("c", "d"));
     settle_next(&mut queue).await;
     assert!(queue.leave(&user("e"), soon()).await.unwrap());
+}
+
+pub(crate) async fn a_pair_knows_whether_one_of_it_asks_for_connected_partners(
+    mut queue: impl Queue,
+) {
+    use Partners::{All, Connected};
+    for (first, second, pair_asks) in [
+        (&[All][..], All, All),
+        (&[Connected], All, Connected),
+        (&[All], Connected, Connected),
+        (&[Connected, All], All, All),
+        (&[All, Connected], All, Connected),
+    ] {
+        for partners in first {
+            let alone = queue.enter(&user("a"), *partners, soon()).await.unwrap();
+            assert_eq!(alone, None);
+        }
+        let pair = queue.enter(&user("b"), second, soon()).await.unwrap().unwrap();
+        assert_eq!(pair.partners, pair_asks, "{first:?} {second:?}");
+        assert_eq!(next(&mut queue).await, Some(pair.clone()));
+        // Who remains of a pair still asks for the same.
+        queue.dissolve(&pair, &[user("b")], soon()).await.unwrap();
+        let pair = queue.enter(&user("c"), All, soon()).await.unwrap().unwrap();
+        assert_eq!(pair.partners, first[first.len() - 1], "{first:?} {second:?}");
+        queue.settle(&pair, soon()).await.unwrap();
+        // Who is forgotten does not.
+        assert_eq!(queue.enter(&user("a"), Connected, soon()).await.unwrap(), None);
+        assert!(queue.leave(&user("a"), soon()).await.unwrap());
+    }
 }
 
 pub(crate) async fn any_name_will_do(mut queue: impl Queue) {

@@ -1,22 +1,29 @@
 use std::path::PathBuf;
 
 use serde_json::json;
-use signaling_core::{id::UserId, time::Timestamp};
+use signaling_core::{
+    auth::{Authenticator, Credentials},
+    id::UserId,
+    time::{Clock, SystemClock, Timestamp},
+};
 
 use super::*;
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
+const API_KEY: &str = "fedcba9876543210fedcba9876543210";
 
 fn read(args: &[&str], env: &[(&str, &str)]) -> Result<Settings, SettingsError> {
     let args = ["signaling-server"].iter().chain(args).map(OsString::from);
-    Settings::read(args, |name| {
+    let given = Given::read(args)?;
+    LogSettings::of(&given)?;
+    Settings::of(&given, |name| {
         let found = env.iter().find(|(variable, _)| *variable == name);
         found.map(|(_, value)| OsString::from(value))
     })
 }
 
 fn with_keys(args: &[&str]) -> Result<Settings, SettingsError> {
-    let env = [("SIGNALING_JWT_SECRET", SECRET), ("SIGNALING_API_KEY", "k")];
+    let env = [("SIGNALING_JWT_SECRET", SECRET), ("SIGNALING_API_KEY", API_KEY)];
     read(args, &env)
 }
 
@@ -61,10 +68,35 @@ fn development_makes_what_is_missing() {
     assert!(production.app.demo.is_none() && production.made_api_key.is_none());
 }
 
-#[test]
-fn development_signs_nothing_with_keys_of_others() {
-    let args = ["--dev", "--jwt-public-key", &key_file("rsa.public.pem")];
-    assert!(read(&args, &[]).unwrap().app.demo.is_none());
+/// Whether the server accepts a token.
+async fn accepts(settings: &Settings, token: &str) -> bool {
+    settings.authenticator.authenticate(&Credentials::bearer(token)).await.is_ok()
+}
+
+#[tokio::test]
+async fn development_signs_nothing_with_a_key_that_was_given() {
+    let ann = UserId::new("ann").unwrap();
+    let pem = key_file("rsa.public.pem");
+    let demo_token = |settings: &Settings| {
+        settings.app.demo.as_ref().unwrap().token(&ann, SystemClock.now()).unwrap()
+    };
+    let production = with_keys(&[]).unwrap();
+    for dev in [with_keys(&["--dev"]), read(&["--dev", "--jwt-public-key", &pem], &[])] {
+        let dev = dev.unwrap();
+        let token = demo_token(&dev);
+        assert!(accepts(&dev, &token).await);
+        assert!(!accepts(&production, &token).await);
+        assert!(!accepts(&with_keys(&["--dev"]).unwrap(), &token).await, "another run");
+    }
+    let claims = json!({"sub": "ann", "exp": 32_503_680_000_u64});
+    let token = signaling_core::testing::token::sign(SECRET.as_bytes(), &claims);
+    assert!(accepts(&production, &token).await);
+    assert!(accepts(&with_keys(&["--dev"]).unwrap(), &token).await);
+    assert!(!accepts(&read(&["--dev"], &[]).unwrap(), &token).await);
+    let checked = ["--dev", "--jwt-audience", "a", "--jwt-issuer", "i", "--jwt-user-claim", "u"];
+    let checked = read(&checked, &[]).unwrap();
+    assert!(accepts(&checked, &demo_token(&checked)).await);
+    assert!(!accepts(&checked, &token).await);
 }
 
 #[test]
@@ -88,13 +120,27 @@ fn what_is_wrong_is_named() {
         (&["--ping-interval", "1h"], "--ping-interval"),
         (&["--abandon-after", "soon"], "--abandon-after"),
         (&["--log-format", "xml"], "--log-format"),
-        (&["--log-level", "a=b=c"], "--log-level"),
+        (&["--log-level", "a=b=c"], "--log-level: "),
+        (&["--log-level", "warning"], "--log-level: "),
         (&["--allowed-origin", "https://a.example/path"], "--allowed-origin"),
         (&["--jwt-algorithm", "none"], "--jwt-algorithm"),
-        (&["--jwt-issuer", ""], "issuer"),
+        (&["--jwt-issuer", ""], "--jwt-issuer: the issuer may not be empty"),
+        (&["--jwt-audience", ""], "--jwt-audience: the audience may not be empty"),
+        (&["--jwt-user-claim", ""], "--jwt-user-claim: the user claim may not be empty"),
+        (&["--node-renewal", "14s"], "--node-renewal: the default of --node-lease must"),
+        (&["--silence-timeout", "5s"], "--silence-timeout: the default of --ping-interval must"),
+        (
+            &["--ping-interval", "5s", "--silence-timeout", "5s"],
+            "--ping-interval: must be shorter than --silence-timeout, or",
+        ),
+        (
+            &["--ping-interval", "5m"],
+            "--ping-interval: must be shorter than the default of --silence-timeout, or",
+        ),
         (&["--queue-capacity", "1"], "--queue-capacity"),
         (&["--http-idle-timeout", "0"], "--http-idle-timeout"),
         (&["--http-write-timeout", "0s"], "--http-write-timeout"),
+        (&["--queue-partners", "some"], "--queue-partners"),
         (&["--event-capacity", "18446744073709551615"], "--event-capacity"),
         (&["--redis-url", "http://host"], "--redis-url"),
         (&["--redis-prefix", "app:"], "--redis-prefix"),
@@ -118,7 +164,9 @@ fn what_is_wrong_is_named() {
 fn a_key_that_does_not_do_is_named_and_not_shown() {
     for (env, name) in [
         (("SIGNALING_JWT_SECRET", "hunter2"), "SIGNALING_JWT_SECRET"),
-        (("SIGNALING_API_KEY", "hunter2 with spaces"), "SIGNALING_API_KEY"),
+        (("SIGNALING_API_KEY", "hunter2 with spaces, and long enough"), "SIGNALING_API_KEY"),
+        (("SIGNALING_API_KEY", "hunter2"), "SIGNALING_API_KEY"),
+        (("SIGNALING_API_KEY", &format!("hunter2{}\n", "x".repeat(24))), "SIGNALING_API_KEY"),
     ] {
         let secret = ("SIGNALING_JWT_SECRET", SECRET);
         let problem = problem(read(&[], &[env, secret]));
@@ -134,6 +182,7 @@ fn a_key_that_does_not_do_is_named_and_not_shown() {
         ("--redis-url", &secret),
     ] {
         let problem = problem(read(&[flag, "hunter2"], env));
+        assert!(!problem.contains("SIGNALING_"), "{problem}");
         assert!(problem.contains(flag) && !problem.contains("hunter2"), "{problem}");
     }
 }
@@ -141,13 +190,22 @@ fn a_key_that_does_not_do_is_named_and_not_shown() {
 #[test]
 fn there_is_one_source_for_each_key() {
     let pem = key_file("rsa.public.pem");
-    assert!(problem(with_keys(&["--jwt-public-key", &pem])).contains("only one of"));
-    assert!(problem(with_keys(&["--api-key-file", &pem])).contains("only one of"));
+    for (args, names) in [
+        (&["--jwt-public-key", &pem][..], "SIGNALING_JWT_SECRET and --jwt-public-key"),
+        (
+            &["--jwt-secret-file", &pem, "--jwks", &pem],
+            "SIGNALING_JWT_SECRET and --jwt-secret-file and --jwks",
+        ),
+        (&["--api-key-file", &pem], "SIGNALING_API_KEY and --api-key-file"),
+    ] {
+        let problem = problem(with_keys(args));
+        assert_eq!(problem, format!("only one of {names} can be given"));
+    }
 }
 
 #[test]
 fn the_type_of_a_public_key_says_its_algorithm() {
-    let read = |args: &[&str]| read(args, &[("SIGNALING_API_KEY", "k")]);
+    let read = |args: &[&str]| read(args, &[("SIGNALING_API_KEY", API_KEY)]);
     for name in ["rsa.public.pem", "p256.public.pem", "p384.public.pem", "ed25519.public.pem"] {
         assert!(read(&["--jwt-public-key", &key_file(name)]).is_ok(), "{name}");
     }
@@ -161,11 +219,12 @@ fn the_type_of_a_public_key_says_its_algorithm() {
 fn debug_shows_no_secret() {
     let env = [
         ("SIGNALING_JWT_SECRET", SECRET),
-        ("SIGNALING_API_KEY", "hunter2"),
+        ("SIGNALING_API_KEY", "hunter2-hunter2-hunter2-hunter2-hunter2"),
         ("SIGNALING_TURN_SECRET", "hunter2"),
     ];
     let args = ["--dev", "--redis-url", "redis://ann:hunter2@host", "--turn-url", "turn:a"];
-    let shown = format!("{:?} {:?}", read(&args, &env).unwrap(), Cli::parse_from(args));
+    let flags = ["x"].iter().chain(&args).map(OsString::from);
+    let shown = format!("{:?} {:?}", read(&args, &env).unwrap(), Given::read(flags).unwrap());
     assert!(!shown.contains(SECRET) && !shown.contains("hunter2"), "{shown}");
 }
 
@@ -198,7 +257,7 @@ fn a_node_is_alone_unless_it_is_told_of_redis() {
 fn with_turn(args: &[&str], secret: &str) -> Result<Settings, SettingsError> {
     let env = [
         ("SIGNALING_JWT_SECRET", SECRET),
-        ("SIGNALING_API_KEY", "k"),
+        ("SIGNALING_API_KEY", API_KEY),
         ("SIGNALING_TURN_SECRET", secret),
     ];
     read(args, &env)

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::Server;
+use crate::support::{API_KEY, Server};
 
 fn error(status: u16, code: &str) -> (u16, String) {
     (status, code.to_owned())
@@ -23,9 +23,9 @@ async fn the_api_key_is_needed() {
         "",
         "Authorization: Bearer\r\n",
         "Authorization: Bearer wrong\r\n",
-        "Authorization: Bearer known-api-key2\r\n",
-        "Authorization: Basic known-api-key\r\n",
-        "X-Api-Key: known-api-key\r\n",
+        &format!("Authorization: Bearer {API_KEY}2\r\n"),
+        &format!("Authorization: Basic {API_KEY}\r\n"),
+        &format!("X-Api-Key: {API_KEY}\r\n"),
     ] {
         for (method, path) in
             [("POST", "/api/sessions"), ("GET", "/api/sessions/s"), ("GET", "/api/no")]
@@ -125,7 +125,7 @@ async fn opening_is_idempotent_on_an_id_of_ones_own() {
 async fn what_is_wrong_with_a_body_is_said_in_json() {
     let server = Server::start(&[]).await;
     let json_type = "Content-Type: application/json\r\n";
-    let key = "Authorization: Bearer known-api-key\r\n";
+    let key = format!("Authorization: Bearer {API_KEY}\r\n");
     let large = format!(r#"{{"initiatorId":"{}"}}"#, "x".repeat(20_000));
     for (headers, body, status, code) in [
         (json_type, r#"{"initiatorId":"a","partnerId":"a"}"#, 422, "invalid"),
@@ -197,6 +197,58 @@ async fn the_queue_matches_first_come_first_served() {
     assert_eq!(enter("dan").await, waiting);
 
     let wrong = server.api("POST", "/api/queue", Some(json!({"userId": ""}))).await;
+    assert_eq!(wrong.error(), error(422, "invalid"));
+}
+
+#[tokio::test]
+async fn being_connected_can_be_a_condition_of_the_queue() {
+    let wanted = Server::start(&[]).await;
+    let set = Server::start(&["--queue-partners", "connected"]).await;
+    for (server, connected) in [(&wanted, Some(true)), (&set, None), (&set, Some(false))] {
+        let enter = async |user: &str| {
+            let mut body = json!({"userId": user});
+            if let Some(connected) = connected {
+                body["connected"] = json!(connected);
+            }
+            server.api("POST", "/api/queue", Some(body)).await
+        };
+        let refused = enter("ann").await;
+        assert_eq!(refused.error(), error(409, "not-connected"));
+        let leave = server.api("DELETE", "/api/queue/ann", None).await;
+        assert_eq!(leave.error(), error(404, "not-found"));
+
+        let ann = server.connect("ann").await;
+        assert_eq!(enter("ann").await.status, 202);
+        ann.close().await;
+        loop {
+            let user = server.api("GET", "/api/users/ann", None).await.json();
+            if user["connected"] == false {
+                break;
+            }
+        }
+        let mut bob = server.connect("bob").await;
+        assert_eq!(enter("bob").await.status, 202, "nobody is there for him");
+        let leave = server.api("DELETE", "/api/queue/ann", None).await;
+        assert_eq!(leave.error(), error(404, "not-found"), "she lost her place");
+
+        let mut ann = server.connect("ann").await;
+        let matched = enter("ann").await;
+        assert_eq!((matched.status, &matched.json()["partnerId"]), (201, &json!("bob")));
+        for client in [&mut ann, &mut bob] {
+            assert_eq!(client.next().await["type"], "match-found");
+        }
+        let path = format!("/api/sessions/{}", matched.json()["sessionId"].as_str().unwrap());
+        assert_eq!(server.api("DELETE", &path, None).await.status, 204);
+        for client in [ann, bob] {
+            client.close().await;
+        }
+        for user in ["ann", "bob"] {
+            let path = format!("/api/users/{user}");
+            while server.api("GET", &path, None).await.json()["connected"] == true {}
+        }
+    }
+    let wrong = json!({"userId": "ann", "connected": "yes"});
+    let wrong = wanted.api("POST", "/api/queue", Some(wrong)).await;
     assert_eq!(wrong.error(), error(422, "invalid"));
 }
 

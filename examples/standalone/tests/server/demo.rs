@@ -1,6 +1,6 @@
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Server};
+use crate::support::{Answer, KEYS, Server};
 
 async fn post(server: &Server, path: &str, token: &str, body: Value) -> Answer {
     let headers = format!("Authorization: Bearer {token}\r\nContent-Type: application/json\r\n");
@@ -41,6 +41,53 @@ async fn development_needs_no_setting_and_serves_the_page() {
     assert!(address.starts_with("127.0.0.1:"));
     assert!(said.contains("WARN") && said.contains("development"), "{said}");
     assert!(said.contains("HTTP API key of this run: "), "{said}");
+}
+
+/// A foreign page that gives its own name the address of this machine (DNS rebinding).
+#[tokio::test]
+async fn a_host_that_is_not_this_machine_is_refused_on_every_route() {
+    let server = Server::start_with(&["--dev"], &[]).await;
+    let port = server.address.rsplit(':').next().unwrap().to_owned();
+    let upgrade = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+                   Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    let routes = [
+        ("GET", "/", ""),
+        ("GET", "/demo.js", ""),
+        ("GET", "/healthz", ""),
+        ("GET", "/readyz", ""),
+        ("GET", "/nothing", ""),
+        ("POST", "/demo/token", ""),
+        ("POST", "/demo/queue", ""),
+        ("GET", "/api/counts", ""),
+        ("GET", "/ws/signaling", upgrade),
+    ];
+    for (method, path, headers) in routes {
+        for host in ["evil.example", &format!("evil.example:{port}"), "127.0.0.1.evil.example"] {
+            let answer = server.request_to(host, method, path, headers, "").await;
+            assert_eq!(answer.error(), (403, "forbidden-host".to_owned()), "{host} {path}");
+        }
+        let absolute = format!("http://evil.example{path}");
+        let answer = server.request(method, &absolute, headers, "").await;
+        assert_eq!(answer.error(), (403, "forbidden-host".to_owned()), "{absolute}");
+    }
+    for host in ["localhost", &format!("localhost:{port}"), "[::1]:1", "app.localhost"] {
+        assert_eq!(server.request_to(host, "GET", "/", "", "").await.status, 200, "{host}");
+    }
+    // It is for development alone.
+    let server = Server::start(&[]).await;
+    let answer = server.request_to("app.example", "GET", "/healthz", "", "").await;
+    assert_eq!(answer.status, 200);
+}
+
+/// Everybody may ask for a token of the demonstration: it is good for nothing else.
+#[tokio::test]
+async fn the_demonstration_does_not_sign_with_the_secret_that_was_given() {
+    let (dev, production) = (Server::start_with(&["--dev"], &KEYS).await, Server::start(&[]).await);
+    let (token, _) = register(&dev, "ann").await;
+    dev.connect_with(&token).await;
+    assert_eq!(production.try_connect(&token).await.closed().await, 4401);
+    // Tokens of one's own do as well.
+    dev.connect("bob").await;
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use crate::support::{PATIENCE, Server, token};
+use crate::support::{API_KEY, PATIENCE, Server, token};
 
 const GET: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
 
@@ -86,8 +86,10 @@ async fn a_client_that_sends_requests_and_never_reads_is_dropped() {
 async fn a_body_that_does_not_come_is_not_waited_for() {
     let server = Server::start(&[]).await;
     let mut half = TcpStream::connect(&server.address).await.unwrap();
-    let head = "POST /api/queue HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer known-api-key\r\n\
-                Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{";
+    let head = format!(
+        "POST /api/queue HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {API_KEY}\r\n\
+         Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{{"
+    );
     half.write_all(head.as_bytes()).await.unwrap();
     let waited = ended(&mut half).await;
     assert!((9..15).contains(&waited.as_secs()), "{waited:?}");

@@ -23,7 +23,7 @@ use tokio::{
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async, tungstenite::Message};
 
 pub(crate) const JWT_SECRET: &str = "known-jwt-secret-0123456789abcdef";
-pub(crate) const API_KEY: &str = "known-api-key";
+pub(crate) const API_KEY: &str = "known-api-key-0123456789abcdef-ok";
 /// Both, as variables.
 pub(crate) const KEYS: [(&str, &str); 2] =
     [("SIGNALING_JWT_SECRET", JWT_SECRET), ("SIGNALING_API_KEY", API_KEY)];
@@ -115,6 +115,11 @@ impl Server {
         Self::started(command(&args, env).spawn().unwrap()).await
     }
 
+    /// On another address.
+    pub(crate) async fn start_on(listen: &str, env: &[(&str, &str)]) -> Self {
+        Self::started(command(&["--listen", listen], env).spawn().unwrap()).await
+    }
+
     /// As [`Self::start`], with at most so many files open at once.
     pub(crate) async fn start_with_files(files: usize, args: &[&str]) -> Self {
         let env = [("SIGNALING_JWT_SECRET", JWT_SECRET), ("SIGNALING_API_KEY", API_KEY)];
@@ -197,7 +202,7 @@ impl Server {
         let headers =
             format!("Authorization: Bearer {API_KEY}\r\nContent-Type: application/json\r\n");
         let body = body.map(|body| body.to_string()).unwrap_or_default();
-        self.try_request(method, path, &headers, &body).await
+        self.try_request(&self.address, method, path, &headers, &body).await
     }
 
     pub(crate) async fn request(
@@ -207,11 +212,24 @@ impl Server {
         headers: &str,
         body: &str,
     ) -> Answer {
-        self.try_request(method, path, headers, body).await.expect("an answer")
+        self.request_to(&self.address, method, path, headers, body).await
+    }
+
+    /// The same with another `Host`.
+    pub(crate) async fn request_to(
+        &self,
+        host: &str,
+        method: &str,
+        path: &str,
+        headers: &str,
+        body: &str,
+    ) -> Answer {
+        self.try_request(host, method, path, headers, body).await.expect("an answer")
     }
 
     async fn try_request(
         &self,
+        host: &str,
         method: &str,
         path: &str,
         headers: &str,
@@ -220,9 +238,8 @@ impl Server {
         let connect = timeout(PATIENCE, TcpStream::connect(&self.address));
         let mut socket = connect.await.expect("a connection in time")?;
         let request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\
+            "{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\
              Content-Length: {}\r\n{headers}\r\n{body}",
-            self.address,
             body.len(),
         );
         socket.write_all(request.as_bytes()).await?;
@@ -241,11 +258,15 @@ impl Server {
         self.connect_with(&token(user)).await
     }
 
-    pub(crate) async fn connect_with(&self, token: &str) -> Client {
+    /// A connection that the server may refuse yet.
+    pub(crate) async fn try_connect(&self, token: &str) -> Client {
         let address = format!("ws://{}/ws/signaling?token={token}", self.address);
         let socket = timeout(PATIENCE, connect_async(address)).await.expect("an upgrade");
-        let socket = socket.unwrap().0;
-        let mut client = Client { socket, early: VecDeque::new() };
+        Client { socket: socket.unwrap().0, early: VecDeque::new() }
+    }
+
+    pub(crate) async fn connect_with(&self, token: &str) -> Client {
+        let mut client = self.try_connect(token).await;
         // Who was answered is known to the server.
         client.send(&json!({"type": "heartbeat", "id": 1})).await;
         let ack = json!({"type": "heartbeat-ack", "id": 1});
@@ -319,6 +340,12 @@ impl Client {
                 other => panic!("no message: {other:?}"),
             }
         }
+    }
+
+    /// Closes the connection well.
+    pub(crate) async fn close(mut self) {
+        self.socket.close(None).await.unwrap();
+        while let Some(Ok(_)) = timeout(PATIENCE, self.socket.next()).await.expect("an end") {}
     }
 
     /// The code that the server closes with, passing over what it says before.

@@ -292,7 +292,8 @@ fn keys_that_cannot_be_used_do_not_harm_the_others_of_their_set() {
         jwk("p256", json!({"kid": "rsa"})),
     ];
     let good = [jwk("rsa", json!({})), jwk("p256", json!({}))];
-    let token = |kid: &str, alg: &str| token_with(json!({"alg": alg, "kid": kid}), claims(json!({})));
+    let token =
+        |kid: &str, alg: &str| token_with(json!({"alg": alg, "kid": kid}), claims(json!({})));
     for (at, bad) in unusable.iter().enumerate() {
         // The one that has the kid of another comes after it: the first one counts.
         let duplicate = bad["kid"] == "rsa";
@@ -310,7 +311,10 @@ fn keys_that_cannot_be_used_do_not_harm_the_others_of_their_set() {
     accepted(&build_set(&all).unwrap(), &token("rsa", "RS256"));
     let none = [&unusable[..4], &[jwk("ed", json!({"crv": "Ed448"}))]].concat();
     let (named, error) = key_error(build_set(&none));
-    assert_eq!((named.as_deref(), error.to_string().contains("not supported")), (Some("new"), true));
+    assert_eq!(
+        (named.as_deref(), error.to_string().contains("not supported")),
+        (Some("new"), true)
+    );
     let nameless = [jwk("ed", json!({"kid": null})), jwk("rsa", json!({"kid": null}))];
     assert!(matches!(build_set(&nameless), Err(JwtConfigError::MissingKid)));
 }

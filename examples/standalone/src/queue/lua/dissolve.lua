@@ -11,6 +11,9 @@ if pair and pair.session == ARGV[5] then
     if not gone then
       redis.call('ZADD', KEYS[1], pair.arrivals[i], user)
       redis.call('ZADD', KEYS[2], pair.patience[i], user)
+      if pair.asks[i] == 'connected' then
+        redis.call('HSET', KEYS[4], user, pair.asks[i])
+      end
     end
   end
   live_on()

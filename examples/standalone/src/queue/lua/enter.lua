@@ -1,5 +1,6 @@
 -- Lets a user wait, and gives the next pair.
--- ARGV: the user, its patience in ms, how many may wait, an id for a pair that is new.
+-- ARGV: the user, its patience in ms, how many may wait, an id for a pair that is new, and the
+-- partners that it asks for: all or connected.
 local user = ARGV[5]
 forget_impatient()
 
@@ -22,6 +23,11 @@ if not in_pair then
     redis.call('ZADD', KEYS[1], int(arrival), user)
   end
   redis.call('ZADD', KEYS[2], int(now + ARGV[6]), user)
+  if ARGV[9] == 'connected' then
+    redis.call('HSET', KEYS[4], user, ARGV[9])
+  else
+    redis.call('HDEL', KEYS[4], user)
+  end
 end
 
 local answer = take(ARGV[8])

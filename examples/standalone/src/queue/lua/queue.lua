@@ -1,6 +1,6 @@
 -- What every script of the queue begins with.
 -- KEYS: those who wait, by arrival in microseconds; the same by the end of their patience in ms; the
--- pair that each node holds. They share a slot.
+-- pair that each node holds; those who ask for connected partners. They share a slot.
 -- ARGV: until when the answer is waited for, the node that asks, for how long a pair is its own, how
 -- long the keys live on, then the script's own. All times in ms of the server's clock.
 -- The answer is the time, what became of it, and what the script has to say: all of it text.
@@ -25,6 +25,7 @@ local function forget_impatient()
     if #over > 0 then
       redis.call('ZREM', KEYS[1], unpack(over))
       redis.call('ZREM', KEYS[2], unpack(over))
+      redis.call('HDEL', KEYS[4], unpack(over))
     end
   until #over < 1000
 end
@@ -33,7 +34,10 @@ end
 local function held()
   local all, pairs_held = redis.call('HGETALL', KEYS[3]), {}
   for i = 1, #all, 2 do
-    pairs_held[all[i]] = cjson.decode(all[i + 1])
+    local pair = cjson.decode(all[i + 1])
+    -- A node of an earlier version writes none.
+    pair.asks = pair.asks or {}
+    pairs_held[all[i]] = pair
   end
   return pairs_held
 end
@@ -60,17 +64,23 @@ local function take(session)
     if #users < 2 then
       return { int(now), 'done' }
     end
-    pair = { session = session, users = users, arrivals = {}, patience = {} }
+    pair = { session = session, users = users, arrivals = {}, patience = {}, asks = {} }
     for i, user in ipairs(users) do
       pair.arrivals[i] = redis.call('ZSCORE', KEYS[1], user)
       pair.patience[i] = redis.call('ZSCORE', KEYS[2], user)
+      pair.asks[i] = redis.call('HGET', KEYS[4], user) or 'all'
       redis.call('ZREM', KEYS[1], user)
       redis.call('ZREM', KEYS[2], user)
+      redis.call('HDEL', KEYS[4], user)
     end
   end
   pair.till = int(now + ARGV[3])
   redis.call('HSET', KEYS[3], holder, cjson.encode(pair))
-  return { int(now), 'done', pair.session, pair.users[1], pair.users[2] }
+  local partners = 'all'
+  if pair.asks[1] == 'connected' or pair.asks[2] == 'connected' then
+    partners = 'connected'
+  end
+  return { int(now), 'done', pair.session, pair.users[1], pair.users[2], partners }
 end
 
 local function live_on()
