@@ -54,7 +54,9 @@ impl Settings {
             ));
         };
         if tls && !cfg!(feature = "tls") {
-            return Err(ConnectError::Url("this build cannot do TLS (feature `tls`)"));
+            return Err(ConnectError::Url(
+                "this build cannot do TLS (feature `tls` of signaling-redis)",
+            ));
         }
         // What is wrong may be part of a password, and is not repeated.
         let config = Config::from_url(url).map_err(|_| {

@@ -6,6 +6,7 @@
 
 mod cluster;
 mod sentinel;
+mod tls;
 
 use std::{
     net::TcpListener,
@@ -18,6 +19,7 @@ use tempfile::TempDir;
 
 pub use cluster::Cluster;
 pub use sentinel::Sentinel;
+pub use tls::TlsServer;
 
 /// Between attempts to see what is waited for.
 const PAUSE: Duration = Duration::from_millis(20);

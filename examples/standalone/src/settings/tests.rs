@@ -254,6 +254,18 @@ fn a_node_is_alone_unless_it_is_told_of_redis() {
     assert!(with_keys(&["--node-id", &longest]).is_ok());
 }
 
+#[test]
+fn the_redis_urls_of_the_pages_are_accepted() {
+    for page in [include_str!("../../README.md"), include_str!("../../../../docs/operate.md")] {
+        let urls = page.lines().filter_map(|line| line.strip_prefix("SIGNALING_REDIS_URL="));
+        let urls: Vec<_> = urls.collect();
+        assert!(urls.iter().any(|url| url.starts_with("rediss://")), "{urls:?}");
+        for url in urls {
+            assert!(with_keys(&["--redis-url", url]).unwrap().redis.is_some(), "{url}");
+        }
+    }
+}
+
 fn with_turn(args: &[&str], secret: &str) -> Result<Settings, SettingsError> {
     let env = [
         ("SIGNALING_JWT_SECRET", SECRET),

@@ -1,6 +1,6 @@
 use std::{net::TcpListener, time::Duration};
 
-use signaling_redis::testing::Server as Redis;
+use signaling_redis::testing::{Server as Redis, TlsServer};
 use tokio::time::Instant;
 
 use crate::{
@@ -43,6 +43,28 @@ async fn a_redis_that_is_not_there_or_says_nothing_is_one_clear_line() {
     let (nobody, mute_one) = tokio::join!(refused(&nobody), refused(&mute_one));
     assert!(nobody.contains("was not reached within 8 s"), "{nobody}");
     assert!(mute_one.contains("was not reached within 8 s"), "{mute_one}");
+}
+
+/// The operating system does not know the authority: a variable of rustls-native-certs names it.
+#[tokio::test]
+async fn redis_may_be_reached_over_tls() {
+    let redis = TlsServer::start();
+    let (url, authority) = (format!("rediss://127.0.0.1:{}", redis.port()), redis.authority());
+    let env = [
+        ("SIGNALING_JWT_SECRET", JWT_SECRET),
+        ("SIGNALING_API_KEY", API_KEY),
+        ("SIGNALING_REDIS_URL", &url),
+        ("SSL_CERT_FILE", authority.to_str().unwrap()),
+    ];
+    let server = Server::start_with(&[], &env).await;
+    assert_eq!(crate::enter(&server, "ann").await.unwrap().status, 202);
+    assert_eq!(redis.server().cli(&["zcard", "matching:{api}:waiting"]), "1");
+    assert_eq!(server.stop().await.0, 0);
+    let said = refused(&url).await;
+    assert!(
+        said.to_lowercase().contains("certificate") || said.contains("UnknownIssuer"),
+        "{said}"
+    );
 }
 
 #[tokio::test]
