@@ -1,12 +1,18 @@
 //! A school with an axum backend, to which video lessons are added: whoever joins a lesson first
 //! waits, and the second gets a call with the first.
 //!
-//! ```text
-//! JWT_SECRET="32 bytes or more, as your login has it" cargo run -p axum-app
+//! ```sh
+//! cargo run -p axum-app
 //! ```
+//!
+//! Tokens are signed with your login's secret if `JWT_SECRET` has it (32 bytes or more). If not, the
+//! example makes a key and says how to make tokens with it.
 //!
 //! All that is signaling's is marked with arrows (<--). A page connects to `/ws/signaling` with the
 //! token of its user's login, and then posts to `/lessons/{lesson}/join` with the same token.
+
+#[path = "../../development_key.rs"]
+mod development_key;
 
 use std::{collections::HashMap, env, error::Error, io, sync::Arc, time::Duration};
 
@@ -42,7 +48,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     // A log that cannot be written, or is not read, holds nothing up.
     let (log, _flushed_when_dropped) = tracing_appender::non_blocking(io::stdout());
     tracing_subscriber::fmt().with_writer(log).log_internal_errors(false).init();
-    let secret = env::var("JWT_SECRET").map_err(|_| "set JWT_SECRET to your login's secret")?;
+    let secret = development_key::jwt_secret("axum-app")?;
     let key = JwtKey::secret(Algorithm::HS256, secret); // <--
     let authenticator = JwtAuthenticator::builder().key(key).build()?; // <--
     let relay = Relay::builder(authenticator).start().await?; // <--

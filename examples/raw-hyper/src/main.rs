@@ -1,12 +1,17 @@
 //! An endpoint without an adapter: any stream and sink of frames is a transport of the relay, and
 //! this one is made by hand, of a WebSocket that was opened over plain hyper.
 //!
-//! ```text
-//! JWT_SECRET="32 bytes or more, as your login has it" cargo run -p raw-hyper
+//! ```sh
+//! cargo run -p raw-hyper
 //! ```
+//!
+//! Tokens are signed with your login's secret if `JWT_SECRET` has it (32 bytes or more). If not, the
+//! example makes a key and says how to make tokens with it.
 //!
 //! Connect to `ws://127.0.0.1:3000/?token=…`; to match two users, type their ids.
 
+#[path = "../../development_key.rs"]
+mod development_key;
 mod frames;
 
 use std::{convert::Infallible, env, error::Error, future::ready, io::Write, time::Duration};
@@ -38,7 +43,7 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let key = JwtKey::secret(Algorithm::HS256, env::var("JWT_SECRET")?);
+    let key = JwtKey::secret(Algorithm::HS256, development_key::jwt_secret("raw-hyper")?);
     let relay = Relay::builder(JwtAuthenticator::builder().key(key).build()?).start().await?;
     let address = env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:3000".to_owned());
     let listener = TcpListener::bind(address).await?;
