@@ -6,6 +6,7 @@ mod demo;
 mod lifecycle;
 mod log;
 mod output;
+mod pages;
 mod peers;
 mod settings;
 mod support;

@@ -4,7 +4,10 @@ use std::{
     collections::VecDeque,
     io::{PipeReader, Write},
     process::Stdio,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU16, Ordering},
+    },
     time::Duration,
 };
 
@@ -30,15 +33,33 @@ pub(crate) const KEYS: [(&str, &str); 2] =
 /// Within which everything has happened, on a slow machine too.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A command without any setting of the machine's own.
-pub(crate) fn command(args: &[&str], env: &[(&str, &str)]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_signaling-server"));
+/// A port that was free a moment ago, below those that the system gives out by itself.
+pub(crate) fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = u16::try_from(std::process::id() % 5_000).unwrap();
+    for _ in 0..5_000 {
+        let offset = first + NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = 10_000 + offset % 5_000;
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no free port");
+}
+
+/// The command without any setting of the machine's own.
+pub(crate) fn clean(mut command: Command) -> Command {
     for (name, _) in std::env::vars_os() {
         let ours = name.to_str().is_some_and(|name| name.starts_with("SIGNALING_"));
         if ours || name == "RUST_LOG" {
             command.env_remove(name);
         }
     }
+    command
+}
+
+pub(crate) fn command(args: &[&str], env: &[(&str, &str)]) -> Command {
+    let mut command = clean(Command::new(env!("CARGO_BIN_EXE_signaling-server")));
     command
         .args(args)
         .envs(env.iter().copied())
@@ -55,11 +76,6 @@ pub(crate) async fn run(args: &[&str], env: &[(&str, &str)]) -> (i32, String) {
     let output = output.expect("the server ends").unwrap();
     let said = [output.stdout, output.stderr].concat();
     (output.status.code().unwrap(), String::from_utf8(said).unwrap())
-}
-
-/// A port of this machine that was free a moment ago.
-pub(crate) fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// How what a server writes is not read.
@@ -260,25 +276,11 @@ impl Server {
 
     /// A connection that the server may refuse yet.
     pub(crate) async fn try_connect(&self, token: &str) -> Client {
-        let address = format!("ws://{}/ws/signaling?token={token}", self.address);
-        let socket = timeout(PATIENCE, connect_async(address)).await.expect("an upgrade");
-        Client { socket: socket.unwrap().0, early: VecDeque::new() }
+        Client::at(&format!("ws://{}/ws/signaling?token={token}", self.address)).await
     }
 
     pub(crate) async fn connect_with(&self, token: &str) -> Client {
-        let mut client = self.try_connect(token).await;
-        // Who was answered is known to the server.
-        client.send(&json!({"type": "heartbeat", "id": 1})).await;
-        let ack = json!({"type": "heartbeat-ack", "id": 1});
-        let mut early = VecDeque::new();
-        loop {
-            match client.next().await {
-                message if message == ack => break,
-                message => early.push_back(message),
-            }
-        }
-        client.early = early;
-        client
+        self.try_connect(token).await.known().await
     }
 }
 
@@ -324,6 +326,28 @@ pub(crate) struct Client {
 }
 
 impl Client {
+    /// A connection to an endpoint, which may be refused yet.
+    pub(crate) async fn at(url: &str) -> Self {
+        let socket = timeout(PATIENCE, connect_async(url)).await.expect("an upgrade");
+        Self { socket: socket.unwrap().0, early: VecDeque::new() }
+    }
+
+    /// The same once the server has let it in.
+    pub(crate) async fn known(mut self) -> Self {
+        // Who was answered is known to the server.
+        self.send(&json!({"type": "heartbeat", "id": 1})).await;
+        let ack = json!({"type": "heartbeat-ack", "id": 1});
+        let mut early = VecDeque::new();
+        loop {
+            match self.next().await {
+                message if message == ack => break,
+                message => early.push_back(message),
+            }
+        }
+        self.early = early;
+        self
+    }
+
     pub(crate) async fn send(&mut self, message: &Value) {
         self.socket.send(Message::text(message.to_string())).await.unwrap();
     }
