@@ -21,7 +21,8 @@ pub enum StoreError {
     /// A node that meets this is not ready for a while.
     #[error("the store refuses to write")]
     Refused(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// It holds something under one of our keys that no store of this library writes.
+    /// The record that was asked for cannot be read: no store of this library wrote it. Only this
+    /// record is concerned; see the [contract](SessionStore#contract).
     #[error("the store holds a record that cannot be read")]
     Corrupt(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
@@ -201,6 +202,16 @@ pub struct Lease {
 /// - The store has one clock for all nodes. Leases and deadlines run out by it, and a node takes the
 ///   time that it writes into records from it, by [`Lease::now`]: a node whose own clock is wrong
 ///   changes nothing for the others.
+/// - An unreadable item (a record, a field, a member of a list, written by something other than this
+///   library) harms its own session only. The store reports it once, and no call fails because of it,
+///   except [`load`](Self::load) of an unreadable record:
+///   - `load` fails with [`StoreError::Corrupt`]. The engine then writes the record again from what an
+///     attached connection knows. Until then the record is kept for a minute at least, and
+///     [`record_heartbeats`](Self::record_heartbeats) returns its connections as stale.
+///   - To `replace` it is [`Written::Missing`]; `create` and `delete` remove it and are done.
+///   - Calls that return several items skip it. It is removed from its list, so that it does not come
+///     again.
+///   - A list of another type is made again from the records of sessions.
 #[async_trait]
 pub trait SessionStore: Send + Sync + fmt::Debug + 'static {
     /// Adds a record, unless there is one with its id that is not older. One of the same opening and

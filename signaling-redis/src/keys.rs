@@ -5,6 +5,29 @@
 
 use signaling_core::id::{NodeId, SessionId, UserId};
 
+/// The types of all keys, by what their names begin with after the prefix.
+const TYPES: [(&str, &str); 10] = [
+    ("session:active:", "hash"),
+    ("session:ended:", "string"),
+    ("session:user:", "hash"),
+    ("session:deadlines", "zset"),
+    ("session:{nodes}:leases", "zset"),
+    ("session:{nodes}:counts", "hash"),
+    ("session:{nodes}:marker", "string"),
+    ("session:connections:", "hash"),
+    ("session:inbox:", "stream"),
+    ("session:inbox-holds:", "string"),
+];
+
+/// A key with a list that leads to records of sessions, and can be made again from these.
+#[derive(Debug)]
+pub(crate) enum List {
+    Deadlines,
+    Leases,
+    User(UserId),
+    Connections(NodeId),
+}
+
 /// What all keys begin with.
 #[derive(Debug, Clone)]
 pub(crate) struct Keys(String);
@@ -58,6 +81,50 @@ impl Keys {
     pub(crate) fn inbox(&self, node: &NodeId) -> String {
         format!("{}session:inbox:{node}", self.0)
     }
+
+    /// String: how many entries and unread bytes the inbox of the node holds.
+    pub(crate) fn inbox_holds(&self, node: &NodeId) -> String {
+        format!("{}session:inbox-holds:{{{}}}", self.0, self.inbox(node))
+    }
+
+    /// The type of a key, as Redis names it.
+    pub(crate) fn type_of(&self, key: &str) -> &'static str {
+        let name = key.strip_prefix(&self.0).unwrap_or(key);
+        let of = TYPES.iter().find(|(begin, _)| name.starts_with(begin));
+        of.map_or("hash", |(_, kind)| kind)
+    }
+
+    /// The list under a key; none where there is no list.
+    pub(crate) fn list(&self, key: &str) -> Option<List> {
+        if key == self.deadlines() {
+            return Some(List::Deadlines);
+        }
+        if key == self.leases() {
+            return Some(List::Leases);
+        }
+        let name = key.strip_prefix(&self.0)?;
+        if let Some(user) = name.strip_prefix("session:user:") {
+            return UserId::new(user).ok().map(List::User);
+        }
+        NodeId::new(name.strip_prefix("session:connections:")?).ok().map(List::Connections)
+    }
+
+    /// A glob pattern of the keys of all records of sessions.
+    pub(crate) fn sessions(&self) -> String {
+        let mut pattern = String::new();
+        for c in self.0.chars() {
+            if matches!(c, '*' | '?' | '[' | ']' | '\\') {
+                pattern.push('\\');
+            }
+            pattern.push(c);
+        }
+        pattern + "session:active:*"
+    }
+
+    /// The session whose record has this key.
+    pub(crate) fn session_of(&self, key: &str) -> Option<SessionId> {
+        SessionId::new(key.strip_prefix(&self.0)?.strip_prefix("session:active:")?).ok()
+    }
 }
 
 #[cfg(test)]
@@ -81,5 +148,35 @@ mod tests {
         assert_eq!(tag(&keys.session(&session)), tag(&keys.ended(&session)));
         assert_eq!(tag(&keys.leases()), tag(&keys.marker()));
         assert_eq!(tag(&keys.leases()), tag(&keys.counts()));
+        let node = NodeId::new("n1").unwrap();
+        assert_eq!(tag(&keys.inbox(&node)), tag(&keys.inbox_holds(&node)));
+    }
+
+    #[test]
+    fn every_key_has_a_type_and_is_found_again() {
+        let (keys, node) = (Keys::new("a*b:"), NodeId::new("n1").unwrap());
+        let (session, user) = (SessionId::new("abc").unwrap(), UserId::new("a: {b}").unwrap());
+        for (key, kind) in [
+            (keys.session(&session), "hash"),
+            (keys.ended(&session), "string"),
+            (keys.user(&user), "hash"),
+            (keys.deadlines(), "zset"),
+            (keys.leases(), "zset"),
+            (keys.counts(), "hash"),
+            (keys.marker(), "string"),
+            (keys.connections(&node), "hash"),
+            (keys.inbox(&node), "stream"),
+            (keys.inbox_holds(&node), "string"),
+        ] {
+            assert_eq!(keys.type_of(&key), kind, "{key}");
+        }
+        assert!(matches!(keys.list(&keys.user(&user)), Some(List::User(known)) if known == user));
+        let connections = keys.list(&keys.connections(&node));
+        assert!(matches!(connections, Some(List::Connections(known)) if known == node));
+        assert!(matches!(keys.list(&keys.deadlines()), Some(List::Deadlines)));
+        assert!(matches!(keys.list(&keys.leases()), Some(List::Leases)));
+        assert!(keys.list(&keys.session(&session)).is_none());
+        assert_eq!(keys.session_of(&keys.session(&session)), Some(session));
+        assert_eq!(keys.sessions(), r"a\*b:session:active:*");
     }
 }

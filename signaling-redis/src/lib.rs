@@ -48,6 +48,20 @@
 //! The braces around `nodes` and around `session:active:id` are part of the name, so that Redis Cluster
 //! keeps what one script touches together; elsewhere they stand for an id.
 //!
+//! # Unreadable data
+//!
+//! Something else may write into these keys: a script, an operator, another application without a prefix.
+//! What no version of this library writes is skipped, and harms its own session only. Each item is
+//! logged once as "unreadable data in Redis skipped" with its key, at most 20 lines a minute;
+//! [`Redis::unreadable`] counts all of them.
+//!
+//! | unreadable | what happens |
+//! | --- | --- |
+//! | a session's record | a connection that is attached to it writes it again at its next heartbeat; otherwise it expires after a minute |
+//! | a heartbeat's time, a number of a connection, a marker, a count | replaced at the next write |
+//! | a member or field of a list | removed from the list |
+//! | a key of another type | deleted. Users, deadlines and the connections of a node are rebuilt from the records of all sessions, which reads every record once. Without the leases, nodes restore their records as if the database had been emptied |
+//!
 //! # What a call costs
 //!
 //! From the match to the leave, between users who are connected, 9 commands, or 10 when both attach in
@@ -100,6 +114,8 @@ pub mod error;
 mod inbox;
 mod keys;
 mod link;
+mod quarantine;
+mod read;
 mod record;
 mod script;
 mod settings;
@@ -118,6 +134,7 @@ pub use store::RedisStore;
 
 use keys::Keys;
 use link::Link;
+use quarantine::Quarantine;
 use script::Scripts;
 
 /// A connection to Redis, from which the store and the bus of one node come.
@@ -132,6 +149,7 @@ struct Shared {
     heartbeats: Link,
     scripts: Scripts,
     keys: Keys,
+    quarantine: Quarantine,
 }
 
 impl Redis {
@@ -147,8 +165,8 @@ impl Redis {
         let (link, heartbeats) =
             futures::try_join!(Link::connect(&settings), Link::connect(&settings))?;
         tracing::info!(redis = settings.address(), "connected to Redis");
-        let scripts = Scripts::new();
-        Ok(Self(Arc::new(Shared { settings, link, heartbeats, scripts, keys })))
+        let (scripts, quarantine) = (Scripts::new(), Quarantine::new());
+        Ok(Self(Arc::new(Shared { settings, link, heartbeats, scripts, keys, quarantine })))
     }
 
     /// Where sessions are kept.
@@ -169,6 +187,13 @@ impl Redis {
     #[must_use]
     pub fn client(&self) -> &fred::clients::Client {
         self.0.link.client()
+    }
+
+    /// How often something was found under this library's keys that no version of it writes. Each such
+    /// item is logged once and skipped; see [the crate's documentation](crate#unreadable-data).
+    #[must_use]
+    pub fn unreadable(&self) -> u64 {
+        self.0.quarantine.found()
     }
 
     /// What the names of all keys begin with.

@@ -283,6 +283,12 @@ pub(crate) fn is_refusal(error: &Error) -> bool {
         || words.any(|word| said.contains(&word.trim_start_matches('-')))
 }
 
+/// Whether a key is of another type than the command needs.
+pub(crate) fn is_wrong_type(error: &Error) -> bool {
+    // Older servers put it into an error of the script.
+    error.details().contains("WRONGTYPE")
+}
+
 /// Whether the error passes with the connection that it comes from, or with a failover.
 fn passes(error: &Error) -> bool {
     use ErrorKind::{Canceled, Cluster, IO, Protocol, Routing, Sentinel, Timeout};

@@ -1,8 +1,6 @@
 //! A session's record as a hash. The first seven fields are for everybody to read; the others are
 //! bookkeeping.
 
-use std::collections::HashMap;
-
 use signaling_core::{
     id::{IdError, SessionId, UserId},
     protocol::PartnerReason,
@@ -10,8 +8,7 @@ use signaling_core::{
     time::Timestamp,
 };
 
-/// A hash, as it comes from the server.
-pub(crate) type Fields = HashMap<String, String>;
+use crate::read::{self, Fields};
 
 /// The fields of one participant.
 #[derive(Debug)]
@@ -62,10 +59,12 @@ const OPENED_AT: &str = "openedAt";
 /// A hash that is no record of a session.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RecordError {
-    #[error("field {0} is missing")]
+    #[error("field {0} is missing or no UTF-8")]
     Missing(&'static str),
-    #[error("field {0} is no number")]
-    Number(&'static str, #[source] std::num::ParseIntError),
+    #[error("field {0} is no number of ours")]
+    Number(&'static str),
+    #[error("both participants are the same user")]
+    SameUser,
     #[error("field {0} is no id")]
     Id(&'static str, #[source] IdError),
     #[error("field {0} is no metadata")]
@@ -115,17 +114,25 @@ pub(crate) fn encode(record: &SessionRecord) -> Vec<(&'static str, String)> {
     fields
 }
 
-/// The record in `fields`.
+/// The record in `fields`. Heartbeats and reasons that cannot be read count as missing: the next ones
+/// replace them.
 pub(crate) fn decode(session: &SessionId, fields: &Fields) -> Result<SessionRecord, RecordError> {
     let participants =
         [participant(fields, Role::Initiator)?, participant(fields, Role::Responder)?];
-    let (opening, revision) = (number_in(fields, "opening")?, number_in(fields, "revision")?);
+    if participants[0].user == participants[1].user {
+        return Err(RecordError::SameUser);
+    }
+    // Of all numbers, this one is random.
+    let opening = read::exact(text(fields, "opening")?.as_bytes());
+    let opening = opening.ok_or(RecordError::Number("opening"))?;
+    let revision = number_in(fields, "revision")?;
     let mut record = SessionRecord::stored(session.clone(), opening, revision, participants);
-    let metadata = fields.get(METADATA).map(|text| Metadata::new(text)).transpose();
-    record.metadata = metadata.map_err(|error| RecordError::Metadata(METADATA, error))?;
+    if fields.raw(METADATA).is_some() {
+        let metadata = Metadata::new(text(fields, METADATA)?);
+        record.metadata = Some(metadata.map_err(|e| RecordError::Metadata(METADATA, e))?);
+    }
     // An older version does not write it, and nothing depends on it.
-    let opened_at = fields.get(OPENED_AT).and_then(|text| text.parse().ok());
-    record.opened_at = opened_at.map(Timestamp::from_millis);
+    record.opened_at = number_in(fields, OPENED_AT).ok().map(Timestamp::from_millis);
     Ok(record)
 }
 
@@ -136,28 +143,26 @@ fn participant(fields: &Fields, role: Role) -> Result<Participant, RecordError> 
     let presence = match text(fields, names.ws)? {
         "" => Presence::Absent { until: Timestamp::from_millis(number_in(fields, names.until)?) },
         ws => Presence::Attached(Attachment {
-            connection: ws.parse().map_err(|error| RecordError::Id(names.ws, error))?,
+            connection: read::exact(ws.as_bytes())
+                .ok_or(RecordError::Id(names.ws, IdError::Connection))?,
             since: number_in(fields, names.since)?,
         }),
     };
-    let last_heartbeat = match text(fields, names.last_heartbeat)? {
-        "" => None,
-        _ => Some(Timestamp::from_millis(number_in(fields, names.last_heartbeat)?)),
-    };
+    let last_heartbeat = number_in(fields, names.last_heartbeat).ok().map(Timestamp::from_millis);
     let epoch = number_in(fields, names.epoch)?;
     let mut participant = Participant::stored(user, presence, epoch, last_heartbeat);
     // An older version does not write it, and a newer one may know reasons that this one does not.
-    let ended = fields.get(names.ended).map(String::as_str).unwrap_or_default();
+    let ended = fields.text(names.ended).unwrap_or_default();
     participant.ended = PartnerReason::ALL.into_iter().find(|reason| reason.as_str() == ended);
     Ok(participant)
 }
 
 fn text<'a>(fields: &'a Fields, name: &'static str) -> Result<&'a str, RecordError> {
-    fields.get(name).map(String::as_str).ok_or(RecordError::Missing(name))
+    fields.text(name).ok_or(RecordError::Missing(name))
 }
 
 fn number_in(fields: &Fields, name: &'static str) -> Result<u64, RecordError> {
-    text(fields, name)?.parse().map_err(|error| RecordError::Number(name, error))
+    read::number(text(fields, name)?.as_bytes()).ok_or(RecordError::Number(name))
 }
 
 fn millis(at: Timestamp) -> String {
@@ -166,7 +171,7 @@ fn millis(at: Timestamp) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{collections::HashMap, time::Duration};
 
     use signaling_core::id::{ConnectionId, NodeId};
 
@@ -178,8 +183,15 @@ mod tests {
         SessionRecord::open(SessionId::new("abc").unwrap(), u64::MAX, ann, bob, until).unwrap()
     }
 
-    fn fields(record: &SessionRecord) -> Fields {
+    fn fields(record: &SessionRecord) -> HashMap<String, String> {
         encode(record).into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+
+    fn decode(
+        session: &SessionId,
+        fields: &HashMap<String, String>,
+    ) -> Result<SessionRecord, RecordError> {
+        super::decode(session, &fields.clone().into_iter().collect())
     }
 
     fn connection(number: u64) -> ConnectionId {
@@ -262,7 +274,9 @@ mod tests {
         assert!(decode(&marked.id, &overfull).is_err());
         let whole = fields(&record());
         for name in whole.keys() {
-            if ["status", "since1", "since2", "ended1", "ended2"].contains(&name.as_str()) {
+            let ignored = ["status", "since1", "since2", "ended1", "ended2"];
+            let replaced_soon = ["lastHeartbeat1", "lastHeartbeat2"];
+            if ignored.iter().chain(&replaced_soon).any(|other| other == name) {
                 continue;
             }
             let mut broken = whole.clone();
@@ -270,6 +284,26 @@ mod tests {
             assert!(decode(&record().id, &broken).is_err(), "without {name}");
             broken.insert(name.clone(), "\u{7}".to_owned());
             assert!(decode(&record().id, &broken).is_err(), "{name} is nonsense");
+            for number in ["007", "+7", "99999999999999999999", "9007199254740993"] {
+                broken.insert(name.clone(), number.to_owned());
+                let read = decode(&record().id, &broken);
+                let may_be = name.ends_with("Id") || name == "opening" && number.len() == 16;
+                assert!(read.is_err() || may_be, "{name} is {number}: {read:?}");
+            }
         }
+        let mut alone = whole;
+        alone.insert("participant2Id".to_owned(), "ann".to_owned());
+        assert!(decode(&record().id, &alone).is_err());
+    }
+
+    #[test]
+    fn a_heartbeat_that_cannot_be_read_is_none() {
+        let mut broken = fields(&record());
+        for value in ["?", "-1", "99999999999999999999"] {
+            broken.insert("lastHeartbeat1".to_owned(), value.to_owned());
+            assert_eq!(decode(&record().id, &broken).unwrap(), record());
+        }
+        broken.remove("lastHeartbeat1");
+        assert_eq!(decode(&record().id, &broken).unwrap(), record());
     }
 }

@@ -2,6 +2,7 @@
 
 mod deadlines;
 mod heartbeats;
+mod mend;
 mod nodes;
 mod users;
 
@@ -30,11 +31,14 @@ use signaling_core::{
 
 use crate::{
     Shared, link,
-    record::{self, Fields},
+    read::{Fields, Unreadable},
+    record,
 };
 
 /// How long it is remembered who removed a record: longer than anybody asks again.
 const REMEMBER_ENDED: Duration = Duration::from_secs(30);
+/// How often a record is created again in the place of one that cannot be read.
+const CREATE_ROUNDS: usize = 8;
 /// Commands that are on their way to Redis at the same time, for one call.
 const CONCURRENT: usize = 256;
 
@@ -53,7 +57,7 @@ impl fmt::Debug for RedisStore {
 }
 
 fn failed(error: Error) -> StoreError {
-    if error.details().starts_with("WRONGTYPE") {
+    if link::is_wrong_type(&error) {
         StoreError::Corrupt(Box::new(error))
     } else if link::is_refusal(&error) {
         StoreError::Refused(Box::new(error))
@@ -81,18 +85,6 @@ impl Outcome {
             None => value.convert().map(Self::There).map_err(corrupt),
         }
     }
-
-    fn written(self, session: &SessionId) -> Result<Written, StoreError> {
-        match self {
-            Self::Nothing => Ok(Written::Missing),
-            Self::Done => Ok(Written::Done),
-            Self::There(fields) => Ok(Written::Conflict(Box::new(decode(session, &fields)?))),
-        }
-    }
-}
-
-fn decode(session: &SessionId, fields: &Fields) -> Result<SessionRecord, StoreError> {
-    record::decode(session, fields).map_err(corrupt)
 }
 
 fn millis(duration: Duration) -> Value {
@@ -124,19 +116,55 @@ impl RedisStore {
         listed.and(written)
     }
 
+    /// A hash that is a list.
     async fn hash(&self, key: &str) -> Result<Fields, StoreError> {
         let get = |client: WithOptions<Client>| async move { client.hgetall(key).await };
-        self.shared.link.call(get).await.map_err(failed)
+        self.mending(&[key.to_owned()], || self.shared.link.call(get)).await
     }
 
-    /// A record that is needed among others: one that cannot be read is left out, and said.
-    async fn readable(&self, session: &SessionId) -> Result<Option<SessionRecord>, StoreError> {
-        match self.load(session).await {
-            Err(StoreError::Corrupt(cause)) => {
-                tracing::error!(%session, error = &*cause as &dyn std::error::Error, "corrupt record");
-                Ok(None)
+    async fn load_record(&self, session: &SessionId) -> Result<Option<SessionRecord>, StoreError> {
+        let key = &self.shared.keys.session(session);
+        let get = |client: WithOptions<Client>| async move { client.hgetall(key).await };
+        match self.shared.link.call(get).await {
+            Ok(fields) => self.decode(session, fields).await,
+            Err(error) if link::is_wrong_type(&error) => {
+                Err(self.quarantine_record(session, &Fields::default(), error).await)
             }
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    /// A record that is needed among others: one that cannot be read is left out.
+    async fn load_readable(
+        &self,
+        session: &SessionId,
+    ) -> Result<Option<SessionRecord>, StoreError> {
+        match self.load_record(session).await {
+            Err(StoreError::Corrupt(_)) => Ok(None),
             loaded => loaded,
+        }
+    }
+
+    async fn decode(
+        &self,
+        session: &SessionId,
+        fields: Fields,
+    ) -> Result<Option<SessionRecord>, StoreError> {
+        if fields.is_empty() {
+            return Ok(None);
+        }
+        match record::decode(session, &fields) {
+            Ok(record) => Ok(Some(record)),
+            Err(cause) => Err(self.quarantine_record(session, &fields, cause).await),
+        }
+    }
+
+    /// What is there instead of the record that was to be changed; missing where it cannot be read.
+    async fn conflict(&self, session: &SessionId, fields: Fields) -> Result<Written, StoreError> {
+        match self.decode(session, fields).await {
+            Ok(Some(there)) => Ok(Written::Conflict(Box::new(there))),
+            Ok(None) | Err(StoreError::Corrupt(_)) => Ok(Written::Missing),
+            Err(error) => Err(error),
         }
     }
 }
@@ -144,27 +172,45 @@ impl RedisStore {
 #[async_trait]
 impl SessionStore for RedisStore {
     async fn create(&self, record: &SessionRecord) -> Result<Created, StoreError> {
-        let Shared { link, scripts, keys, .. } = &*self.shared;
-        let mut args: Vec<Value> =
-            vec![record.opening.to_string().into(), record.revision.to_string().into()];
-        args.push(self.retention());
+        let Shared { link, scripts, keys, quarantine, .. } = &*self.shared;
+        let key = keys.session(&record.id);
+        let mut written = Vec::new();
         for (name, value) in record::encode(record) {
-            args.extend([Value::from_static_str(name), value.into()]);
+            written.extend([Value::from_static_str(name), value.into()]);
         }
-        let create = link.run(&scripts.create_session, vec![keys.session(&record.id)], args);
-        let create = async { create.await.map_err(failed) };
-        match Outcome::of(self.ahead(self.list_deadlines(record), create).await?)? {
-            Outcome::There(fields) => Ok(Created::Exists(Box::new(decode(&record.id, &fields)?))),
-            Outcome::Done | Outcome::Nothing => Ok(Created::Done),
+        let create = |unreadable: Option<&Fields>| {
+            let mut args: Vec<Value> = vec![
+                record.opening.to_string().into(),
+                record.revision.to_string().into(),
+                self.retention(),
+                Value::from_static_str(if unreadable.is_some() { "1" } else { "" }),
+            ];
+            args.extend(mend::identity(unreadable.unwrap_or(&Fields::default())));
+            args.extend(written.clone());
+            let done = link.run(&scripts.create_session, vec![key.clone()], args);
+            async { done.await.map_err(failed) }
+        };
+        let mut done = self.ahead(self.list_deadlines(record), create(None)).await?;
+        for _ in 0..CREATE_ROUNDS {
+            if done.as_u64() == Some(2) {
+                quarantine.report(&key, None, &Unreadable);
+            }
+            let Outcome::There(fields) = Outcome::of(done)? else {
+                return Ok(Created::Done);
+            };
+            match record::decode(&record.id, &fields) {
+                Ok(there) => return Ok(Created::Exists(Box::new(there))),
+                Err(cause) => {
+                    quarantine.report(&key, None, &cause);
+                    done = create(Some(&fields)).await?;
+                }
+            }
         }
+        Err(corrupt(Unreadable))
     }
 
     async fn load(&self, session: &SessionId) -> Result<Option<SessionRecord>, StoreError> {
-        let fields = self.hash(&self.shared.keys.session(session)).await?;
-        if fields.is_empty() {
-            return Ok(None);
-        }
-        decode(session, &fields).map(Some)
+        self.load_record(session).await
     }
 
     async fn replace(&self, record: &SessionRecord) -> Result<Written, StoreError> {
@@ -177,13 +223,18 @@ impl SessionStore for RedisStore {
             args.extend([Value::from_static_str(name), value.into()]);
         }
         let replace = link.run(&scripts.replace_session, vec![keys.session(&record.id)], args);
-        let replace = async { replace.await.map_err(failed) };
+        let replace = async { replace.await.map_err(failed).and_then(Outcome::of) };
         let done = if deadlines::are_new(record) {
-            self.ahead(self.list_deadlines(record), replace).await?
+            self.ahead(self.list_deadlines(record), replace).await
         } else {
-            replace.await?
+            replace.await
         };
-        Outcome::of(done)?.written(&record.id)
+        match done {
+            Ok(Outcome::Done) => Ok(Written::Done),
+            Ok(Outcome::There(fields)) => self.conflict(&record.id, fields).await,
+            Ok(Outcome::Nothing) | Err(StoreError::Corrupt(_)) => Ok(Written::Missing),
+            Err(error) => Err(error),
+        }
     }
 
     async fn delete(&self, record: &SessionRecord) -> Result<Written, StoreError> {
@@ -196,8 +247,26 @@ impl SessionStore for RedisStore {
             millis(REMEMBER_ENDED),
         ];
         let keys = vec![keys.session(&record.id), keys.ended(&record.id)];
-        let done = link.run(&scripts.delete_session, keys, args).await.map_err(failed)?;
-        Outcome::of(done)?.written(&record.id)
+        let done = match link.run(&scripts.delete_session, keys.clone(), args.clone()).await {
+            Err(error) if link::is_wrong_type(&error) => {
+                if self.mend(&keys).await?.contains(&keys[0]) {
+                    return Ok(Written::Done);
+                }
+                link.run(&scripts.delete_session, keys, args).await
+            }
+            done => done,
+        };
+        match Outcome::of(done.map_err(failed)?)? {
+            Outcome::Nothing => Ok(Written::Missing),
+            Outcome::Done => Ok(Written::Done),
+            Outcome::There(fields) => match record::decode(&record.id, &fields) {
+                Ok(there) => Ok(Written::Conflict(Box::new(there))),
+                Err(cause) => {
+                    self.discard_record(&record.id, &fields, cause).await?;
+                    Ok(Written::Done)
+                }
+            },
+        }
     }
 
     async fn enrol(

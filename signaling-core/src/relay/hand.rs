@@ -57,7 +57,7 @@ impl Node {
                 let (node, End { connection, session }) = (&node, end);
                 async move {
                     let record = loop {
-                        match caught(node.store.load(&session)).await {
+                        match caught(node.load(&session)).await {
                             Ok(Ok(record)) => break record,
                             Ok(Err(_)) | Err(_) => time::sleep(RETRY).await,
                         }

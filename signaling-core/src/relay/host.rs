@@ -2,12 +2,12 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use futures::{future::try_join_all, join};
+use futures::{FutureExt, future::try_join_all, join};
 
 use super::{
     NewSession, Relay,
     hooks::{self, HookError},
-    writes::Ending,
+    writes::{Ending, readable},
 };
 use crate::{
     bus::{BusError, Envelope},
@@ -220,7 +220,8 @@ impl Relay {
             done @ Enrolled::Done(_) => return Ok(done),
         };
         // Some may lead nowhere any more, and go when they are followed.
-        try_join_all(enrolments.iter().map(|enrolment| node.follow(user, enrolment))).await?;
+        let followed = enrolments.iter().map(|one| node.follow(user, one).map(readable));
+        try_join_all(followed).await?;
         node.store.enrol(user, session, limit).await
     }
 
@@ -264,7 +265,7 @@ impl Relay {
     pub async fn sessions_of(&self, user: &UserId) -> Result<Vec<SessionRecord>, StoreError> {
         let mut enrolments = self.node.store.user(user).await?.enrolments;
         enrolments.sort_by_key(|enrolment| enrolment.since);
-        let followed = enrolments.iter().map(|enrolment| self.node.follow(user, enrolment));
+        let followed = enrolments.iter().map(|one| self.node.follow(user, one).map(readable));
         Ok(try_join_all(followed).await?.into_iter().flatten().collect())
     }
 

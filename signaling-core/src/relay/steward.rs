@@ -272,8 +272,7 @@ impl Steward {
     }
 
     async fn try_admit(&self, newcomer: &Newcomer, ice_servers: bool) -> Result<Mail, NotAdmitted> {
-        let node = &self.node;
-        let generation = node.health.generation();
+        let generation = self.node.health.generation();
         let connected = match ice_servers {
             true => Box::pin(self.win_and_ask(newcomer)).await?,
             false => self.win(newcomer).await?,
@@ -290,9 +289,16 @@ impl Steward {
     }
 
     /// The record that an enrolment of the user leads to. One that is not there yet is waited for beside
-    /// this.
+    /// this, and so is an unreadable one, until the partner has written it again or it has expired.
     async fn follow(&self, enrolment: &Enrolment) -> Result<Option<SessionRecord>, StoreError> {
-        let record = self.node.follow(&self.local.user, enrolment).await?;
+        let record = match self.node.follow(&self.local.user, enrolment).await {
+            Err(StoreError::Corrupt(_)) => {
+                let (session, since) = (enrolment.session.clone(), self.node.now());
+                self.await_record(Enrolment { session, since });
+                return Ok(None);
+            }
+            followed => followed?,
+        };
         if record.is_none() && self.node.is_opening(enrolment) {
             self.await_record(enrolment.clone());
         }
@@ -375,7 +381,15 @@ impl Steward {
                 Ok(None)
             }
             Attach::Superseded => {
-                mailbox.close(DisconnectReason::Replaced);
+                // The user's own record says which connection is the newest. If it is this one, the
+                // number in the session's record is wrong, and only that session is lost to it.
+                let newest = self.node.store.user(user).await?.connection;
+                if newest.as_ref() == Some(id) {
+                    tracing::warn!(%session, connection = %id, "not attached: the record has a higher epoch");
+                    duties.forget(&session);
+                } else {
+                    mailbox.close(DisconnectReason::Replaced);
+                }
                 Ok(None)
             }
         }
@@ -455,11 +469,16 @@ impl Steward {
         let believes = |session: &SessionId| believed.iter().any(|record| record.id == *session);
         let others = known.enrolments.iter().filter(|known| !believes(&known.session));
         let followed = try_join_all(others.map(|enrolment| self.follow(enrolment)));
-        let loaded = try_join_all(believed.iter().map(|record| node.load_for(user, &record.id)));
+        let loaded = try_join_all(believed.iter().map(|record| async {
+            match node.store.load(&record.id).await {
+                Err(StoreError::Corrupt(_)) => Ok((None, true)),
+                loaded => Ok((loaded?.filter(|now| now.role_of(user).is_some()), false)),
+            }
+        }));
         let (followed, loaded) = try_join!(followed, loaded)?;
         let mut there: Vec<_> = followed.into_iter().flatten().collect();
-        for (record, mut now) in believed.iter().zip(loaded) {
-            if now.as_ref().is_some_and(|now| now.lacks(record)) {
+        for (record, (mut now, unreadable)) in believed.iter().zip(loaded) {
+            if unreadable || now.as_ref().is_some_and(|now| now.lacks(record)) {
                 self.put_back(record).await?;
                 now = node.load_for(user, &record.id).await?;
             }
@@ -543,7 +562,7 @@ impl Steward {
     ) -> Result<Option<Arc<SessionRecord>>, StoreError> {
         let record = match record {
             Some(record) => Some(record),
-            None => self.node.store.load(session).await?.map(Arc::new),
+            None => self.node.load(session).await?.map(Arc::new),
         };
         let Some(record) = record else {
             return Ok(None);

@@ -64,6 +64,16 @@ impl From<EndReason> for Ending {
     }
 }
 
+/// A record that is needed among others: an unreadable one is skipped.
+pub(super) fn readable(
+    loaded: Result<Option<SessionRecord>, StoreError>,
+) -> Result<Option<SessionRecord>, StoreError> {
+    match loaded {
+        Err(StoreError::Corrupt(_)) => Ok(None),
+        loaded => loaded,
+    }
+}
+
 impl Node {
     /// Fails while the lease is about to run out or already has. What a node without a lease says of
     /// its connections, nobody would take back when it dies.
@@ -239,7 +249,7 @@ impl Node {
     /// Finds out whether a delete was done whose answer was lost, and tells if it was.
     async fn find_out(self: Arc<Self>, record: Arc<SessionRecord>, ending: Ending) {
         let there = loop {
-            if let Ok(Ok(there)) = caught(self.store.load(&record.id)).await {
+            if let Ok(Ok(there)) = caught(self.load(&record.id)).await {
                 break there;
             }
             if self.stopped.run_until_cancelled(time::sleep(RETRY)).await.is_none() {
@@ -304,7 +314,8 @@ impl Node {
     }
 
     /// The record that an enrolment leads to. One that has led nowhere for longer than it takes to
-    /// open a session is dropped.
+    /// open a session is dropped. It fails if the record is unreadable, and only then with
+    /// [`StoreError::Corrupt`].
     pub(super) async fn follow(
         &self,
         user: &UserId,
@@ -326,13 +337,21 @@ impl Node {
         self.now().since(enrolment.since) < self.config.abandon_after
     }
 
+    /// The record of `session`; none if there is none that can be read.
+    pub(super) async fn load(
+        &self,
+        session: &SessionId,
+    ) -> Result<Option<SessionRecord>, StoreError> {
+        readable(self.store.load(session).await)
+    }
+
     /// The record of `session`, where `user` takes part in it.
     pub(super) async fn load_for(
         &self,
         user: &UserId,
         session: &SessionId,
     ) -> Result<Option<SessionRecord>, StoreError> {
-        let record = self.store.load(session).await?;
+        let record = self.load(session).await?;
         Ok(record.filter(|record| record.role_of(user).is_some()))
     }
 }

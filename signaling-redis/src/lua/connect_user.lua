@@ -4,14 +4,20 @@
 -- KEYS: the user. ARGV: the connection, lifetime in ms, what it may replace: any, nothing, or one
 -- connection.
 local there = redis.call('HMGET', KEYS[1], 'connection', 'epoch')
-if there[1] ~= ARGV[1] then
-  if there[1] and ARGV[3] ~= 'any' and ARGV[3] ~= there[1] then
+-- Above 2^53 numbers are not exact, so no epoch is.
+local last = string.match(there[2] or '', '^%d+$') and tonumber(there[2]) or nil
+if last and last >= 9007199254740992 then
+  last = nil
+end
+if there[1] ~= ARGV[1] or not last then
+  if there[1] and there[1] ~= ARGV[1] and ARGV[3] ~= 'any' and ARGV[3] ~= there[1] then
     return there[1]
   end
   local time = redis.call('TIME')
-  local epoch = math.max(time[1] * 1000000 + time[2], (tonumber(there[2]) or 0) + 1)
+  local epoch = math.max(time[1] * 1000000 + time[2], (last or 0) + 1)
+  local replaced = there[1] ~= ARGV[1] and { 'replaced', there[1] or '' } or {}
   redis.call('HSET', KEYS[1], 'connection', ARGV[1], 'epoch', string.format('%.0f', epoch),
-    'replaced', there[1] or '')
+    unpack(replaced))
 end
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 return redis.call('HGETALL', KEYS[1])

@@ -7,6 +7,7 @@
 use std::{collections::BTreeSet, ops::ControlFlow, time::Duration};
 
 use fred::{
+    bytes::Bytes,
     clients::{Client, WithOptions},
     interfaces::SortedSetsInterface,
 };
@@ -20,6 +21,7 @@ use signaling_core::{
 use tokio::time::Instant;
 
 use super::{CONCURRENT, RedisStore, corrupt, failed, millis};
+use crate::read::Read;
 
 /// The most times in one page: a script can list some thousands in one command.
 const PAGE: usize = 1024;
@@ -61,9 +63,8 @@ impl RedisStore {
             args.extend([score.into(), member(until, &record.id).into()]);
         }
         if args.len() > 1 {
-            let (link, script) = (&self.shared.link, &self.shared.scripts.add_deadlines);
-            let list = vec![self.shared.keys.deadlines()];
-            link.run(script, list, args).await.map_err(failed)?;
+            let (script, list) = (&self.shared.scripts.add_deadlines, self.shared.keys.deadlines());
+            self.run(script, vec![list], args).await?;
         }
         Ok(())
     }
@@ -78,6 +79,10 @@ impl RedisStore {
             let most = (limit - overdue.len()).min(PAGE);
             let (now, members) = self.claim(most).await?;
             let listed = members.len();
+            let read = Read::members(members, |member| {
+                session_in(member).map(|session| (member.to_owned(), session))
+            });
+            let members = self.readable(&self.shared.keys.deadlines(), read).await;
             let (void, records) = self.judge(now, members).await?;
             self.unlist(void).await?;
             overdue.extend(records.into_iter().filter(|record| seen.insert(record.id.clone())));
@@ -89,24 +94,24 @@ impl RedisStore {
     }
 
     /// Up to `most` times that have passed, and the server's time.
-    async fn claim(&self, most: usize) -> Result<(Timestamp, Vec<String>), StoreError> {
-        let (link, script) = (&self.shared.link, &self.shared.scripts.claim_deadlines);
+    async fn claim(&self, most: usize) -> Result<(Timestamp, Vec<Bytes>), StoreError> {
+        let script = &self.shared.scripts.claim_deadlines;
         let args = vec![most.to_string().into(), millis(PUT_OFF), self.retention()];
-        let claimed = link.run(script, vec![self.shared.keys.deadlines()], args).await;
-        let (now, members): (u64, Vec<String>) =
-            claimed.map_err(failed)?.convert().map_err(corrupt)?;
+        let claimed = self.run(script, vec![self.shared.keys.deadlines()], args).await?;
+        let (now, members): (u64, Vec<Bytes>) = claimed.convert().map_err(corrupt)?;
         Ok((Timestamp::from_millis(now), members))
     }
 
-    async fn judge(&self, now: Timestamp, members: Vec<String>) -> Result<Page, StoreError> {
-        let judged = stream::iter(members).map(|member| async move {
-            let Some(session) = session_in(&member) else {
-                return Ok::<_, StoreError>(ControlFlow::Break(member));
-            };
-            let record = self.readable(&session).await?;
+    async fn judge(
+        &self,
+        now: Timestamp,
+        members: Vec<(String, SessionId)>,
+    ) -> Result<Page, StoreError> {
+        let judged = stream::iter(members).map(|(member, session)| async move {
+            let record = self.load_readable(&session).await?;
             // One that is overdue is about to go, and so are all its times.
             let due = record.filter(|r| r.deadline().is_some_and(|deadline| deadline <= now));
-            Ok(due.map_or(ControlFlow::Break(member), ControlFlow::Continue))
+            Ok::<_, StoreError>(due.map_or(ControlFlow::Break(member), ControlFlow::Continue))
         });
         let judged: Vec<_> = judged.buffered(CONCURRENT).try_collect().await?;
         let (mut void, mut overdue) = (Vec::new(), Vec::new());

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use fred::{
+    bytes::Bytes,
     clients::{Client, WithOptions},
     interfaces::HashesInterface,
     types::Value,
@@ -20,7 +21,7 @@ use signaling_core::{
 };
 
 use super::{RedisStore, corrupt, failed};
-use crate::{Shared, record};
+use crate::{Shared, link, record};
 
 /// One heartbeat in so many lets what it touches live on. With a heartbeat every 10 s that is every
 /// three minutes, and the chance that an hour passes without is one in ten thousand million.
@@ -73,8 +74,9 @@ impl RedisStore {
         self.hold(connection, user).await?;
         let Shared { heartbeats, scripts, keys, .. } = &*self.shared;
         let args = vec![connection.to_string().into(), self.retention()];
-        let kept = heartbeats.run(&scripts.keep_user, vec![keys.user(user)], args).await;
-        let known = kept.map_err(failed)?.as_u64() == Some(1);
+        let key = vec![keys.user(user)];
+        let keep = || heartbeats.run(&scripts.keep_user, key.clone(), args.clone());
+        let known = self.mending(&key, keep).await?.as_u64() == Some(1);
         Ok((!known).then(|| connection.clone()).into_iter().collect())
     }
 
@@ -84,9 +86,9 @@ impl RedisStore {
         let Shared { heartbeats, keys, .. } = &*self.shared;
         let key = &keys.user(user);
         let get = |client: WithOptions<Client>| async move {
-            client.hget::<Option<String>, _, _>(key, "connection").await
+            client.hget::<Option<Bytes>, _, _>(key, "connection").await
         };
-        let there = heartbeats.call(get).await.map_err(failed)?;
+        let there = self.mending(std::slice::from_ref(key), || heartbeats.call(get)).await?;
         let known = there.is_some_and(|there| there == connection.to_string());
         Ok((!known).then(|| connection.clone()).into_iter().collect())
     }
@@ -112,8 +114,11 @@ impl RedisStore {
             ]);
         }
         let key = vec![keys.session(session)];
-        let done = heartbeats.run(&scripts.record_heartbeats, key, args).await;
-        let wrong: u64 = done.map_err(failed)?.convert().map_err(corrupt)?;
+        let wrong: u64 = match heartbeats.run(&scripts.record_heartbeats, key, args).await {
+            // Whoever looks the record up finds that it cannot be read.
+            Err(error) if link::is_wrong_type(&error) => u64::MAX,
+            done => done.map_err(failed)?.convert().map_err(corrupt)?,
+        };
         let doubtful = beats.iter().enumerate().filter(|(nth, _)| wrong >> nth & 1 == 1);
         Ok(doubtful.map(|(_, (heartbeat, _))| heartbeat.connection.clone()).collect())
     }

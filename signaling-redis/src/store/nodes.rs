@@ -3,11 +3,13 @@
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
     hash::{DefaultHasher, Hash, Hasher},
+    ops::Add,
     sync::PoisonError,
     time::Duration,
 };
 
 use fred::{
+    bytes::Bytes,
     clients::{Client, WithOptions},
     error::Error,
     interfaces::{
@@ -19,12 +21,16 @@ use futures::{StreamExt, TryStreamExt, stream};
 use signaling_core::{
     id::{ConnectionId, NodeId, UserId},
     session::SessionRecord,
-    store::{Counts, Lease, StoreError},
+    store::{Counts, Lease, StoreError, UserRecord},
     time::Timestamp,
 };
 
 use super::{CONCURRENT, RedisStore, corrupt, failed, millis};
-use crate::Shared;
+use crate::{
+    Shared,
+    keys::List,
+    read::{self, Fields, Read, Unreadable},
+};
 
 /// Users looked at in one go.
 const WALK_CHUNK: usize = CONCURRENT;
@@ -35,20 +41,20 @@ pub(super) struct Walk {
     users: VecDeque<UserId>,
     /// Whether anything was attached in this round. A round in which nothing was is the last.
     found: bool,
+    /// Whether there was a user without a record: the list may name somebody else than it should.
+    unknown: bool,
+    /// Whether the list was rebuilt for that.
+    rebuilt: bool,
 }
 
-#[derive(Debug, thiserror::Error)]
-#[error("what a node says that it has is no two numbers")]
-struct NoCounts;
-
-fn parse_counts(text: &str) -> Option<Counts> {
-    let (connections, sessions) = text.split_once(' ')?;
+fn parse_counts(text: &[u8]) -> Option<Counts> {
+    let (connections, sessions) = std::str::from_utf8(text).ok()?.split_once(' ')?;
     Some(Counts { connections: connections.parse().ok()?, sessions: sessions.parse().ok()? })
 }
 
 /// A number that changes when records may have been lost: when the database was emptied, and when a
 /// server has another history than the one before, since it was restarted or took over.
-fn generation(marker: &str, histories: &BTreeSet<String>) -> u64 {
+fn generation(marker: &[u8], histories: &BTreeSet<String>) -> u64 {
     let mut hasher = DefaultHasher::new();
     (marker, histories).hash(&mut hasher);
     hasher.finish()
@@ -61,11 +67,11 @@ impl RedisStore {
         connection: &ConnectionId,
         user: &UserId,
     ) -> Result<(), StoreError> {
-        let (link, script) = (&self.shared.link, &self.shared.scripts.hold_connection);
+        let script = &self.shared.scripts.hold_connection;
         let key = vec![self.shared.keys.connections(connection.node())];
         let number = connection.number().to_string();
         let args = vec![number.into(), user.as_str().into(), self.retention()];
-        link.run(script, key, args).await.map_err(failed)?;
+        self.run(script, key, args).await?;
         Ok(())
     }
 
@@ -91,7 +97,7 @@ impl RedisStore {
         let remove = |client: WithOptions<Client>| async move {
             client.hdel::<Value, _, _>(key, number.as_str()).await
         };
-        self.shared.link.call(remove).await.map_err(failed)?;
+        self.mending(std::slice::from_ref(key), || self.shared.link.call(remove)).await?;
         Ok(())
     }
 
@@ -101,7 +107,7 @@ impl RedisStore {
         lease: Duration,
         counts: Counts,
     ) -> Result<Lease, StoreError> {
-        let (link, keys) = (&self.shared.link, &self.shared.keys);
+        let keys = &self.shared.keys;
         let args = vec![
             node.as_str().into(),
             millis(lease),
@@ -112,26 +118,36 @@ impl RedisStore {
             format!("{} {}", counts.connections, counts.sessions).into(),
         ];
         let script = &self.shared.scripts.renew_lease;
-        let keys = vec![keys.leases(), keys.marker(), keys.counts()];
-        let (done, histories) = futures::join!(link.run(script, keys, args), self.histories());
-        let (held, now, marker, lost): (u64, u64, String, Vec<String>) =
-            done.map_err(failed)?.convert().map_err(corrupt)?;
-        let lost = lost.iter().map(|node| NodeId::new(node).map_err(corrupt));
+        let lists = vec![keys.leases(), keys.marker(), keys.counts()];
+        let (done, histories) = futures::join!(self.run(script, lists, args), self.histories());
+        let (held, now, marker, lost): (u64, u64, Bytes, Vec<Bytes>) =
+            done?.convert().map_err(corrupt)?;
+        let lost = Read::members(lost, |node| NodeId::new(node).ok());
         Ok(Lease {
             held: held == 1,
             now: Timestamp::from_millis(now),
             generation: generation(&marker, &histories?),
-            lost: lost.collect::<Result<_, _>>()?,
+            lost: self.readable(&keys.leases(), lost).await,
         })
     }
 
+    /// Whoever renews a lease next finds that the database has lost records. Where it has lost the
+    /// leases, nobody would find the nodes that died before.
+    pub(super) async fn lose_generation(&self) -> Result<(), StoreError> {
+        let marker = &self.shared.keys.marker();
+        let remove = |client: WithOptions<Client>| async move { client.del(marker).await };
+        self.shared.link.call::<(), _>(remove).await.map_err(failed)
+    }
+
     pub(super) async fn add_counts(&self) -> Result<Counts, StoreError> {
-        let Shared { link, scripts, keys, .. } = &*self.shared;
-        let done = link.run(&scripts.add_counts, vec![keys.leases(), keys.counts()], vec![]).await;
-        let all: Vec<String> = done.map_err(failed)?.convert().map_err(corrupt)?;
-        all.iter().map(|counts| parse_counts(counts)).try_fold(Counts::default(), |sum, counts| {
-            Ok(sum + counts.ok_or_else(|| corrupt(NoCounts))?)
-        })
+        let Shared { scripts, keys, .. } = &*self.shared;
+        let done =
+            self.run(&scripts.add_counts, vec![keys.leases(), keys.counts()], vec![]).await?;
+        let all: Vec<Bytes> = done.convert().map_err(corrupt)?;
+        let all = all.as_chunks::<2>().0.iter().map(|[node, counts]| (node, counts));
+        let read = Read::fields(all, |_, counts| Some(parse_counts(counts).ok_or(Unreadable)));
+        let all = self.readable(&keys.counts(), read).await;
+        Ok(all.into_iter().fold(Counts::default(), Add::add))
     }
 
     /// The histories of the servers that hold records.
@@ -142,7 +158,7 @@ impl RedisStore {
     }
 
     /// The servers that hold records; none to name where there is one.
-    fn primaries(&self) -> Vec<Option<Server>> {
+    pub(super) fn primaries(&self) -> Vec<Option<Server>> {
         match self.shared.link.client().cached_cluster_state() {
             Some(state) => state.unique_primary_nodes().into_iter().map(Some).collect(),
             None => vec![None],
@@ -163,14 +179,32 @@ impl RedisStore {
         node: &NodeId,
         lease: Duration,
     ) -> Result<(), StoreError> {
-        let (link, keys) = (&self.shared.link, &self.shared.keys);
+        let (script, keys) = (&self.shared.scripts.presume_alive, &self.shared.keys);
         let args = vec![node.as_str().into(), millis(lease), self.retention()];
-        let done = link.run(&self.shared.scripts.presume_alive, vec![keys.leases()], args).await;
-        done.map(drop).map_err(failed)
+        self.run(script, vec![keys.leases()], args).await.map(drop)
     }
 
-    async fn connections_of(&self, node: &NodeId) -> Result<HashMap<String, String>, StoreError> {
-        self.hash(&self.shared.keys.connections(node)).await
+    /// The connections of a node and their users. Where a user cannot be read, the records of sessions
+    /// tell who it was, if it is in any.
+    async fn connections_of(
+        &self,
+        node: &NodeId,
+    ) -> Result<Vec<(ConnectionId, UserId)>, StoreError> {
+        let key = self.shared.keys.connections(node);
+        let read = |fields: &Fields| {
+            Read::fields(fields.iter(), |number, user| {
+                let number =
+                    read::exact(number).map(|number| ConnectionId::new(node.clone(), number));
+                Some(number.zip(read::exact(user)).ok_or(Unreadable))
+            })
+        };
+        let mut all = read(&self.hash(&key).await?);
+        if !all.unreadable.is_empty() {
+            self.readable(&key, all).await;
+            self.rebuild(List::Connections(node.clone())).await?;
+            all = read(&self.hash(&key).await?);
+        }
+        Ok(self.readable(&key, all).await)
     }
 
     /// Looks through the users of a node where the last call stopped, again from the first until
@@ -193,10 +227,14 @@ impl RedisStore {
                 self.walks().insert(node.clone(), walk);
                 return Ok(found);
             }
-            if !walk.found {
+            let rebuild = walk.unknown && !walk.rebuilt;
+            if rebuild {
+                self.rebuild(List::Connections(node.clone())).await?;
+            } else if !walk.found {
                 return Ok(found);
             }
-            walk = self.begin_walk(node).await?;
+            let rebuilt = walk.rebuilt || rebuild;
+            walk = Walk { rebuilt, ..self.begin_walk(node).await? };
         }
     }
 
@@ -205,14 +243,13 @@ impl RedisStore {
     }
 
     async fn begin_walk(&self, node: &NodeId) -> Result<Walk, StoreError> {
-        let users = self.connections_of(node).await?.into_values().collect::<BTreeSet<_>>();
-        let users = users.iter().map(|user| UserId::new(user).map_err(corrupt));
-        let mut users: VecDeque<_> = users.collect::<Result<_, _>>()?;
+        let users = self.connections_of(node).await?.into_iter().map(|(_, user)| user);
+        let mut users: VecDeque<_> = users.collect::<BTreeSet<_>>().into_iter().collect();
         // Several nodes find the same one lost. Each begins elsewhere, so that they share the work.
         if !users.is_empty() {
             users.rotate_left(fastrand::usize(..users.len()));
         }
-        Ok(Walk { users, found: false })
+        Ok(Walk { users, ..Walk::default() })
     }
 
     /// Goes on until `limit` records are found, or all users were looked at.
@@ -231,7 +268,11 @@ impl RedisStore {
                 Ok::<_, StoreError>((user, records))
             });
             let looked: Vec<_> = looked.buffered(CONCURRENT).try_collect().await?;
-            for (user, mut records) in looked {
+            for (user, records) in looked {
+                let Some(mut records) = records else {
+                    walk.unknown = true;
+                    continue;
+                };
                 records.retain(|record| seen.insert(record.id.clone()));
                 if found.len() >= limit && !records.is_empty() {
                     walk.users.push_back(user);
@@ -245,41 +286,42 @@ impl RedisStore {
         Ok(())
     }
 
-    /// The sessions of `user` that attach it to a connection of `node`.
+    /// The sessions of `user` that attach it to a connection of `node`; none if the user is unknown.
     async fn attached_on(
         &self,
         node: &NodeId,
         user: &UserId,
-    ) -> Result<Vec<SessionRecord>, StoreError> {
-        let enrolments = self.load_user(user).await?.enrolments;
-        let read = enrolments.iter().map(|enrolment| self.readable(&enrolment.session));
+    ) -> Result<Option<Vec<SessionRecord>>, StoreError> {
+        let known = self.load_user(user).await?;
+        if known == UserRecord::default() {
+            return Ok(None);
+        }
+        let read = known.enrolments.iter().map(|enrolment| self.load_readable(&enrolment.session));
         let records = futures::future::try_join_all(read).await?.into_iter().flatten();
         let attached = records.filter(|record| {
             let mut connections = record.participants.iter().filter_map(|p| p.connection());
             connections.any(|connection| connection.node() == node)
         });
-        Ok(attached.collect())
+        Ok(Some(attached.collect()))
     }
 
     pub(super) async fn forget(&self, node: &NodeId) -> Result<(), StoreError> {
         let (link, keys) = (&self.shared.link, &self.shared.keys);
         let connections = self.connections_of(node).await?;
-        let forgotten = stream::iter(connections).map(|(number, user)| async move {
-            let number = number.parse().map_err(corrupt)?;
-            let connection = ConnectionId::new(node.clone(), number);
-            let user = UserId::new(&user).map_err(corrupt)?;
+        let forgotten = stream::iter(connections).map(|(connection, user)| async move {
             self.disconnect_user(&user, &connection).await?;
             self.release(&connection).await
         });
         forgotten.buffer_unordered(CONCURRENT).try_collect::<Vec<_>>().await?;
         self.walks().remove(node);
         let (inbox, leases, counts) = (&keys.inbox(node), &keys.leases(), &keys.counts());
+        let holds = &keys.inbox_holds(node);
         let close = |client: WithOptions<Client>| async move {
-            client.del::<u64, _>(inbox).await?;
+            client.del::<u64, _>(vec![inbox.as_str(), holds]).await?;
             client.hdel::<u64, _, _>(counts, node.as_str()).await?;
             client.zrem::<u64, _, _>(leases, node.as_str()).await
         };
-        link.call(close).await.map_err(failed)?;
+        self.mending(&[leases.clone(), counts.clone()], || link.call(close)).await?;
         Ok(())
     }
 }

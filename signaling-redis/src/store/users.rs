@@ -2,53 +2,91 @@
 
 use std::time::Duration;
 
-use fred::types::Value;
+use fred::{bytes::Bytes, types::Value};
 use signaling_core::{
     id::{ConnectionId, SessionId, UserId},
     store::{Connect, Connected, Enrolled, Enrolment, Replace, StoreError, UserRecord},
     time::Timestamp,
 };
 
-use super::{Outcome, RedisStore, corrupt, failed, millis};
-use crate::record::Fields;
+use super::{Outcome, RedisStore, corrupt, millis};
+use crate::read::{self, Fields, Read, Unreadable};
 
+/// How often a user is connected again in the place of a connection that cannot be read.
+const CONNECT_ROUNDS: usize = 8;
 /// What the fields of enrolments begin with.
 const SESSION: &str = "session:";
 /// How long the number of a user's last connection is remembered when there is nothing else to know. New
 /// numbers come from the server's clock, so it has to outlive only a step back of that.
 const IDLE_LIFETIME: Duration = Duration::from_secs(30);
 
+/// What the script that connects a user did.
+enum Tried {
+    /// The user's fields, with the connection in them.
+    Done(Fields),
+    /// What is there may not be replaced, as it is written there.
+    Taken(Bytes),
+}
+
 #[derive(Debug, thiserror::Error)]
 #[error("the number of a user's connection is missing or none")]
 struct NoEpoch;
 
-fn enrolments(fields: &Fields) -> Result<Vec<Enrolment>, StoreError> {
-    let mut enrolments = Vec::new();
-    for (name, since) in fields {
-        if let Some(session) = name.strip_prefix(SESSION) {
-            enrolments.push(Enrolment {
-                session: SessionId::new(session).map_err(corrupt)?,
-                since: Timestamp::from_millis(since.parse().map_err(corrupt)?),
-            });
-        }
-    }
-    enrolments.sort_by(|a, b| (a.since, &a.session).cmp(&(b.since, &b.session)));
-    Ok(enrolments)
+/// The enrolments among the fields of a user. One since an unreadable time is as old as can be.
+fn enrolments(fields: &Fields) -> Read<Enrolment> {
+    let mut read = Read::fields(fields.iter(), |name, since| {
+        let session = read::exact(name.strip_prefix(SESSION.as_bytes())?);
+        let since = Timestamp::from_millis(read::number(since).unwrap_or_default());
+        Some(session.map(|session| Enrolment { session, since }).ok_or(Unreadable))
+    });
+    read.items.sort_by(|a, b| (a.since, &a.session).cmp(&(b.since, &b.session)));
+    read
 }
 
-/// The connection in a field; none where it is empty or missing.
-fn connection(fields: &Fields, name: &str) -> Result<Option<ConnectionId>, StoreError> {
-    let text = fields.get(name).filter(|text| !text.is_empty());
-    text.map(|text| text.parse().map_err(corrupt)).transpose()
+/// The connection in a field; none where it is empty, missing or unreadable.
+fn connection(fields: &Fields, name: &str) -> Option<ConnectionId> {
+    read::exact(fields.raw(name)?)
 }
 
 impl RedisStore {
     pub(super) async fn load_user(&self, user: &UserId) -> Result<UserRecord, StoreError> {
-        let fields = self.hash(&self.shared.keys.user(user)).await?;
-        Ok(UserRecord {
-            connection: connection(&fields, "connection")?,
-            enrolments: enrolments(&fields)?,
-        })
+        let key = self.shared.keys.user(user);
+        let fields = self.hash(&key).await?;
+        let enrolments = self.readable(&key, enrolments(&fields)).await;
+        let mut known = UserRecord { connection: connection(&fields, "connection"), enrolments };
+        let unreadable = fields.raw("connection").filter(|_| known.connection.is_none());
+        if let Some(unreadable) = unreadable {
+            known.connection = self.find_connection(user, unreadable, &known.enrolments).await?;
+        }
+        Ok(known)
+    }
+
+    /// Finds by its sessions on which connection a user is whose own record has an unreadable one.
+    async fn find_connection(
+        &self,
+        user: &UserId,
+        unreadable: &Bytes,
+        enrolments: &[Enrolment],
+    ) -> Result<Option<ConnectionId>, StoreError> {
+        self.shared.quarantine.report(
+            &self.shared.keys.user(user),
+            Some(b"connection"),
+            &Unreadable,
+        );
+        for Enrolment { session, .. } in enrolments {
+            let Some(record) = self.load_readable(session).await? else { continue };
+            let role = record.role_of(user);
+            let attached = role.and_then(|role| record.participant(role).connection());
+            if let Some(attached) = attached {
+                self.hold(attached, user).await?;
+                let there = Value::from(unreadable.clone());
+                return match self.try_connect_user(user, attached, there).await? {
+                    Tried::Done(_) => Ok(Some(attached.clone())),
+                    Tried::Taken(there) => Ok(read::exact(&there)),
+                };
+            }
+        }
+        Ok(None)
     }
 
     pub(super) async fn connect_user(
@@ -57,26 +95,49 @@ impl RedisStore {
         connected: &ConnectionId,
         replace: Replace<'_>,
     ) -> Result<Connect, StoreError> {
-        let (link, script) = (&self.shared.link, &self.shared.scripts.connect_user);
         // No connection is written like the first or the last.
-        let replace = match replace {
+        let mut replace = match replace {
             Replace::Any => Value::from_static_str("any"),
             Replace::Only(there) => there.to_string().into(),
             Replace::Nothing => Value::from_static_str("nothing"),
         };
-        let args = vec![connected.to_string().into(), self.retention(), replace];
-        let done = link.run(script, vec![self.shared.keys.user(user)], args).await;
-        let done = done.map_err(failed)?;
-        if let Some(there) = done.as_str() {
-            return Ok(Connect::Taken(there.parse().map_err(corrupt)?));
+        let key = self.shared.keys.user(user);
+        for _ in 0..CONNECT_ROUNDS {
+            match self.try_connect_user(user, connected, replace).await? {
+                Tried::Done(fields) => {
+                    let epoch = fields.raw("epoch").and_then(|epoch| read::number(epoch));
+                    return Ok(Connect::Done(Connected {
+                        epoch: epoch.ok_or_else(|| corrupt(NoEpoch))?,
+                        previous: connection(&fields, "replaced"),
+                        enrolments: self.readable(&key, enrolments(&fields)).await,
+                    }));
+                }
+                Tried::Taken(there) => match read::exact(&there) {
+                    Some(there) => return Ok(Connect::Taken(there)),
+                    // What is no connection gives way.
+                    None => {
+                        self.shared.quarantine.report(&key, Some(b"connection"), &Unreadable);
+                        replace = there.into();
+                    }
+                },
+            }
         }
-        let fields: Fields = done.convert().map_err(corrupt)?;
-        let epoch = fields.get("epoch").and_then(|epoch| epoch.parse().ok());
-        Ok(Connect::Done(Connected {
-            epoch: epoch.ok_or_else(|| corrupt(NoEpoch))?,
-            previous: connection(&fields, "replaced")?,
-            enrolments: enrolments(&fields)?,
-        }))
+        Err(corrupt(Unreadable))
+    }
+
+    async fn try_connect_user(
+        &self,
+        user: &UserId,
+        connected: &ConnectionId,
+        replace: Value,
+    ) -> Result<Tried, StoreError> {
+        let args = vec![connected.to_string().into(), self.retention(), replace];
+        let key = vec![self.shared.keys.user(user)];
+        let done = self.run(&self.shared.scripts.connect_user, key, args).await?;
+        match done.as_bytes() {
+            Some(there) => Ok(Tried::Taken(Bytes::copy_from_slice(there))),
+            None => done.convert().map(Tried::Done).map_err(corrupt),
+        }
     }
 
     pub(super) async fn disconnect_user(
@@ -84,10 +145,10 @@ impl RedisStore {
         user: &UserId,
         connection: &ConnectionId,
     ) -> Result<bool, StoreError> {
-        let (link, script) = (&self.shared.link, &self.shared.scripts.disconnect_user);
+        let script = &self.shared.scripts.disconnect_user;
         let args = vec![connection.to_string().into(), millis(IDLE_LIFETIME)];
-        let done = link.run(script, vec![self.shared.keys.user(user)], args).await;
-        Ok(matches!(Outcome::of(done.map_err(failed)?)?, Outcome::Done))
+        let done = self.run(script, vec![self.shared.keys.user(user)], args).await?;
+        Ok(matches!(Outcome::of(done)?, Outcome::Done))
     }
 
     pub(super) async fn enrol_user(
@@ -96,17 +157,19 @@ impl RedisStore {
         session: &SessionId,
         limit: usize,
     ) -> Result<Enrolled, StoreError> {
-        let (link, script) = (&self.shared.link, &self.shared.scripts.enrol_user);
+        let script = &self.shared.scripts.enrol_user;
         let args =
             vec![format!("{SESSION}{session}").into(), limit.to_string().into(), self.retention()];
-        let done = link.run(script, vec![self.shared.keys.user(user)], args).await;
-        let done = done.map_err(failed)?;
-        if let Some(there) = done.as_str() {
-            let there = Some(there).filter(|there| !there.is_empty());
-            return Ok(Enrolled::Done(there.map(|id| id.parse().map_err(corrupt)).transpose()?));
+        let key = self.shared.keys.user(user);
+        let done = self.run(script, vec![key.clone()], args).await?;
+        if let Some(there) = done.as_bytes() {
+            return Ok(Enrolled::Done(match read::exact(there) {
+                None if !there.is_empty() => self.load_user(user).await?.connection,
+                there => there,
+            }));
         }
         let fields: Fields = done.convert().map_err(corrupt)?;
-        Ok(Enrolled::Full(enrolments(&fields)?))
+        Ok(Enrolled::Full(self.readable(&key, enrolments(&fields)).await))
     }
 
     pub(super) async fn withdraw_user(
@@ -114,9 +177,8 @@ impl RedisStore {
         user: &UserId,
         session: &SessionId,
     ) -> Result<(), StoreError> {
-        let (link, script) = (&self.shared.link, &self.shared.scripts.withdraw_user);
+        let script = &self.shared.scripts.withdraw_user;
         let args = vec![format!("{SESSION}{session}").into(), millis(IDLE_LIFETIME)];
-        let done = link.run(script, vec![self.shared.keys.user(user)], args).await;
-        done.map(drop).map_err(failed)
+        self.run(script, vec![self.shared.keys.user(user)], args).await.map(drop)
     }
 }

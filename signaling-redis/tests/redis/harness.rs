@@ -47,6 +47,17 @@ impl Node {
         Self::configured(settings, |_| {}).await
     }
 
+    /// A node that is found dead a few seconds after its death.
+    pub(crate) async fn start_with_short_lease(url: &str) -> Self {
+        let settings = Settings::url(url).unwrap();
+        Self::configured(settings, |config| {
+            config.node_lease = Duration::from_secs(3);
+            config.node_renewal = Duration::from_secs(1);
+            config.sweep_interval = Duration::from_millis(200);
+        })
+        .await
+    }
+
     pub(crate) async fn configured(settings: Settings, change: fn(&mut Config)) -> Self {
         show_logs();
         let runtime = tokio::runtime::Builder::new_multi_thread()

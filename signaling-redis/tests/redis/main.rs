@@ -18,3 +18,4 @@ mod sweep;
 #[cfg(feature = "tls")]
 mod tls;
 mod traffic;
+mod unreadable;

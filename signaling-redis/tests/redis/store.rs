@@ -2,6 +2,7 @@
 
 mod lifetimes;
 mod sweeps;
+mod unreadable;
 
 use std::time::Duration;
 

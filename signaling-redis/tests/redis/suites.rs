@@ -1,8 +1,17 @@
 //! What every store and every bus must do, on one server and on a cluster.
 
-use signaling_core::testing::{bus, store};
+use std::time::Duration;
+
+use signaling_core::{
+    id::UserId,
+    session::SessionRecord,
+    store::{Created, Enrolled, SessionStore},
+    testing::{bus, store},
+    time::{Clock, SystemClock},
+};
 use signaling_redis::{
     Redis, RedisBus, RedisStore, Settings,
+    fred::interfaces::KeysInterface,
     testing::{Cluster, Server},
 };
 
@@ -38,4 +47,23 @@ async fn store_and_bus_on_a_cluster() {
     let redis = connect(&cluster.url()).await;
     store::suite(async || store(&redis).await).await;
     bus::suite(async || bus(&redis).await).await;
+    a_lost_list_is_rebuilt(&redis).await;
+}
+
+/// From records on all primaries.
+async fn a_lost_list_is_rebuilt(redis: &Redis) {
+    let (store, now) = (redis.store(), SystemClock.now());
+    let ann = UserId::new("ann-of-many").unwrap();
+    for n in 0..20 {
+        let (session, partner) = (format!("lost-{n}"), format!("partner-{n}"));
+        let (session, partner) = (session.parse().unwrap(), partner.parse().unwrap());
+        let enrolled = store.enrol(&ann, &session, 20).await.unwrap();
+        assert_eq!(enrolled, Enrolled::Done(None));
+        let until = now.after(Duration::from_secs(60));
+        let record = SessionRecord::open(session, 1, ann.clone(), partner, until).unwrap();
+        assert_eq!(store.create(&record).await.unwrap(), Created::Done);
+    }
+    let garbage = ("session:user:ann-of-many", "what");
+    redis.client().set::<(), _, _>(garbage.0, garbage.1, None, None, false).await.unwrap();
+    assert_eq!(store.user(&ann).await.unwrap().enrolments.len(), 20);
 }

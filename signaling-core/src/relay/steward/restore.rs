@@ -122,7 +122,7 @@ impl Steward {
         let enrolled = record.participants.each_ref();
         let [one, other] = enrolled.map(|it| node.store.enrol(&it.user, &record.id, limit));
         let _ = try_join!(one, other)?;
-        let mut known = match node.store.load(&record.id).await? {
+        let mut known = match node.load(&record.id).await? {
             Some(there) if there.opening != record.opening => return Ok(()),
             Some(there) if !there.lacks(record) => there,
             // What was written in the place of a lost write counts, but not as that write.
