@@ -10,17 +10,26 @@ use signaling_core::{
     id::NodeId,
 };
 
-use crate::{Shared, inbox::Reader, link};
+use crate::{
+    Shared,
+    inbox::{self, Reader},
+    link,
+};
 
 /// The most envelopes in one entry of a stream: what is published together costs Redis little more than
 /// one alone, and an inbox that holds so many entries is still bounded.
 const ENVELOPES_IN_ENTRY: usize = 16;
 
+/// What an inbox holds, as its scripts count it: one number, so that publishing pays for one counter.
+fn holding(entries: usize, bytes: usize) -> u64 {
+    ((entries as u64) << 36).saturating_add(bytes as u64)
+}
+
 /// Carries envelopes between nodes through Redis Streams.
 ///
 /// What was published waits in the stream of its node, also while that node's connection is away,
-/// and is removed when it was read. A node that does not read fills its stream; publishing then
-/// fails.
+/// and is removed when it was read. A node that does not read fills its stream, which is bounded in
+/// entries and in bytes; publishing then fails, and senders of signals get `unavailable`.
 #[derive(Clone)]
 pub struct RedisBus(pub(crate) Arc<Shared>);
 
@@ -42,12 +51,18 @@ fn failed(error: Error) -> BusError {
 impl MessageBus for RedisBus {
     async fn publish(&self, node: &NodeId, envelopes: &[Envelope]) -> Result<(), BusError> {
         let Shared { settings, link, scripts, keys, .. } = &*self.0;
-        let mut args = vec![Value::from(settings.inbox_capacity.to_string())];
-        for entry in envelopes.chunks(ENVELOPES_IN_ENTRY) {
-            let text = serde_json::to_string(entry).map_err(BusError::unavailable)?;
-            args.push(text.into());
-        }
-        let done = link.run(&scripts.publish, vec![keys.inbox(node)], args).await;
+        let entries = envelopes.chunks(ENVELOPES_IN_ENTRY).map(serde_json::to_string);
+        let entries: Vec<_> = entries.collect::<Result<_, _>>().map_err(BusError::unavailable)?;
+        let bytes = entries.iter().map(String::len).sum();
+        let mut args: Vec<Value> = vec![
+            holding(entries.len(), bytes).to_string().into(),
+            settings.inbox_capacity.to_string().into(),
+            settings.inbox_bytes.to_string().into(),
+            inbox::LIFETIME.as_millis().to_string().into(),
+        ];
+        args.extend(entries.into_iter().map(Value::from));
+        let keys = vec![keys.inbox(node), keys.inbox_holds(node)];
+        let done = link.run(&scripts.publish, keys, args).await;
         match done.and_then(Value::convert).map_err(failed)? {
             1 => Ok(()),
             0 => Err(BusError::NoInbox(node.clone())),

@@ -41,12 +41,13 @@
 //! | `session:deadlines` | sorted set | when sessions are to be looked at |
 //! | `session:connections:{node}` | hash | a node's connections and their users |
 //! | `session:inbox:{node}` | stream | what other nodes have for a node |
+//! | `session:inbox-holds:{session:inbox:node}` | string | how many entries and unread bytes that is |
 //! | `session:{nodes}:leases` | sorted set | which nodes are alive until when, by the server's clock |
 //! | `session:{nodes}:counts` | hash | how many connections and sessions each node has, as it said with its lease |
 //! | `session:{nodes}:marker` | string | another one when the database was emptied |
 //!
-//! The braces around `nodes` and around `session:active:id` are part of the name, so that Redis Cluster
-//! keeps what one script touches together; elsewhere they stand for an id.
+//! The braces around `nodes`, `session:active:id` and `session:inbox:node` are part of the name, so that
+//! Redis Cluster keeps what one script touches together; elsewhere they stand for an id.
 //!
 //! # Unreadable data
 //!
@@ -61,6 +62,7 @@
 //! | a heartbeat's time, a number of a connection, a marker, a count | replaced at the next write |
 //! | a member or field of a list | removed from the list |
 //! | a key of another type | deleted. Users, deadlines and the connections of a node are rebuilt from the records of all sessions, which reads every record once. Without the leases, nodes restore their records as if the database had been emptied |
+//! | an entry of an inbox | skipped; the node looks its sessions up |
 //!
 //! # What a call costs
 //!

@@ -46,6 +46,7 @@ scripts!(
     record_heartbeats,
     renew_lease,
     replace_session,
+    trim_inbox,
     withdraw_user,
 );
 

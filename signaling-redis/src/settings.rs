@@ -17,7 +17,12 @@ pub struct Settings {
     pub(crate) command_timeout: Duration,
     pub(crate) retention: Duration,
     pub(crate) inbox_capacity: usize,
+    pub(crate) inbox_bytes: usize,
 }
+
+/// What the count of an inbox has room for.
+const MAX_INBOX_CAPACITY: usize = 1 << 24;
+const MAX_INBOX_BYTES: usize = 1 << 34;
 
 /// The schemes of single servers, Cluster and Sentinel, without and with TLS.
 const SCHEMES: [(&str, bool); 6] = [
@@ -75,6 +80,7 @@ impl Settings {
             command_timeout: Duration::from_secs(2),
             retention: Duration::from_secs(60 * 60),
             inbox_capacity: 16 * 1024,
+            inbox_bytes: 64 * 1024 * 1024,
         }
     }
 
@@ -108,9 +114,21 @@ impl Settings {
     }
 
     /// Entries that a node's inbox holds before publishing to it fails; each has up to 16 envelopes
-    /// that were published together. Default 16384: some seconds of a busy node.
+    /// that were published together. Default 16384: some seconds of a busy node. See
+    /// [`inbox_bytes`](Self::inbox_bytes) as well: the first bound that is reached counts.
+    /// More than 2^24 is taken as 2^24.
     pub fn inbox_capacity(mut self, entries: usize) -> Self {
-        self.inbox_capacity = entries;
+        self.inbox_capacity = entries.min(MAX_INBOX_CAPACITY);
+        self
+    }
+
+    /// Bytes of envelopes in a node's inbox that the node has not read yet, before publishing to it
+    /// fails. So much memory of Redis each node can take that is frozen or too slow, until it is found
+    /// dead. Default 64 MiB: some seconds of a busy node. Set it to 16 MiB or more: what is published
+    /// together is up to 128 envelopes, each with a signal, and is refused as a whole where it does
+    /// not fit. More than 16 GiB is taken as 16 GiB.
+    pub fn inbox_bytes(mut self, bytes: usize) -> Self {
+        self.inbox_bytes = bytes.min(MAX_INBOX_BYTES);
         self
     }
 

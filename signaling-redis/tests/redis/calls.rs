@@ -95,6 +95,7 @@ async fn every_key_expires() {
         ":marker",
         "connections:",
         "inbox:",
+        "inbox-holds:",
     ];
     for kind in kinds.into_iter().chain(["ended:"]) {
         assert!(keys.contains(kind), "no {kind} among {keys}");
