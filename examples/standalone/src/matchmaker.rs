@@ -273,6 +273,15 @@ impl Matching {
                     _ => Ok(false),
                 }
             }
+            // Neither gets better by trying again, and the queue would give no other pair before.
+            Err(OpenError::Conflict) => {
+                self.queue.dissolve(pair, &[], by).await?;
+                Ok(false)
+            }
+            Err(OpenError::SameUser(_)) => {
+                self.queue.dissolve(pair, &pair.users, by).await?;
+                Ok(false)
+            }
             Err(error) => Err(error.into()),
         }
     }
@@ -481,6 +490,64 @@ mod tests {
         assert!(relay.close_session(&session, CloseReason::default()).await.unwrap());
         time::sleep(LOOK_INTERVAL * 3).await;
         assert_eq!(relay.session(&session).await.unwrap(), None, "it was opened again");
+    }
+
+    /// A queue whose first pair somebody else put there.
+    #[derive(Debug)]
+    struct Planted(LocalQueue, Option<Pair>);
+
+    #[async_trait]
+    impl Queue for Planted {
+        async fn enter(
+            &mut self,
+            user: &UserId,
+            partners: Partners,
+            by: Instant,
+        ) -> Result<Option<Pair>, QueueError> {
+            let next = self.0.enter(user, partners, by).await?;
+            Ok(self.1.clone().or(next))
+        }
+
+        async fn next(&mut self, by: Instant) -> Result<Option<Pair>, QueueError> {
+            match &self.1 {
+                Some(pair) => Ok(Some(pair.clone())),
+                None => self.0.next(by).await,
+            }
+        }
+
+        async fn settle(&mut self, pair: &Pair, by: Instant) -> Result<(), QueueError> {
+            self.1 = None;
+            self.0.settle(pair, by).await
+        }
+
+        async fn dissolve(
+            &mut self,
+            pair: &Pair,
+            gone: &[UserId],
+            by: Instant,
+        ) -> Result<(), QueueError> {
+            self.1 = None;
+            self.0.dissolve(pair, gone, by).await
+        }
+
+        async fn leave(&mut self, user: &UserId, by: Instant) -> Result<bool, QueueError> {
+            self.0.leave(user, by).await
+        }
+    }
+
+    #[tokio::test]
+    async fn a_pair_that_can_never_be_opened_holds_up_nobody() {
+        for users in [["x", "y"], ["x", "x"]] {
+            let relay = Relay::builder(Nobody).start().await.unwrap();
+            let taken = SessionId::new("taken").unwrap();
+            let _ = relay.open_session_as(&taken, &user("v"), &user("w")).await.unwrap();
+            let planted = Pair { session: taken, users: users.map(user), partners: Partners::All };
+            let queue = Planted(queue(), Some(planted));
+            let matchmaker = Matchmaker::start(relay, queue);
+            assert_eq!(matchmaker.enter(user("a"), Partners::All).await.unwrap(), Place::Waiting);
+            let place = matchmaker.enter(user("b"), Partners::All).await.unwrap();
+            assert_eq!(pair(place), ("a".to_owned(), false));
+        }
     }
 
     #[tokio::test]

@@ -1,6 +1,6 @@
 //! The queue of all nodes, on Redis.
 
-use std::{fmt, time::Duration};
+use std::{fmt, str::FromStr, time::Duration};
 
 use async_trait::async_trait;
 use signaling_core::{
@@ -10,9 +10,10 @@ use signaling_core::{
 use signaling_redis::{
     Redis,
     fred::{
+        bytes::Bytes,
         error::{Error, ErrorKind},
         interfaces::{ClientLike, LuaInterface},
-        types::config::Options,
+        types::{Value, config::Options},
         util::sha1_hash,
     },
 };
@@ -34,6 +35,10 @@ const PAUSES_MS: [u64; 4] = [50, 100, 200, 400];
 /// What the scripts call [`Partners`].
 const ALL: &str = "all";
 const CONNECTED: &str = "connected";
+/// Unreadable pairs that one call removes.
+const UNREADABLE_PAIRS: usize = 64;
+/// Between log lines about what is unreadable.
+const LOG_PAUSE: Duration = Duration::from_secs(10);
 
 /// How often a Cluster may send a script elsewhere.
 const MAX_REDIRECTIONS: u32 = 4;
@@ -55,6 +60,7 @@ pub(crate) struct SharedQueue {
     bounds: Bounds,
     keys: [String; 4],
     clock: ServerClock,
+    unreadable: Unreadable,
     enter: Script,
     next: Script,
     settle: Script,
@@ -73,6 +79,7 @@ impl SharedQueue {
             node,
             bounds,
             clock: ServerClock(None),
+            unreadable: Unreadable::default(),
             enter: script!("enter"),
             next: script!("next"),
             settle: script!("settle"),
@@ -85,7 +92,7 @@ impl SharedQueue {
     async fn run(
         &mut self,
         script: fn(&Self) -> &Script,
-        args: &[&str],
+        args: &[&[u8]],
         by: Instant,
     ) -> Result<Answer, QueueError> {
         let mut pauses = PAUSES_MS.into_iter().map(Duration::from_millis);
@@ -96,6 +103,12 @@ impl SharedQueue {
                 Ok(Ok(answer)) => {
                     let answer = Answer::of(answer)?;
                     self.clock = ServerClock(Some((answer.millis, sent)));
+                    if !answer.unreadable.is_empty() {
+                        self.unreadable.report(&answer.unreadable);
+                    }
+                    if answer.full {
+                        return Err(QueueError::Full);
+                    }
                     if !answer.late {
                         return Ok(answer);
                     }
@@ -117,9 +130,9 @@ impl SharedQueue {
     async fn attempt(
         &self,
         script: &Script,
-        args: &[&str],
+        args: &[&[u8]],
         by: Instant,
-    ) -> Result<Vec<String>, Error> {
+    ) -> Result<Vec<Bytes>, Error> {
         let client = self.redis.client().with_options(&Options {
             // One, and those that a Cluster sends elsewhere.
             max_attempts: Some(MAX_REDIRECTIONS + 1),
@@ -128,13 +141,13 @@ impl SharedQueue {
             ..Options::default()
         });
         let millis = |time: Duration| time.as_millis().to_string();
-        let mut all = vec![
-            self.clock.at(by).to_string(),
-            self.node.to_string(),
-            millis(HOLD),
-            millis(self.bounds.patience + SLACK),
+        let mut all: Vec<Value> = vec![
+            self.clock.at(by).to_string().into(),
+            self.node.to_string().into(),
+            millis(HOLD).into(),
+            millis(self.bounds.patience + SLACK).into(),
         ];
-        all.extend(args.iter().map(ToString::to_string));
+        all.extend(args.iter().map(|arg| Value::Bytes(Bytes::copy_from_slice(arg))));
         let keys = self.keys.to_vec();
         match client.evalsha(&script.hash, keys.clone(), all.clone()).await {
             // A server that was restarted has forgotten it; this teaches it again.
@@ -143,6 +156,40 @@ impl SharedQueue {
             }
             done => done,
         }
+    }
+
+    /// The pair in an answer. One that is no pair of two users and a session, because somebody else wrote
+    /// into the queue, is dissolved: those of it who are users wait on in their places.
+    async fn pair(&mut self, answer: Answer, by: Instant) -> Result<Option<Pair>, QueueError> {
+        let mut rest = answer.rest;
+        for _ in 0..UNREADABLE_PAIRS {
+            let [session, first, second, partners] = match <[Bytes; 4]>::try_from(rest) {
+                Ok(pair) => pair,
+                Err(none) if none.is_empty() => return Ok(None),
+                Err(_) => return Err(nonsense().into()),
+            };
+            let users = [&first, &second].map(|user| read::<UserId>(user));
+            if let (Some(session), [Some(a), Some(b)]) = (read(&session), &users)
+                && a != b
+            {
+                let partners = match partners == CONNECTED {
+                    true => Partners::Connected,
+                    false => Partners::All,
+                };
+                return Ok(Some(Pair { session, users: [a.clone(), b.clone()], partners }));
+            }
+            self.unreadable.report("a pair");
+            let same = first == second;
+            let mut args = vec![&session[..]];
+            let texts = [&first, &second].into_iter().zip(&users);
+            args.extend(
+                texts.filter(|(_, user)| same || user.is_none()).map(|(text, _)| &text[..]),
+            );
+            self.run(|queue| &queue.dissolve, &args, by).await?;
+            let new = SessionId::generate()?;
+            rest = self.run(|queue| &queue.next, &[new.as_str().as_bytes()], by).await?.rest;
+        }
+        Err(nonsense().into())
     }
 }
 
@@ -162,16 +209,18 @@ impl Queue for SharedQueue {
             Partners::Connected => CONNECTED,
         };
         let args = [user.as_str(), &patience, &capacity, session.as_str(), partners];
-        self.run(|queue| &queue.enter, &args, by).await?.pair()
+        let answer = self.run(|queue| &queue.enter, &args.map(str::as_bytes), by).await?;
+        self.pair(answer, by).await
     }
 
     async fn next(&mut self, by: Instant) -> Result<Option<Pair>, QueueError> {
         let session = SessionId::generate()?;
-        self.run(|queue| &queue.next, &[session.as_str()], by).await?.pair()
+        let answer = self.run(|queue| &queue.next, &[session.as_str().as_bytes()], by).await?;
+        self.pair(answer, by).await
     }
 
     async fn settle(&mut self, pair: &Pair, by: Instant) -> Result<(), QueueError> {
-        self.run(|queue| &queue.settle, &[pair.session.as_str()], by).await?;
+        self.run(|queue| &queue.settle, &[pair.session.as_str().as_bytes()], by).await?;
         Ok(())
     }
 
@@ -181,14 +230,14 @@ impl Queue for SharedQueue {
         gone: &[UserId],
         by: Instant,
     ) -> Result<(), QueueError> {
-        let mut args = vec![pair.session.as_str()];
-        args.extend(gone.iter().map(UserId::as_str));
+        let mut args = vec![pair.session.as_str().as_bytes()];
+        args.extend(gone.iter().map(|user| user.as_str().as_bytes()));
         self.run(|queue| &queue.dissolve, &args, by).await?;
         Ok(())
     }
 
     async fn leave(&mut self, user: &UserId, by: Instant) -> Result<bool, QueueError> {
-        let answer = self.run(|queue| &queue.leave, &[user.as_str()], by).await?;
+        let answer = self.run(|queue| &queue.leave, &[user.as_str().as_bytes()], by).await?;
         Ok(answer.rest.first().is_some_and(|left| left == "1"))
     }
 }
@@ -232,36 +281,47 @@ struct Answer {
     /// The server's time, in ms since the Unix epoch.
     millis: u64,
     late: bool,
-    rest: Vec<String>,
+    full: bool,
+    /// What was unreadable, and is removed.
+    unreadable: String,
+    rest: Vec<Bytes>,
 }
 
 impl Answer {
-    fn of(said: Vec<String>) -> Result<Self, QueueError> {
+    fn of(said: Vec<Bytes>) -> Result<Self, QueueError> {
         let mut said = said.into_iter();
-        let millis = said.next().and_then(|millis| millis.parse().ok());
-        let late = match said.next().as_deref() {
-            Some("done") => false,
-            Some("late") => true,
-            Some("full") => return Err(QueueError::Full),
+        let millis = said.next().as_deref().and_then(read).ok_or_else(nonsense)?;
+        let outcome = said.next().unwrap_or_default();
+        let (late, full) = match &outcome[..] {
+            b"done" => (false, false),
+            b"late" => (true, false),
+            b"full" => (false, true),
             _ => return Err(nonsense().into()),
         };
-        Ok(Self { millis: millis.ok_or_else(nonsense)?, late, rest: said.collect() })
+        let unreadable = String::from_utf8_lossy(&said.next().unwrap_or_default()).into_owned();
+        Ok(Self { millis, late, full, unreadable, rest: said.collect() })
     }
+}
 
-    fn pair(self) -> Result<Option<Pair>, QueueError> {
-        let [session, first, second, partners] = match <[String; 4]>::try_from(self.rest) {
-            Ok(pair) => pair,
-            Err(none) if none.is_empty() => return Ok(None),
-            Err(_) => return Err(nonsense().into()),
-        };
-        let session = SessionId::try_from(session).map_err(|_| nonsense())?;
-        let user = |user| UserId::try_from(user).map_err(|_| nonsense());
-        let partners = match partners.as_str() {
-            CONNECTED => Partners::Connected,
-            _ => Partners::All,
-        };
-        Ok(Some(Pair { session, users: [user(first)?, user(second)?], partners }))
+/// Counts what somebody else wrote into the queue's keys, and logs it now and then.
+#[derive(Debug, Default)]
+struct Unreadable {
+    found: u64,
+    logged: Option<Instant>,
+}
+
+impl Unreadable {
+    fn report(&mut self, what: &str) {
+        self.found += 1;
+        if self.logged.is_none_or(|at| at.elapsed() >= LOG_PAUSE) {
+            self.logged = Some(Instant::now());
+            tracing::error!(what, found = self.found, "unreadable data in the queue removed");
+        }
     }
+}
+
+fn read<T: FromStr>(text: &[u8]) -> Option<T> {
+    std::str::from_utf8(text).ok()?.parse().ok()
 }
 
 fn nonsense() -> StoreError {
@@ -396,6 +456,72 @@ mod tests {
         let pair = queue.next(soon()).await.unwrap().unwrap();
         queue.settle(&pair, soon()).await.unwrap();
         assert!(!queue.leave(&user("b"), soon()).await.unwrap());
+    }
+
+    /// Scripts that spoil one of the queue's keys, and the text that each puts there.
+    fn garbage() -> Vec<(String, String)> {
+        let mut all = Vec::new();
+        for key in 1..=4 {
+            for set in ["'SET', KEYS[1]", "'RPUSH', KEYS[1]"] {
+                let set = set.replace("[1]", &format!("[{key}]"));
+                let script = format!("redis.call('DEL', KEYS[{key}]) redis.call({set}, ARGV[1])");
+                all.push((script, "what".to_owned()));
+            }
+        }
+        for key in 1..=2 {
+            for member in ["''", r"'\255'", r"'a\0'", "string.rep('x', 257)"] {
+                for score in ["-inf", "1", "inf"] {
+                    let script = format!("redis.call('ZADD', KEYS[{key}], '{score}', {member})");
+                    all.push((script, String::new()));
+                }
+            }
+        }
+        let pair = |session: &str, user: &str, till: &str| {
+            format!(
+                r#"{{"session":"{session}","users":["{user}","z"],"arrivals":["1","2"],"patience":["3","4"],"asks":["all","connected"],"till":{till}}}"#
+            )
+        };
+        let mut texts =
+            ["", "what", "[]", "{}", "null", "7", r#"{"session":"s"}"#].map(str::to_owned).to_vec();
+        texts.extend([pair("a b", "y", "0"), pair("s", "", "0"), pair("s", "z", "0")]);
+        texts.extend([pair("s", "y", "[]"), pair("s", "y", "null"), "[".repeat(10_000)]);
+        for holder in ["n1", "n9", ""] {
+            let script = format!("redis.call('HSET', KEYS[3], '{holder}', ARGV[1])");
+            all.extend(texts.iter().map(|text| (script.clone(), text.clone())));
+        }
+        all
+    }
+
+    #[tokio::test]
+    async fn garbage_in_the_queue_stops_nobody() {
+        let server = Server::start();
+        let mut queue = queue_on(&server, "n1", BOUNDS).await;
+        for (script, text) in garbage() {
+            server.cli(&["flushall"]);
+            enter(&mut queue, "a").await;
+            let (client, keys) = (queue.redis.client(), queue.keys.to_vec());
+            let spoilt: Result<Value, _> = client.eval(&script[..], keys, vec![text.clone()]).await;
+            spoilt.unwrap();
+            // Others wait, are matched, leave, and are told so.
+            let mut matched = Vec::new();
+            for name in ["b", "c", "d"] {
+                let mut next = queue.enter(&user(name), Partners::All, soon()).await.unwrap();
+                while let Some(pair) = next {
+                    matched.extend(names(&pair));
+                    queue.settle(&pair, soon()).await.unwrap();
+                    next = queue.next(soon()).await.unwrap();
+                }
+            }
+            let is_matched = |name: &str| matched.iter().any(|matched| matched == name);
+            assert!(is_matched("b") && is_matched("c"), "{script} {text}: {matched:?}");
+            let waited = !is_matched("d");
+            assert_eq!(queue.leave(&user("d"), soon()).await.unwrap(), waited, "{script} {text}");
+            for key in server.cli(&["keys", "*"]).lines() {
+                let ttl: i64 = server.cli(&["pttl", key]).parse().unwrap();
+                assert!(ttl > 0, "{script} {text}: {key} stays");
+            }
+        }
+        assert!(queue.unreadable.found > 30, "{} were found", queue.unreadable.found);
     }
 
     #[tokio::test]

@@ -12,12 +12,13 @@ end
 if not in_pair then
   if not redis.call('ZSCORE', KEYS[1], user) then
     if redis.call('ZCARD', KEYS[1]) + taken >= tonumber(ARGV[7]) then
-      return { int(now), 'full' }
+      return answer('full')
     end
     -- Behind the last one, also where this server's clock is behind its predecessor's.
     local arrival = time[1] * 1000000 + time[2]
     local last = redis.call('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES')
-    if last[2] then
+    -- Above 2^53 numbers are not exact.
+    if last[2] and tonumber(last[2]) < 9007199254740992 then
       arrival = math.max(arrival, tonumber(last[2]) + 1)
     end
     redis.call('ZADD', KEYS[1], int(arrival), user)
@@ -30,6 +31,6 @@ if not in_pair then
   end
 end
 
-local answer = take(ARGV[8])
+local taken_pair = take(ARGV[8])
 live_on()
-return answer
+return taken_pair

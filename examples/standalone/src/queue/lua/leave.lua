@@ -3,4 +3,4 @@
 forget_impatient()
 redis.call('ZREM', KEYS[2], ARGV[5])
 redis.call('HDEL', KEYS[4], ARGV[5])
-return { int(now), 'done', int(redis.call('ZREM', KEYS[1], ARGV[5])) }
+return answer('done', int(redis.call('ZREM', KEYS[1], ARGV[5])))
