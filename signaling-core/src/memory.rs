@@ -59,7 +59,7 @@ fn due(record: &SessionRecord) -> Option<Due> {
 }
 
 /// Room that a table keeps whatever is in it.
-const SMALL: usize = 4096;
+const SMALL: usize = 1024;
 
 /// Gives back the room of a table that has become much smaller than it was.
 fn shrink<K: Eq + Hash, V>(table: &mut HashMap<K, V>) {

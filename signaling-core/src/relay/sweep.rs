@@ -1,11 +1,11 @@
-//! Ends the sessions whose participant stayed away too long.
+//! Ends the sessions whose participant stayed away too long, and forgets users who did.
 
 use std::sync::Arc;
 
 use futures::{StreamExt, stream};
 use tokio::{
     task::yield_now,
-    time::{self, MissedTickBehavior},
+    time::{self, Instant, MissedTickBehavior},
 };
 
 use super::{Node, background::Task};
@@ -28,6 +28,7 @@ pub(super) async fn run(node: Arc<Node>) {
         {
             node.later("sessions that are over are not ended yet", &error);
         }
+        node.users.forget_absent(Instant::now().into_std());
         node.background.works(Task::Sweep);
     }
 }

@@ -72,6 +72,18 @@ impl UserTable {
             }
         }
     }
+
+    /// Forgets users also where nobody connects any more, and gives back the room that they took.
+    pub(super) fn forget_absent(&self, now: Instant) {
+        let mut users = self.users();
+        users.forget_absent(now, self.remember);
+        let left = users.entries.len();
+        if left < users.entries.capacity() / 8 {
+            users.entries.shrink_to(2 * left);
+            let listed = users.absent.len();
+            users.absent.shrink_to(2 * listed);
+        }
+    }
 }
 
 impl Users {
@@ -130,6 +142,21 @@ mod tests {
         assert_eq!(connects(&table, 2, now + Duration::from_secs(30)), 1);
         assert_eq!(table.users().entries.len(), 1);
         assert_eq!(table.users().absent.len(), 1);
+    }
+
+    #[test]
+    fn users_are_forgotten_also_where_nobody_connects_any_more() {
+        let (table, now) = (UserTable::new(&Config::default()), Instant::now());
+        for number in 0..10_000 {
+            drop(table.connected(&user(number), now));
+            table.disconnected(&user(number), now);
+        }
+        table.forget_absent(now + table.remember - Duration::from_millis(1));
+        assert_eq!(table.users().entries.len(), 10_000);
+        table.forget_absent(now + table.remember);
+        let users = table.users();
+        assert_eq!((users.entries.len(), users.absent.len()), (0, 0));
+        assert!(users.entries.capacity() < 100 && users.absent.capacity() < 100);
     }
 
     #[test]
