@@ -320,13 +320,13 @@ impl Steward {
                     break;
                 }
                 pause = RETRY.min(pause * 2);
-                match node.load_for(&local.user, &enrolment.session).await {
-                    Ok(Some(record)) => {
+                match caught(node.load_for(&local.user, &enrolment.session)).await {
+                    Ok(Ok(Some(record))) => {
                         node.hand(&local.id, Notice::Opened(Arc::new(record)));
                         break;
                     }
-                    Ok(None) => {}
-                    Err(error) => node.health.note(&error),
+                    Ok(Ok(None)) | Err(_) => {}
+                    Ok(Err(error)) => node.health.note(&error),
                 }
             }
             local.duties.agenda().awaited.remove(&enrolment.session);
