@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use signaling_core::log::Throttle;
 use tokio::time::Instant;
 
 /// Wrong keys from one address that are answered at once.
@@ -21,16 +22,22 @@ const BETWEEN_WARNINGS: Duration = Duration::from_secs(60);
 
 /// Who sent wrong keys of late. A right key is never looked for here, so that nobody who has it is
 /// kept out, whoever else is behind the same address.
-#[derive(Debug, Default)]
-pub(crate) struct Guesses(Mutex<Table>);
+#[derive(Debug)]
+pub(crate) struct Guesses {
+    table: Mutex<Table>,
+    warnings: Throttle,
+}
+
+impl Default for Guesses {
+    fn default() -> Self {
+        Self { table: Mutex::default(), warnings: Throttle::new(1, BETWEEN_WARNINGS) }
+    }
+}
 
 #[derive(Debug, Default)]
 struct Table {
     /// When all that came from an address is paid off.
     addresses: HashMap<IpAddr, Instant>,
-    /// Wrong keys since the last warning.
-    unsaid: u64,
-    warned: Option<Instant>,
 }
 
 /// What to do about a wrong key.
@@ -45,8 +52,9 @@ pub(crate) struct Verdict {
 impl Guesses {
     /// Counts a wrong key that came from `address` at `now`.
     pub(crate) fn count(&self, address: IpAddr, now: Instant) -> Verdict {
-        let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        Verdict { pause: table.pause(network(address), now), warn_of: table.warn_of(now) }
+        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        let warn_of = self.warnings.pass("wrong key").map(|suppressed| suppressed + 1);
+        Verdict { pause: table.pause(network(address), now), warn_of }
     }
 }
 
@@ -63,15 +71,6 @@ impl Table {
         let at_once = INTERVAL * BURST;
         self.addresses.insert(address, due.min(now + at_once + MAX_PAUSE));
         (due - now).saturating_sub(at_once).min(MAX_PAUSE)
-    }
-
-    fn warn_of(&mut self, now: Instant) -> Option<u64> {
-        self.unsaid += 1;
-        if self.warned.is_some_and(|warned| now - warned < BETWEEN_WARNINGS) {
-            return None;
-        }
-        self.warned = Some(now);
-        Some(std::mem::take(&mut self.unsaid))
     }
 }
 
@@ -127,19 +126,20 @@ mod tests {
             assert_eq!(guesses.count(from(n), now).pause, Duration::ZERO);
         }
         assert_eq!(guesses.count(from(MAX_ADDRESSES), now).pause, MAX_PAUSE);
-        assert_eq!(guesses.0.lock().unwrap().addresses.len(), MAX_ADDRESSES);
+        assert_eq!(guesses.table.lock().unwrap().addresses.len(), MAX_ADDRESSES);
         let later = now + INTERVAL;
         assert_eq!(guesses.count(from(MAX_ADDRESSES), later).pause, Duration::ZERO);
-        assert_eq!(guesses.0.lock().unwrap().addresses.len(), 1);
+        assert_eq!(guesses.table.lock().unwrap().addresses.len(), 1);
     }
 
-    #[test]
-    fn a_warning_a_minute_has_the_count() {
-        let (guesses, now) = (Guesses::default(), Instant::now());
-        let warn_of = |seconds: u64| {
-            guesses.count(address("192.0.2.1"), now + Duration::from_secs(seconds)).warn_of
-        };
-        let said: Vec<_> = [0, 1, 30, 59, 60, 61, 119, 120].map(warn_of).to_vec();
+    #[tokio::test(start_paused = true)]
+    async fn a_warning_a_minute_has_the_count() {
+        let (guesses, start, mut said) = (Guesses::default(), Instant::now(), Vec::new());
+        for seconds in [0, 1, 30, 59, 60, 61, 119, 120] {
+            let at = start + Duration::from_secs(seconds);
+            tokio::time::advance(at - Instant::now()).await;
+            said.push(guesses.count(address("192.0.2.1"), at).warn_of);
+        }
         assert_eq!(said, [Some(1), None, None, None, Some(4), None, None, Some(3)]);
     }
 }
