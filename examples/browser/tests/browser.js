@@ -107,12 +107,12 @@ export async function startBrowser() {
   };
 }
 
-/** A way to a server that can be cut: connections end without a close frame, new ones as well, until `mend`. */
-export async function startWay(address) {
+/** A TCP proxy to a server. `cut` ends all connections without a close frame, and new ones too until `mend`. */
+export async function startProxy(address) {
   const target = new URL(address);
   const ends = new Set();
   let whole = true;
-  const way = createServer((near) => {
+  const proxy = createServer((near) => {
     const far = connect(target.port, target.hostname);
     for (const [end, other] of [[near, far], [far, near]]) {
       ends.add(end);
@@ -125,19 +125,19 @@ export async function startWay(address) {
     }
     if (!whole) near.destroy();
   });
-  await within(CLOSING, 'a port', new Promise((resolve) => way.listen(0, '127.0.0.1', resolve)));
+  await within(CLOSING, 'a port', new Promise((resolve) => proxy.listen(0, '127.0.0.1', resolve)));
   // Not `resetAndDestroy`: on a socket that was ended, Node 20 then never gets out of its own exit.
   const cut = () => {
     whole = false;
     ends.forEach((end) => end.destroy());
   };
   return {
-    address: `http://127.0.0.1:${way.address().port}`,
+    address: `http://127.0.0.1:${proxy.address().port}`,
     cut,
     mend: () => (whole = true),
     stop() {
       cut();
-      way.close();
+      proxy.close();
     },
   };
 }

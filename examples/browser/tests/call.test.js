@@ -7,7 +7,7 @@ import {
   join,
   joinAndWait,
   listen,
-  startWay,
+  startProxy,
   waitForCall,
   waitForPictures,
   waitForState,
@@ -82,13 +82,13 @@ describe('the demonstration page', { skip }, () => {
   });
 
   scenario('shows a picture that still flows when the partner lost the server', async ({ open, keep, address }) => {
-    const way = await keep(startWay(address), (each) => each.stop());
-    const [alice, bob] = [await open(), await open({}, way.address)];
+    const proxy = await keep(startProxy(address), (each) => each.stop());
+    const [alice, bob] = [await open(), await open({}, proxy.address)];
     await joinAndWait(alice, 'Alice');
     await join(bob, 'Bob');
     await waitForCall(alice, bob);
     const partnerGone = await listen(alice, 'partner-disconnected');
-    way.cut();
+    proxy.cut();
     assert.equal((await partnerGone()).reason, 'lost');
     await waitForState(alice, 'partner-away');
     assert.match(await alice.locator('#status').textContent(), /Bob.* lost its connection to the server/);
@@ -97,7 +97,7 @@ describe('the demonstration page', { skip }, () => {
       await waitForPictures(page);
     }
     await bob.waitForSelector('#app[data-state="connected"]');
-    way.mend();
+    proxy.mend();
     await waitForCall(alice, bob);
     assertNoFailures(alice, bob);
   });
