@@ -1,12 +1,11 @@
 use std::{
-    net::TcpListener,
     path::{Path, PathBuf},
     process::Command,
 };
 
 use tempfile::TempDir;
 
-use super::Server;
+use super::{Server, free_port};
 
 /// A server with a port for TLS, and the certificate authority that signed its certificate. Needs
 /// `openssl` on the path.
@@ -34,8 +33,7 @@ impl TlsServer {
             ),
         );
         let file = |name: &str| dir.join(name).to_str().expect("a path of text").to_owned();
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
-        let port = port.expect("a free port").port();
+        let port = free_port();
         let [certificate, key, ca] = ["server.crt", "server.key", "ca.crt"].map(file);
         let server = Server::start_with(&[
             "--tls-port",

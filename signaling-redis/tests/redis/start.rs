@@ -5,7 +5,7 @@ use std::{error::Error, time::Duration};
 use signaling_redis::{ConnectError, Redis, Settings, testing::Server};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, copy},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
 };
 
 use crate::harness::{Node, now, pair, talk};
@@ -28,7 +28,10 @@ async fn failure(url: &str) -> ConnectError {
 
 #[tokio::test]
 async fn nobody_at_the_address_is_one_error_in_time() {
-    let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    // Bound without listening: nobody else gets the port.
+    let reserved = TcpSocket::new_v4().unwrap();
+    reserved.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let nobody = reserved.local_addr().unwrap();
     for scheme in ["redis", "redis-cluster"] {
         let error = failure(&format!("{scheme}://ann:s3cret@{nobody}")).await;
         assert!(

@@ -13,7 +13,7 @@ use futures::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
     process::{Child, Command},
     time::{sleep, timeout},
 };
@@ -55,12 +55,16 @@ pub(crate) async fn is_held_unread_by(binary: &str) {
             "stuck" => drop(thread::spawn(move || filler.write_all(&vec![b'.'; 16 << 20]))),
             _ => {}
         }
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let address = format!("127.0.0.1:{port}");
+        // Bound and not listening: the example gets the port by naming it, and nobody else does.
+        let reserved = TcpSocket::new_v4().unwrap();
+        reserved.set_reuseaddr(true).unwrap();
+        reserved.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = reserved.local_addr().unwrap().to_string();
         let stderr = writer.try_clone().unwrap();
         let mut app = command(binary, &address).stdout(writer).stderr(stderr).spawn().unwrap();
         let up = async {
             while TcpStream::connect(&address).await.is_err() {
+                assert_eq!(app.try_wait().unwrap(), None, "{kind}: it has ended");
                 sleep(Duration::from_millis(10)).await;
             }
         };

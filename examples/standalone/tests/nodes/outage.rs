@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     Nodes,
-    support::{KEYS, PATIENCE, Server, Unread, command, free_port, token},
+    support::{KEYS, PATIENCE, Server, Unread, command, reserve_address, token},
     waiting,
 };
 
@@ -206,7 +206,7 @@ async fn an_outage_is_survived_by_nodes_whose_log_nobody_can_read() {
 }
 
 async fn silent_node(url: &str, stderr: Stdio) -> Server {
-    let listen = format!("127.0.0.1:{}", free_port());
+    let (_reserved, listen) = reserve_address();
     let env =
         [&KEYS[..], &[("SIGNALING_REDIS_URL", url), ("SIGNALING_DRAIN_DELAY", "0s")]].concat();
     let mut command = command(&["--listen", &listen], &env);

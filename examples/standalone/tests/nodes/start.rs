@@ -5,7 +5,7 @@ use tokio::time::Instant;
 
 use crate::{
     node,
-    support::{API_KEY, JWT_SECRET, Server, run},
+    support::{API_KEY, JWT_SECRET, Server, reserve_address, run},
 };
 
 /// The one line that is said, within 10 s.
@@ -36,10 +36,10 @@ async fn a_redis_that_refuses_the_password_is_one_clear_line() {
 
 #[tokio::test]
 async fn a_redis_that_is_not_there_or_says_nothing_is_one_clear_line() {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let (_reserved, nobody) = reserve_address();
     let mute = TcpListener::bind("127.0.0.1:0").unwrap();
-    let [nobody, mute_one] = [port, mute.local_addr().unwrap().port()]
-        .map(|port| format!("redis://:hunter2@127.0.0.1:{port}"));
+    let [nobody, mute_one] = [nobody, mute.local_addr().unwrap().to_string()]
+        .map(|address| format!("redis://:hunter2@{address}"));
     let (nobody, mute_one) = tokio::join!(refused(&nobody), refused(&mute_one));
     assert!(nobody.contains("was not reached within 8 s"), "{nobody}");
     assert!(mute_one.contains("was not reached within 8 s"), "{mute_one}");

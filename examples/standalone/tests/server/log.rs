@@ -8,7 +8,9 @@ use tokio::{
 };
 use tokio_tungstenite::connect_async;
 
-use crate::support::{API_KEY, JWT_SECRET, KEYS, PATIENCE, Server, command, free_port, token};
+use crate::support::{
+    API_KEY, JWT_SECRET, KEYS, PATIENCE, Server, command, reserve_address, token,
+};
 
 async fn start(args: &[&str]) -> Server {
     Server::start(&[&["--log-format", "json"], args].concat()).await
@@ -158,7 +160,7 @@ async fn each_request_of_the_api_is_one_line_with_its_id() {
 #[tokio::test]
 async fn lines_for_which_there_was_no_room_are_counted() {
     const REQUESTS: usize = 9_500;
-    let listen = format!("127.0.0.1:{}", free_port());
+    let (_reserved, listen) = reserve_address();
     let mut command = command(&["--listen", &listen, "--log-format", "json"], &KEYS);
     let (reader, writer) = std::io::pipe().unwrap();
     command.stdout(std::process::Stdio::null()).stderr(writer);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::time::{Instant, timeout};
 
-use crate::support::{KEYS, PATIENCE, Server, Unread, command, free_port};
+use crate::support::{KEYS, PATIENCE, Server, Unread, command, reserve_address};
 
 /// The last lines of a process are waited for no longer, and a slow machine.
 const ENDS_WITHIN: Duration = Duration::from_secs(5);
@@ -22,7 +22,7 @@ fn streams() -> impl Iterator<Item = (Option<Unread>, Option<Unread>)> {
 async fn it_serves_and_ends_well_whatever_becomes_of_its_output() {
     let cases = streams().map(|(stdout, stderr)| async move {
         let case = format!("stdout {stdout:?}, stderr {stderr:?}");
-        let listen = format!("127.0.0.1:{}", free_port());
+        let (_reserved, listen) = reserve_address();
         let args = ["--listen", &listen, "--log-level", "debug", "--log-format", "json"];
         let mut command = command(&args, &KEYS);
         let (stdout, _keep_stdout) = Unread::stdio(stdout);
@@ -75,7 +75,7 @@ async fn a_process_that_only_says_something_ends_with_its_own_code() {
 #[tokio::test]
 async fn in_development_too() {
     let cases = [Unread::Full, Unread::Gone, Unread::Stuck].map(|kind| async move {
-        let listen = format!("127.0.0.1:{}", free_port());
+        let (_reserved, listen) = reserve_address();
         let mut command = command(&["--dev", "--listen", &listen], &[]);
         let (stdout, _keep_stdout) = Unread::stdio(Some(kind));
         let (stderr, _keep_stderr) = Unread::stdio(Some(kind));

@@ -17,13 +17,13 @@ use std::{
 use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
     process::{Child, Command},
     task::JoinHandle,
     time::timeout,
 };
 
-use crate::support::{Client, PATIENCE, clean, free_port, run};
+use crate::support::{Client, PATIENCE, clean, reserve_address, run};
 
 /// What a server says when it can be asked.
 const LISTENING: &str = "http://127.0.0.1:";
@@ -109,12 +109,15 @@ fn scripts(name: &str, text: &str) -> Vec<String> {
 /// A folder that looks like the root of the repository, with programs in front of all others.
 struct Stage {
     folder: tempfile::TempDir,
-    port: u16,
+    /// Where its servers listen, one after the other.
+    address: String,
+    _reserved: TcpSocket,
 }
 
 impl Stage {
     fn new(programs: &[(&str, String)]) -> Self {
-        let (folder, port) = (tempfile::tempdir().unwrap(), free_port());
+        let folder = tempfile::tempdir().unwrap();
+        let (_reserved, address) = reserve_address();
         let clone = folder.path().join("signaling");
         let bin = folder.path().join("bin");
         fs::create_dir(&clone).unwrap();
@@ -129,11 +132,10 @@ impl Stage {
             fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         }
         // Requests go to the port of this test, and an answer that is an error is one of curl's.
-        let ports =
-            [3000, 8080].map(|usual| format!("connect-to = 127.0.0.1:{usual}:127.0.0.1:{port}"));
+        let ports = [3000, 8080].map(|usual| format!("connect-to = 127.0.0.1:{usual}:{address}"));
         let curlrc = format!("silent\nfail-with-body\n{}\n", ports.join("\n"));
         fs::write(folder.path().join(".curlrc"), curlrc).unwrap();
-        Self { folder, port }
+        Self { folder, address, _reserved }
     }
 
     /// What the scripts have said on standard error.
@@ -153,8 +155,8 @@ impl Stage {
             .env_remove("JWT_SECRET")
             .env("PATH", format!("{}:{path}", folder.join("bin").display()))
             .env("CURL_HOME", folder)
-            .env("SIGNALING_LISTEN", format!("127.0.0.1:{}", self.port))
-            .env("LISTEN", format!("127.0.0.1:{}", self.port))
+            .env("SIGNALING_LISTEN", &self.address)
+            .env("LISTEN", &self.address)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(fs::File::options().create(true).append(true).open(self.log()).unwrap())
@@ -405,8 +407,7 @@ async fn examples_say_how_to_make_a_token_that_they_accept() {
         assert!(made.status.success(), "{command}");
         let token = String::from_utf8(made.stdout).unwrap();
         let token = token.trim();
-        let client =
-            Client::at(&format!("ws://127.0.0.1:{}{path}?token={token}", stage.port)).await;
+        let client = Client::at(&format!("ws://{}{path}?token={token}", stage.address)).await;
         client.known().await.close().await;
         server.end().await;
     }

@@ -4,10 +4,7 @@ use std::{
     collections::VecDeque,
     io::{PipeReader, Write},
     process::Stdio,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU16, Ordering},
-    },
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -18,7 +15,7 @@ use serde_json::{Value, json};
 use sha2::Sha256;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
     process::{Child, Command},
     task::JoinHandle,
     time::{sleep, timeout},
@@ -33,18 +30,14 @@ pub(crate) const KEYS: [(&str, &str); 2] =
 /// Within which everything has happened, on a slow machine too.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A port that was free a moment ago, below those that the system gives out by itself.
-pub(crate) fn free_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let first = u16::try_from(std::process::id() % 5_000).unwrap();
-    for _ in 0..5_000 {
-        let offset = first + NEXT.fetch_add(1, Ordering::Relaxed);
-        let port = 10_000 + offset % 5_000;
-        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
-    panic!("no free port");
+/// An address for one server that cannot say where it listens. While the socket is held, nobody else
+/// is given the port: it is bound and does not listen, so that only a listener that names it gets it.
+pub(crate) fn reserve_address() -> (TcpSocket, String) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_reuseaddr(true).unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = socket.local_addr().unwrap().to_string();
+    (socket, address)
 }
 
 /// The command without any setting of the machine's own.
