@@ -128,7 +128,7 @@ async fn a_pair_that_an_outage_left_behind_is_matched_by_itself_and_once() {
     // A node that died between the two: its pair is all that is left of it.
     let pair = json!({
         "session": "left-behind", "users": ["ann", "bob"], "till": "1",
-        "arrivals": ["1", "2"], "patience": ["99999999999999", "99999999999999"],
+        "arrivals": ["1", "2"], "patience": ["99999999999999", "99999999999999"], "asks": ["all", "all"],
     });
     let start = Instant::now();
     nodes.redis.cli(&["hset", "matching:{api}:pairs", "dead", &pair.to_string()]);
