@@ -30,9 +30,9 @@ pub(crate) use deadlines::Timeouts;
 use crate::contain::contained;
 use deadlines::{Deadlines, Progress};
 
-/// The largest head of a request, and about the most that waits for a peer that does not read. Tokens
-/// and cookies fit.
-const BUFFER_BYTES: usize = 16 * 1024;
+/// The largest head of a request, and about the most that waits for a peer that does not read. The
+/// largest token has 16 KiB, and cookies of the same length fit beside it.
+const BUFFER_BYTES: usize = 32 * 1024;
 /// Until the next try when no socket can be had, which is when all files are in use.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// For answers that are on their way when all requests are answered.
