@@ -37,6 +37,8 @@ pub enum Event {
         text: CloseReason,
     },
     /// A connection whose user was authenticated was not admitted.
+    ///
+    /// A client may try again at once, so of each reason 32 are told at once and then ten in a second.
     ConnectionRefused {
         /// Who.
         user: UserId,
@@ -46,6 +48,8 @@ pub enum Event {
         reason: DisconnectReason,
         /// What the host that refused it said of that; empty otherwise.
         text: CloseReason,
+        /// How many before it, refused for the same reason, were not told.
+        suppressed: u64,
     },
     /// Credentials were refused, so that it is not known whose they were.
     ///

@@ -20,7 +20,7 @@ use crate::{
     auth::Client,
     bus::Envelope,
     connection::{Connection, Effect},
-    event::{DisconnectReason, Event},
+    event::DisconnectReason,
     frame::{CloseFrame, CloseReason, Frame, TransportError},
     id::{ConnectionId, SessionId},
     notice::Notice,
@@ -152,10 +152,9 @@ impl Driver {
         let (user, generation) = (client.identity.user.clone(), node.health.generation());
         let local = Arc::new(Local::new(id.clone(), user.clone(), &node.config, generation));
         let refused = |reason| {
-            let (user, connection) = (user.clone(), id.clone());
             let text = CloseReason::default();
-            node.log_refusal(&user, &connection, reason, &text, None);
-            node.emit(Event::ConnectionRefused { user, connection, reason, text });
+            node.log_refusal(&user, &id, reason, &text, None);
+            node.connection_refused(user.clone(), id.clone(), reason, text);
             Err(reason)
         };
         // Asked before anything knows the connection: clocks are the host's, and may panic.

@@ -25,16 +25,18 @@ const MAX_TEXT: usize = 200;
 #[derive(Debug)]
 pub(super) struct Refusals {
     credentials: Throttle,
-    events: Throttle,
+    credentials_events: Throttle,
     connections: Throttle,
+    connections_events: Throttle,
 }
 
 impl Refusals {
     pub(super) fn new() -> Self {
         Self {
             credentials: Throttle::new(LINES, LINE_INTERVAL),
-            events: Throttle::new(EVENTS, EVENT_INTERVAL),
+            credentials_events: Throttle::new(EVENTS, EVENT_INTERVAL),
             connections: Throttle::new(LINES, LINE_INTERVAL),
+            connections_events: Throttle::new(EVENTS, EVENT_INTERVAL),
         }
     }
 
@@ -57,7 +59,7 @@ impl Node {
             let error = error.as_ref().map(tracing::field::display);
             tracing::warn!(%reason, error, suppressed, "credentials refused");
         }
-        if let Some(suppressed) = self.refusals.events.pass(reason.as_str()) {
+        if let Some(suppressed) = self.refusals.credentials_events.pass(reason.as_str()) {
             self.emit(Event::CredentialsRefused { reason, suppressed });
         }
     }
@@ -80,6 +82,19 @@ impl Node {
             None => {
                 tracing::info!(%user, %connection, %reason, text, suppressed, "connection refused");
             }
+        }
+    }
+
+    /// Tells the host that a connection is not admitted.
+    pub(super) fn connection_refused(
+        &self,
+        user: UserId,
+        connection: ConnectionId,
+        reason: DisconnectReason,
+        text: CloseReason,
+    ) {
+        if let Some(suppressed) = self.refusals.connections_events.pass(reason.as_str()) {
+            self.emit(Event::ConnectionRefused { user, connection, reason, text, suppressed });
         }
     }
 }

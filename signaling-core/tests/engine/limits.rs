@@ -97,14 +97,17 @@ async fn a_user_that_reconnects_over_and_over_is_refused_and_its_partner_left_al
         told += 1;
     }
     assert!(told <= 2 * admitted + 1, "{told}");
-    let mut refused = 0;
+    time::sleep(Duration::from_millis(200)).await;
+    assert!(!is_admitted(&node, "ann").await);
+    let (mut refused, mut events_of_it) = (0, 0);
     while let Ok(event) = time::timeout(Duration::from_millis(1), events.next()).await {
-        if let Ok(Some(Event::ConnectionRefused { reason, .. })) = event {
+        if let Ok(Some(Event::ConnectionRefused { reason, suppressed, .. })) = event {
             assert_eq!(reason, DisconnectReason::RateLimited);
-            refused += 1;
+            (refused, events_of_it) = (refused + 1 + suppressed, events_of_it + 1);
         }
     }
-    assert!(refused > 0);
+    assert_eq!(refused, 501 - 19, "each is counted");
+    assert!((2..50).contains(&events_of_it), "{events_of_it}");
     time::sleep(Duration::from_secs(3)).await;
     assert!(is_admitted(&node, "ann").await);
 }

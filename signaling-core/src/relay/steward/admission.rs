@@ -144,7 +144,7 @@ impl Steward {
         match std::mem::take(&mut duties.agenda().admission) {
             Admission::Untold => {}
             Admission::Pending => {
-                self.node.emit(Event::ConnectionRefused { user, connection, reason, text });
+                self.node.connection_refused(user, connection, reason, text);
             }
             Admission::Done => {
                 self.node.emit(Event::UserDisconnected { user, connection, reason, text });
