@@ -59,6 +59,15 @@ fn both_keys_are_needed_and_the_missing_one_is_named() {
 }
 
 #[test]
+fn an_algorithm_beside_a_jwk_set_is_refused_instead_of_ignored() {
+    let env = [("SIGNALING_API_KEY", API_KEY)];
+    let jwks = key_file("jwks.json");
+    assert!(read(&["--jwks", &jwks], &env).is_ok());
+    let problem = problem(read(&["--jwks", &jwks, "--jwt-algorithm", "ES256"], &env));
+    assert!(problem.starts_with("--jwt-algorithm: "), "{problem}");
+}
+
+#[test]
 fn development_makes_what_is_missing() {
     let made = read(&["--dev"], &[]).unwrap();
     assert!(made.app.demo.is_some() && made.made_api_key.is_some());

@@ -68,6 +68,10 @@ pub(super) fn tokens(
         false => (None, None),
     };
     let given_key = match (kind, source) {
+        (Some(Kind::Jwks), _) if cli.jwt_algorithm.is_some() => {
+            let setting = given.name("jwt_algorithm");
+            return Err(SettingsError::cause(setting, "the keys of a JWK set name their own"));
+        }
         (Some(kind), Some(source)) => {
             let make =
                 move |source: &KeySource, key: &Secret| checks.authenticator(kind, source, key);
