@@ -1,6 +1,6 @@
 //! What of DESIGN.md, sections 5 and 6, did not hold, by what the clients of one pair saw. Pure.
 //!
-//! Times are the clients', so a deadline has the run's slack; it begins anew at the end of each trouble
+//! Times are the clients', so a deadline has the run's slack; it starts again at the end of each trouble
 //! that kept the store or a node concerned from acting.
 
 mod lives;
@@ -59,7 +59,7 @@ pub(crate) struct World<'a> {
 }
 
 impl World<'_> {
-    /// When `limit` from `from` is over for what `nodes` must do.
+    /// The deadline of what `nodes` must do within `limit` after `from`, without the time of troubles.
     fn due(&self, from: At, limit: Duration, nodes: &[usize]) -> At {
         let mut due = from + limit + self.slack;
         for trouble in self.troubles {
@@ -92,7 +92,7 @@ pub(crate) struct Checked {
     pub(crate) breaches: Vec<Breach>,
     /// Signals that did not arrive.
     pub(crate) lost: usize,
-    /// The longest that somebody waited to be told of its partner's end.
+    /// The longest time in which a user was told of its partner's end.
     pub(crate) told: Duration,
     /// All signals that were received so far, by side, the sender's connection and number.
     received: HashSet<(usize, u32, u32)>,

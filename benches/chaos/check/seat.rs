@@ -129,7 +129,7 @@ impl<'a> Seats<'a> {
 
     fn match_found(&mut self, at: At, number: u32, initiator: bool) {
         let Some(session) = self.session(number) else {
-            return self.breach(at, "roles", "was matched in a session that nobody opened");
+            return self.breach(at, "roles", "was matched in an unknown session");
         };
         if initiator != (session.initiator == self.conn.side) {
             self.breach(at, "roles", &format!("is in the wrong role in session {number}"));
@@ -153,7 +153,7 @@ impl<'a> Seats<'a> {
             }
             Partner::Absent => self.breach(at, "told once", "was told twice of one end"),
             Partner::Here if !self.is_explained(number, at) => {
-                self.breach(at, "nobody is declared dead", "lost a partner that was there");
+                self.breach(at, "no live user is given up", "lost a partner that was there");
             }
             Partner::Here => {}
             Partner::Over => return,
@@ -223,7 +223,7 @@ impl<'a> Seats<'a> {
             ("unknown-session", Some(session)) => {
                 let may = session.may_be_over.is_some_and(|over| over <= at + self.world.slack);
                 if !may {
-                    let text = format!("lost session {} that nobody ended", session.number);
+                    let text = format!("lost session {}, which was not ended", session.number);
                     self.breach(at, "a session lasts", &text);
                 }
                 if let Some(seat) = self.seats.get_mut(&session.number) {
@@ -331,7 +331,7 @@ impl Outcome<'_> {
             }
         };
         let due = self.world.due(from, TOLD, &own);
-        // Whoever receives a later one first knows that it is lost.
+        // The receiver of a later one knows that this one is lost.
         let later = (self.conn.number, signal + 1)..(self.conn.number + 1, 0);
         let later = self.arrived.range(later).next().map(|(_, later)| *later);
         later.map_or(due, |later| {

@@ -179,11 +179,11 @@ fn an_end_is_told_in_time_and_once() {
 fn nobody_is_declared_dead_without_a_cause() {
     let dead = || History::of_a_call().with(|h| h.gone(40.0, ANN, 1));
     let rematched = || dead().with(|h| h.matched(41.0, ANN, 1));
-    assert_eq!(rematched().broken(60.0), ["nobody is declared dead"]);
+    assert_eq!(rematched().broken(60.0), ["no live user is given up"]);
     let outage = [trouble(Kind::FreezeRedis, None, 10.0, 30.0)];
-    assert_eq!(rematched().broken_in(60.0, &outage), ["nobody is declared dead"]);
+    assert_eq!(rematched().broken_in(60.0, &outage), ["no live user is given up"]);
     let short = [trouble(Kind::Freeze, Some(1), 30.0, 35.0)];
-    assert_eq!(rematched().broken_in(60.0, &short), ["nobody is declared dead"]);
+    assert_eq!(rematched().broken_in(60.0, &short), ["no live user is given up"]);
     let long = [trouble(Kind::Freeze, Some(1), 20.0, 40.5)];
     assert_eq!(rematched().broken_in(60.0, &long), Vec::<&str>::new());
     assert!(dead().broken_in(90.0, &long).contains(&"match-found for both"));
