@@ -13,7 +13,10 @@ use std::{
 
 use bytes::Bytes;
 use futures::{Sink, SinkExt, Stream, StreamExt, future::BoxFuture};
-use tokio::time::{self, Instant, Sleep};
+use tokio::{
+    task,
+    time::{self, Instant, Sleep},
+};
 
 use super::{Node, hooks::Newcomer, local::Local, mailbox::Mail, outbox::Lane, steward::Duty};
 use crate::{
@@ -31,6 +34,9 @@ use crate::{
 
 /// Frames read before others get their turn.
 const FRAMES_PER_TURN: usize = 32;
+/// Consecutive turns that end with more to read, after which deadlines are judged all the same. In
+/// the default limits these are more frames than a client sends between two heartbeats.
+const FULL_TURNS: u8 = 32;
 /// Frames and bytes read before a connection is admitted. More are left in its transport.
 const EARLY_FRAMES: usize = 32;
 const EARLY_BYTES: usize = 64 * 1024;
@@ -95,6 +101,9 @@ pub(super) async fn close<T, E>(
                 if matches!(frame, Frame::Close(_)) {
                     break;
                 }
+                // The time limit is looked at between polls only, and a transport that always has
+                // another frame ready would never end this one.
+                task::consume_budget().await;
             }
         }
         transport.close().await
@@ -115,6 +124,8 @@ struct Driver {
     /// Frames for the client, until the transport takes them.
     outgoing: VecDeque<Frame>,
     unflushed: bool,
+    /// Turns since the alarm was polled, each of which left more to read.
+    full_turns: u8,
     alarm: Pin<Box<Sleep>>,
     ended: Option<DisconnectReason>,
     /// Its end is being written, or is already.
@@ -189,6 +200,7 @@ impl Driver {
             routes: VecDeque::new(),
             outgoing: VecDeque::with_capacity(AT_REST),
             unflushed: false,
+            full_turns: 0,
             ended: None,
             written: false,
             last_words: Vec::new(),
@@ -243,6 +255,10 @@ impl Driver {
                 return Poll::Pending;
             }
             if frames >= FRAMES_PER_TURN {
+                self.full_turns += 1;
+                if self.full_turns == FULL_TURNS && self.poll_alarm(cx) {
+                    continue;
+                }
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
@@ -281,7 +297,8 @@ impl Driver {
                 break;
             }
             // Deadlines are for what has not come. After a time in which this process was frozen or
-            // starved, heartbeats wait to be read that were sent in time.
+            // starved, heartbeats wait to be read that were sent in time. If there is always more to
+            // read, deadlines are judged after some turns (above).
             if read == 0 && !self.poll_alarm(cx) {
                 break;
             }
@@ -292,6 +309,7 @@ impl Driver {
 
     /// Whether a deadline was due.
     fn poll_alarm(&mut self, cx: &mut Context<'_>) -> bool {
+        self.full_turns = 0;
         let mut due = false;
         while self.alarm.as_mut().poll(cx).is_ready() {
             due = true;

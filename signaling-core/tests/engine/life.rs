@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use futures::{Sink, SinkExt, Stream, StreamExt};
 use signaling_core::{
     auth::Identity,
@@ -21,7 +22,10 @@ use signaling_core::{
     },
     time::Timestamp,
 };
-use tokio::time::{self, Instant};
+use tokio::{
+    task,
+    time::{self, Instant},
+};
 
 use crate::harness::{Deployment, Guest, Node, user};
 
@@ -481,4 +485,71 @@ async fn abandoned_sessions_are_ended_as_fast_as_they_come_and_others_have_their
     assert!(late < Duration::from_millis(1_100), "{late:?}");
     assert_eq!(before, 0, "they wait for a later look");
     assert!(most <= 32, "{most} were ended in one turn");
+}
+
+/// A transport from which there is always one more of this frame to read.
+struct Flood(Wire, Frame);
+
+impl Stream for Flood {
+    type Item = Result<Frame, TransportError>;
+
+    fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        Poll::Ready(Some(Ok(self.1.clone())))
+    }
+}
+
+impl Sink<Frame> for Flood {
+    type Error = TransportError;
+
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.0.poll_ready_unpin(cx)
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, frame: Frame) -> Result<(), Self::Error> {
+        self.0.start_send_unpin(frame)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.0.poll_flush_unpin(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.0.poll_close_unpin(cx)
+    }
+}
+
+/// How a flood of `frame` ends, with no limit on messages and a token for `life`. Panics if it goes
+/// on for 60 s.
+async fn end_of_flood(frame: Frame, life: Duration) -> DisconnectReason {
+    let node = Deployment::with(|config| config.max_signals_per_second = 0).node().await;
+    let start = Timestamp::from_millis(1_700_000_000_000);
+    let identity = Identity::new(user("ann")).expiring(start.after(life));
+    let (server, mut ann) = wire(64);
+    let relay = node.relay.clone();
+    let served = tokio::spawn(async move { relay.serve(Flood(server, frame), identity).await });
+    // Paused time does not pass by itself while a task is always ready.
+    for _ in 0..60 {
+        for _ in 0..40 {
+            task::yield_now().await;
+        }
+        time::advance(Duration::from_secs(1)).await;
+        if served.is_finished() {
+            assert!(matches!(ann.receive().await, Received::Closed(_)));
+            return served.await.unwrap();
+        }
+    }
+    panic!("it goes on");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endless_flood_does_not_outlive_its_token() {
+    let end =
+        end_of_flood(Frame::Text(r#"{"type":"heartbeat"}"#.into()), Duration::from_secs(5)).await;
+    assert_eq!(end, DisconnectReason::TokenExpired);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endless_flood_without_heartbeats_closes_as_silence_does() {
+    let end = end_of_flood(Frame::Pong(Bytes::new()), Duration::from_secs(3600)).await;
+    assert_eq!(end, DisconnectReason::HeartbeatTimeout);
 }
