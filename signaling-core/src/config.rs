@@ -45,12 +45,22 @@ pub struct Config {
     /// Malformed messages in a row that close with 4400. Default 16: a client that is merely
     /// newer than the server sends valid ones between.
     pub max_malformed: u32,
-    /// Messages waiting to be written to one connection, before it is closed with 4413. Default
-    /// 256: a burst of candidates for each session that a user may be in.
+    /// Signals waiting to be written to one connection. A session may hold as many of them as there
+    /// is still room for: one session half of the queue, ten an eleventh each. A signal beyond that
+    /// is refused to its sender with `rate-limited`. Default 512: one session can hold
+    /// [`Self::signal_burst`].
+    ///
+    /// As much again may wait of what is not a signal: answers to the client's own messages and
+    /// news of its sessions. Beyond that the connection is closed with 4413.
     pub max_queued_messages: usize,
-    /// Bytes waiting to be written to one connection, before it is closed with 4413. Default
-    /// 1 MiB: it bounds what a client that does not read can pin.
+    /// Bytes of signals waiting to be written to one connection, shared in the same way. Default
+    /// 1 MiB: one session can hold [`Self::signal_byte_burst`]. What a message needs beside its
+    /// text, some 200 bytes, does not count.
     pub max_queued_bytes: usize,
+    /// How long a connection may take nothing of what waits for it before it is closed with 4413.
+    /// Default 10 s: a client on a bad network that still reads takes one frame of
+    /// [`Self::max_frame_bytes`] in that time at 52 kbit/s.
+    pub write_timeout: Duration,
     /// Signals of one connection kept for partners that have not connected yet, in all its sessions
     /// together, before the sender is told that its partner is absent. Default 128: an offer and
     /// its candidates in each of several sessions.
@@ -92,10 +102,18 @@ pub struct Config {
     /// How often this node looks for sessions whose participant stayed away too long. Default 1 s:
     /// that much later than [`Self::abandon_after`] a session may end.
     pub sweep_interval: Duration,
-    /// Messages waiting to be sent to one other node. Default 4096: half a second of a busy node.
+    /// Messages waiting to be sent to one other node, those included that are on their way to the
+    /// bus. A session may hold as many of them as there is still room for, as of
+    /// [`Self::max_queued_messages`]; a signal beyond that is refused to its sender with
+    /// `rate-limited`. Other news is dropped when the queue is full, and that node looks its
+    /// sessions up. Default 4096: half a second of a busy node.
     pub max_node_queue: usize,
+    /// Bytes of signals and of hosts' metadata waiting to be sent to one other node, shared in the
+    /// same way; at least [`Self::max_frame_bytes`]. Default 8 MiB: what 16 users may send at once.
+    pub max_node_queue_bytes: usize,
     /// Events kept for a host that does not read them. Default 1024; after that the oldest are
-    /// dropped, and the host is told how many.
+    /// dropped, and the host is told how many. The memory for them, some 200 bytes each, is taken at
+    /// the start; events of a session's opening and end hold its metadata as well.
     pub event_capacity: usize,
 }
 
@@ -113,8 +131,9 @@ impl Default for Config {
             max_connects_per_minute: 60,
             connect_burst: 20,
             max_malformed: 16,
-            max_queued_messages: 256,
+            max_queued_messages: 512,
             max_queued_bytes: 1024 * 1024,
+            write_timeout: Duration::from_secs(10),
             max_kept_signals: 128,
             max_kept_bytes: 256 * 1024,
             abandon_after: Duration::from_secs(60),
@@ -128,6 +147,7 @@ impl Default for Config {
             node_renewal: Duration::from_millis(200),
             sweep_interval: Duration::from_secs(1),
             max_node_queue: 4096,
+            max_node_queue_bytes: 8 * 1024 * 1024,
             event_capacity: 1024,
         }
     }
@@ -164,6 +184,7 @@ impl Config {
             ("max_malformed", self.max_malformed > 0),
             ("max_queued_messages", self.max_queued_messages > 0),
             ("max_queued_bytes", self.max_queued_bytes > 0),
+            ("write_timeout", !self.write_timeout.is_zero()),
             ("max_sessions_per_user", self.max_sessions_per_user > 0),
             ("heartbeat_batch", !self.heartbeat_batch.is_zero()),
             ("hook_timeout", !self.hook_timeout.is_zero()),
@@ -184,6 +205,10 @@ impl Config {
         if (self.signal_byte_burst as usize) < self.max_frame_bytes {
             let problem = "must be at least max_frame_bytes, or the largest could never be relayed";
             return Err(ConfigError { setting: "signal_byte_burst", problem });
+        }
+        if self.max_node_queue_bytes < self.max_frame_bytes {
+            let problem = "must be at least max_frame_bytes, or the largest could never be relayed";
+            return Err(ConfigError { setting: "max_node_queue_bytes", problem });
         }
         if self.ping_interval >= self.silence_timeout {
             let problem = "must be shorter than silence_timeout, or idle clients would be cut off";
@@ -219,6 +244,8 @@ mod tests {
         assert_eq!(named(|c| c.event_capacity = usize::MAX), "event_capacity");
         assert_eq!(named(|c| c.signal_byte_burst = 1000), "signal_byte_burst");
         assert_eq!(named(|c| c.connect_burst = 0), "connect_burst");
+        assert_eq!(named(|c| c.write_timeout = Duration::ZERO), "write_timeout");
+        assert_eq!(named(|c| c.max_node_queue_bytes = 1000), "max_node_queue_bytes");
         assert_eq!(named(|c| c.ping_interval = c.silence_timeout), "ping_interval");
         assert_eq!(named(|c| c.node_lease = Duration::from_millis(399)), "node_lease");
     }

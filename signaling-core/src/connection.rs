@@ -13,6 +13,7 @@ mod seat;
 
 use std::{
     collections::VecDeque,
+    ops::Range,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -52,6 +53,8 @@ pub(crate) struct Connection {
     heartbeat_due: Instant,
     sound_due: Instant,
     ping_due: Instant,
+    /// When the transport has taken nothing for too long; none while nothing waits for it.
+    write_due: Option<Instant>,
     token_expires: Option<Instant>,
     limits: Arc<UserLimits>,
     malformed: u32,
@@ -83,6 +86,7 @@ impl Connection {
             heartbeat_due: now + config.heartbeat_timeout,
             sound_due: now + config.silence_timeout,
             ping_due: now + config.ping_interval,
+            write_due: None,
             // A token for longer than the clock can tell is one for ever.
             token_expires: token_life.and_then(|life| now.checked_add(life)),
             limits,
@@ -165,11 +169,11 @@ impl Connection {
     }
 
     /// When [`Self::on_deadline`] is due. Inputs move it later; earlier only
-    /// [`Self::on_ice_servers`].
+    /// [`Self::on_ice_servers`] and [`Self::on_write_blocked`].
     pub(crate) fn deadline(&self) -> Instant {
         let due = self.heartbeat_due.min(self.sound_due).min(self.ping_due);
         let ice = self.ice.as_ref().and_then(|ice| ice.deadline());
-        [self.token_expires, ice].into_iter().flatten().fold(due, Instant::min)
+        [self.token_expires, self.write_due, ice].into_iter().flatten().fold(due, Instant::min)
     }
 
     /// The store has made this the user's connection number `epoch`. Frames count from here on.
@@ -188,6 +192,9 @@ impl Connection {
         if self.token_expires.is_some_and(|expires| now >= expires) {
             return self.close(DisconnectReason::TokenExpired);
         }
+        if self.write_due.is_some_and(|due| now >= due) {
+            return self.close(DisconnectReason::ReadsTooSlowly);
+        }
         if now >= self.heartbeat_due {
             return self.close(DisconnectReason::HeartbeatTimeout);
         }
@@ -201,6 +208,17 @@ impl Connection {
         if self.ice.as_mut().is_some_and(|ice| ice.on_deadline(now)) {
             self.effects.push_back(Effect::AskForIceServers);
         }
+    }
+
+    /// Something waits for the transport, which takes nothing now. Its time runs from the first
+    /// time on, until [`Self::on_write_progress`].
+    pub(crate) fn on_write_blocked(&mut self, now: Instant) {
+        self.write_due.get_or_insert(now + self.config.write_timeout);
+    }
+
+    /// The transport took something.
+    pub(crate) fn on_write_progress(&mut self) {
+        self.write_due = None;
     }
 
     /// The client's ICE servers and for how long they are good, or none where they are not to be
@@ -354,9 +372,10 @@ impl Connection {
                     self.seats[seat].receive(signal, &mut self.effects);
                 }
             }
-            Notice::SignalsLost { session, pair, received, before } => {
+            Notice::SignalsLost { session, pair, received, before, reason } => {
                 if let Some(seat) = self.seat(&session) {
-                    self.seats[seat].signals_lost(pair, received, before, &mut self.effects);
+                    let (seat, effects) = (&mut self.seats[seat], &mut self.effects);
+                    seat.signals_lost(pair, received, before, reason.into(), effects);
                 }
             }
             Notice::Replaced => self.close(DisconnectReason::Replaced),
@@ -440,12 +459,44 @@ impl Connection {
         }
     }
 
-    /// The signal with `number` in `session` could not be handed on.
-    pub(crate) fn on_undelivered(&mut self, session: &SessionId, pair: Pair, number: u64) {
+    /// The client's signals with these numbers in `session` could not be handed on.
+    pub(crate) fn on_undelivered(
+        &mut self,
+        session: &SessionId,
+        pair: Pair,
+        numbers: Range<u64>,
+        code: ErrorCode,
+    ) {
         if let Some(seat) = self.seat(session) {
-            self.seats[seat].undelivered(pair, number);
+            self.seats[seat].undelivered(pair, numbers);
         }
-        self.refuse(ErrorCode::Unavailable, Some(session));
+        self.refuse(code, Some(session));
+    }
+
+    /// Signals for the client that wait behind others were refused: tells their sender ahead of
+    /// [`Self::on_refused`]. False when that has to wait.
+    pub(crate) fn report_refused(
+        &mut self,
+        session: &SessionId,
+        pair: Pair,
+        numbers: &Range<u64>,
+    ) -> bool {
+        self.seat(session)
+            .is_some_and(|seat| self.seats[seat].report_refused(pair, numbers, &mut self.effects))
+    }
+
+    /// Here, signals for the client are missing that were refused. Their sender is told unless that
+    /// was `reported` to it.
+    pub(crate) fn on_refused(
+        &mut self,
+        session: &SessionId,
+        pair: Pair,
+        numbers: &Range<u64>,
+        reported: bool,
+    ) {
+        if let Some(seat) = self.seat(session) {
+            self.seats[seat].skip_refused(pair, numbers, reported, &mut self.effects);
+        }
     }
 
     fn seat(&self, session: &SessionId) -> Option<usize> {

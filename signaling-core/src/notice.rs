@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     frame::{CloseReason, Text},
     id::{ConnectionId, SessionId, UserId},
-    protocol::{PartnerReason, SignalKind},
+    protocol::{ErrorCode, PartnerReason, SignalKind},
     session::SessionRecord,
 };
 
@@ -54,6 +54,9 @@ pub enum Notice {
         received: u64,
         /// The number of the next that did; none where that is not known.
         before: Option<u64>,
+        /// Why.
+        #[serde(default)]
+        reason: LossReason,
     },
     /// A newer connection of the same user is there.
     Replaced,
@@ -94,6 +97,28 @@ impl Notice {
             | Self::Replaced
             | Self::Contested { .. }
             | Self::Disconnect { .. } => None,
+        }
+    }
+}
+
+/// Why signals did not arrive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum LossReason {
+    /// They were lost on the way.
+    #[default]
+    Lost,
+    /// A queue on the way had no room for more of this session.
+    QueueFull,
+}
+
+impl From<LossReason> for ErrorCode {
+    /// What the sender's client is told.
+    fn from(reason: LossReason) -> Self {
+        match reason {
+            LossReason::Lost => Self::Unavailable,
+            LossReason::QueueFull => Self::RateLimited,
         }
     }
 }
@@ -146,6 +171,12 @@ mod tests {
             read(r#"{"notice":"ended","session":"s","opening":1}"#),
             Notice::Ended { session, opening, reason: PartnerReason::Ended }
         );
+        let pair = Pair { opening: 1, from: 2, to: 3 };
+        let session = SessionId::new("s").unwrap();
+        let (received, before, reason) = (4, None, LossReason::Lost);
+        let lost = Notice::SignalsLost { session, pair, received, before, reason };
+        let old = r#"{"notice":"signals-lost","session":"s","pair":{"opening":1,"from":2,"to":3},"received":4,"before":null}"#;
+        assert_eq!(read(old), lost);
         let disconnect = Notice::Disconnect { text: CloseReason::default() };
         assert_eq!(read(r#"{"notice":"disconnect"}"#), disconnect);
         assert_eq!(serde_json::to_string(&disconnect).unwrap(), r#"{"notice":"disconnect"}"#);

@@ -17,6 +17,7 @@ mod monitor;
 mod new_session;
 mod outbox;
 mod refusal;
+mod share;
 mod sockets;
 mod steward;
 mod sweep;

@@ -56,10 +56,12 @@ limits! {
     connect_burst: u32 "N" "SIGNALING_CONNECT_BURST";
     /// Malformed messages in a row that close a connection
     max_malformed: u32 "N" "SIGNALING_MAX_MALFORMED";
-    /// Messages waiting for a slow reader before it is closed
+    /// Messages waiting for one client; a session may hold as many as there is room for
     max_queued_messages: usize "N" "SIGNALING_MAX_QUEUED_MESSAGES";
-    /// Bytes waiting for a slow reader before it is closed
+    /// Bytes waiting for one client, shared in the same way
     max_queued_bytes: usize "BYTES" "SIGNALING_MAX_QUEUED_BYTES";
+    /// Close a connection that takes nothing of what waits for it for this long
+    write_timeout: Period "TIME" "SIGNALING_WRITE_TIMEOUT";
     /// Signals of one connection kept for partners that have not connected yet
     max_kept_signals: usize "N" "SIGNALING_MAX_KEPT_SIGNALS";
     /// Bytes of one connection kept for partners that have not connected yet
@@ -82,8 +84,10 @@ limits! {
     node_renewal: Period "TIME" "SIGNALING_NODE_RENEWAL";
     /// How often to look for sessions to end
     sweep_interval: Period "TIME" "SIGNALING_SWEEP_INTERVAL";
-    /// Messages waiting to be sent to one other node
+    /// Messages waiting to be sent to one other node; a session may hold as many as there is room for
     max_node_queue: usize "N" "SIGNALING_MAX_NODE_QUEUE";
+    /// Bytes waiting to be sent to one other node, shared in the same way
+    max_node_queue_bytes: usize "BYTES" "SIGNALING_MAX_NODE_QUEUE_BYTES";
     /// Events kept for a reader that is behind
     event_capacity: usize "N" "SIGNALING_EVENT_CAPACITY";
 }

@@ -11,7 +11,7 @@ use crate::{
     config::Config,
     frame::Text,
     id::{ConnectionId, SessionId},
-    notice::{Notice, Pair, RelayedSignal},
+    notice::{LossReason, Notice, Pair, RelayedSignal},
     protocol::{Dialect, ErrorCode, PartnerReason, ServerMessage, SignalKind},
     session::{Attachment, Place, Role, SessionRecord},
     time::Timestamp,
@@ -368,11 +368,58 @@ impl Seat {
     /// Tells the partner's connection how far its signals have come before a gap, which ends
     /// `before` a number if that is known.
     fn report_lost(&self, before: Option<u64>, effects: &mut Effects) {
+        self.report(self.received, before, LossReason::Lost, effects);
+    }
+
+    fn report(
+        &self,
+        received: u64,
+        before: Option<u64>,
+        reason: LossReason,
+        effects: &mut Effects,
+    ) {
         if let (Partner::Here(partner), Some(pair)) = (&self.partner, self.pair_to_here()) {
             let session = self.record.id.clone();
-            let notice = Notice::SignalsLost { session, pair, received: self.received, before };
+            let notice = Notice::SignalsLost { session, pair, received, before, reason };
             effects.push_back(Effect::Notify { to: partner.connection.clone(), notice });
         }
+    }
+
+    /// The queue to the client had no room for signals with these numbers: tells the sender. False
+    /// when they are not for the attachments of now, which may be those of a record that waits in
+    /// front of them.
+    pub(super) fn report_refused(
+        &self,
+        pair: Pair,
+        numbers: &Range<u64>,
+        effects: &mut Effects,
+    ) -> bool {
+        let valid = self.pair_to_here() == Some(pair);
+        if valid {
+            let (received, before) = (numbers.start - 1, Some(numbers.end));
+            self.report(received, before, LossReason::QueueFull, effects);
+        }
+        valid
+    }
+
+    /// It is the turn of signals that were refused: their numbers count as received.
+    pub(super) fn skip_refused(
+        &mut self,
+        pair: Pair,
+        numbers: &Range<u64>,
+        reported: bool,
+        effects: &mut Effects,
+    ) {
+        if self.pair_to_here() != Some(pair) || numbers.end <= self.received + 1 {
+            return;
+        }
+        if numbers.start > self.received + 1 {
+            self.report_lost(Some(numbers.start), effects);
+        }
+        if !reported {
+            self.report_refused(pair, numbers, effects);
+        }
+        self.received = numbers.end - 1;
     }
 
     /// The own connection ends. A partner on the same node is told at once, whatever the store
@@ -400,7 +447,7 @@ impl Seat {
     pub(super) fn notices_lost(&mut self, own: &ConnectionId, effects: &mut Effects) {
         if matches!(&self.partner, Partner::Here(p) if p.connection.node() != own.node()) {
             self.report_lost(None, effects);
-            self.tell_loss(0, None, effects);
+            self.tell_loss(0, None, ErrorCode::Unavailable, effects);
         }
     }
 
@@ -410,30 +457,37 @@ impl Seat {
         pair: Pair,
         received: u64,
         before: Option<u64>,
+        code: ErrorCode,
         effects: &mut Effects,
     ) {
         if self.pair_from_here() == Some(pair) {
-            self.tell_loss(received, before, effects);
+            self.tell_loss(received, before, code, effects);
         }
     }
 
     /// Tells the client that something it sent after number `received` is lost, once for each time,
     /// and not where it was told of each that is.
-    fn tell_loss(&mut self, received: u64, before: Option<u64>, effects: &mut Effects) {
+    fn tell_loss(
+        &mut self,
+        received: u64,
+        before: Option<u64>,
+        code: ErrorCode,
+        effects: &mut Effects,
+    ) {
         let lost = received + 1..before.unwrap_or(self.sent + 1);
         let told = self.undelivered.start <= lost.start && lost.end <= self.undelivered.end;
         if self.sent > received.max(self.loss_told) && !told {
             self.loss_told = self.sent;
-            effects.push_back(refusal(ErrorCode::Unavailable, self.session()));
+            effects.push_back(refusal(code, self.session()));
         }
     }
 
-    /// The signal with `number` got nowhere, and the client is told by itself.
-    pub(super) fn undelivered(&mut self, pair: Pair, number: u64) {
+    /// The signals with these numbers got nowhere, and the client is told by itself.
+    pub(super) fn undelivered(&mut self, pair: Pair, numbers: Range<u64>) {
         if self.pair_from_here() == Some(pair) {
             let told = &mut self.undelivered;
-            let start = if told.end == number { told.start } else { number };
-            *told = start..number + 1;
+            let start = if told.end == numbers.start { told.start } else { numbers.start };
+            *told = start..numbers.end;
         }
     }
 }

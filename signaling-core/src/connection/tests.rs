@@ -416,7 +416,12 @@ fn one_or_two_undelivered(count: u64) -> Call {
         call.signal(ANN, "ice-candidate", &number.to_string());
     }
     let session = call.record.as_ref().unwrap().id.clone();
-    call.connections[ANN].as_mut().unwrap().on_undelivered(&session, pair, 1 + count);
+    call.connections[ANN].as_mut().unwrap().on_undelivered(
+        &session,
+        pair,
+        1 + count..2 + count,
+        ErrorCode::Unavailable,
+    );
     call.carry_out(ANN);
     assert_eq!(call.read(ANN), ["error unavailable"]);
     call.connections[BOB] = bob;
@@ -437,6 +442,101 @@ fn a_signal_that_got_lost_beside_one_that_could_not_be_handed_on_is_told() {
     call.signal(ANN, "ice-candidate", "4");
     assert_eq!(call.read(BOB), ["offer 1", "ice-candidate 4"]);
     assert_eq!(call.read(ANN), ["error unavailable"]);
+}
+
+impl Call {
+    /// Ann says `word`, which Bob's queue has no room for.
+    fn refused(&mut self, number: u64, word: &str) -> (SessionId, Pair, Range<u64>) {
+        let bob = self.connections[BOB].take();
+        self.signal(ANN, "ice-candidate", word);
+        self.connections[BOB] = bob;
+        let pair = Pair { opening: 7, from: 1, to: 2 };
+        (self.record.as_ref().unwrap().id.clone(), pair, number..number + 1)
+    }
+
+    fn report_refused(&mut self, (session, pair, numbers): &(SessionId, Pair, Range<u64>)) -> bool {
+        let bob = self.connections[BOB].as_mut().unwrap();
+        let reported = bob.report_refused(session, *pair, numbers);
+        self.carry_out(BOB);
+        reported
+    }
+
+    fn skip_refused(
+        &mut self,
+        (session, pair, numbers): &(SessionId, Pair, Range<u64>),
+        reported: bool,
+    ) {
+        let bob = self.connections[BOB].as_mut().unwrap();
+        bob.on_refused(session, *pair, numbers, reported);
+        self.carry_out(BOB);
+    }
+}
+
+#[test]
+fn a_sender_is_told_once_of_a_signal_that_was_refused_also_of_the_last() {
+    for ahead in [false, true] {
+        let mut call = Call::established();
+        call.signal(ANN, "offer", "1");
+        let refused = call.refused(2, "2");
+        assert_eq!(call.read(ANN), [""; 0]);
+        if ahead {
+            assert!(call.report_refused(&refused));
+            assert_eq!(call.read(ANN), ["error rate-limited"]);
+        }
+        call.skip_refused(&refused, ahead);
+        let told = if ahead { vec![] } else { vec!["error rate-limited"] };
+        assert_eq!(call.read(ANN), told);
+        // It is no gap: its number counts as received.
+        call.signal(ANN, "ice-candidate", "3");
+        assert_eq!(call.read(BOB), ["offer 1", "ice-candidate 3"]);
+        assert_eq!(call.read(ANN), [""; 0]);
+        // A duplicate changes nothing.
+        call.skip_refused(&refused, false);
+        call.signal(ANN, "ice-candidate", "4");
+        assert_eq!(call.read(BOB), ["ice-candidate 4"]);
+        assert_eq!(call.read(ANN), [""; 0]);
+    }
+}
+
+#[test]
+fn a_gap_in_front_of_a_refusal_is_a_loss() {
+    let mut call = Call::established();
+    call.signal(ANN, "offer", "1");
+    call.refused(2, "2");
+    let refused = call.refused(3, "3");
+    call.skip_refused(&refused, true);
+    assert_eq!(call.read(ANN), ["error unavailable"]);
+}
+
+#[test]
+fn a_refusal_between_other_attachments_is_void() {
+    let mut call = Call::established();
+    let (session, pair, numbers) = call.refused(1, "1");
+    let older = (session, Pair { from: 0, ..pair }, numbers);
+    assert!(!call.report_refused(&older));
+    call.skip_refused(&older, false);
+    assert_eq!(call.read(ANN), [""; 0]);
+}
+
+#[test]
+fn a_client_that_takes_nothing_while_something_waits_is_closed_after_ten_seconds() {
+    let mut call = Call::established();
+    let (start, ten) = (call.now, call.at(10));
+    let ann = call.connections[ANN].as_mut().unwrap();
+    ann.ping_due = start + Duration::from_secs(60);
+    ann.on_write_blocked(start);
+    assert_eq!(ann.deadline(), ten);
+    // It is blocked still; the time runs from the first moment.
+    ann.on_write_blocked(start + Duration::from_secs(4));
+    assert_eq!(ann.deadline(), ten);
+    ann.on_write_progress();
+    assert_eq!(ann.deadline(), start + Duration::from_secs(25));
+    ann.on_write_blocked(start + Duration::from_secs(9));
+    ann.on_deadline(ten);
+    assert!(ann.next_effect().is_none());
+    ann.on_deadline(start + Duration::from_secs(19));
+    call.carry_out(ANN);
+    assert_eq!(call.closed[ANN], Some(DisconnectReason::ReadsTooSlowly));
 }
 
 #[test]

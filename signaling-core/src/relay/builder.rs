@@ -148,7 +148,7 @@ impl RelayBuilder {
         let health = Arc::new(Health::new(asked, &lease, &self.config));
         let stopped = CancellationToken::new();
         let node = Arc::new(Node {
-            outbox: Outbox::new(self.bus.clone(), self.config.max_node_queue, health.clone()),
+            outbox: Outbox::new(self.bus.clone(), &self.config, health.clone()),
             turnstile: Arc::new(Turnstile::new()),
             events: broadcast::Sender::new(self.config.event_capacity),
             users: UserTable::new(&self.config),

@@ -18,7 +18,14 @@ use tokio::{
     time::{self, Instant, Sleep},
 };
 
-use super::{Node, hooks::Newcomer, local::Local, mailbox::Mail, outbox::Lane, steward::Duty};
+use super::{
+    Node,
+    hooks::Newcomer,
+    local::Local,
+    mailbox::{Mail, Refused},
+    outbox::Lane,
+    steward::Duty,
+};
 use crate::{
     auth::Client,
     bus::Envelope,
@@ -245,9 +252,13 @@ impl Driver {
                 self.connection.on_close(reason);
             }
             let _ = self.carry_out();
-            if let Poll::Ready(Err(error)) = self.poll_write(transport.as_mut(), cx) {
-                self.connection.on_transport_error(&error.into());
-                let _ = self.carry_out();
+            match self.poll_write(transport.as_mut(), cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) => {
+                    self.connection.on_transport_error(&error.into());
+                    let _ = self.carry_out();
+                }
+                Poll::Pending => self.on_write_blocked(),
             }
             if self.ended.is_some() {
                 // The partner was woken by the news, and has its turn before the rest is done.
@@ -426,6 +437,7 @@ impl Driver {
                 continue;
             }
             ready!(transport.as_mut().poll_ready(cx))?;
+            self.connection.on_write_progress();
             if let Some(frame) = self.outgoing.pop_front() {
                 transport.as_mut().start_send(frame)?;
                 self.unflushed = true;
@@ -433,13 +445,30 @@ impl Driver {
         }
         if self.unflushed {
             ready!(transport.poll_flush(cx))?;
+            self.connection.on_write_progress();
             self.unflushed = false;
         }
         Poll::Ready(Ok(()))
     }
 
+    /// The client takes nothing now. The senders of signals that were refused meanwhile are told at
+    /// once, and not when it is their turn in the queue.
+    fn on_write_blocked(&mut self) {
+        let Self { local, connection, .. } = self;
+        local.mailbox.blocked(|refused| {
+            connection.report_refused(&refused.session, refused.pair, &refused.numbers)
+        });
+        let _ = self.carry_out();
+        self.connection.on_write_blocked(Instant::now().into_std());
+        let deadline = self.connection.deadline().into();
+        if deadline < self.alarm.deadline() {
+            self.alarm.as_mut().reset(deadline);
+        }
+    }
+
     fn on_mail(&mut self, mail: Mail) {
-        let changes_sessions = !matches!(mail, Mail::Send(_) | Mail::Notice(Notice::Signal(_)));
+        let changes_sessions =
+            !matches!(mail, Mail::Send(_) | Mail::Notice(Notice::Signal(_)) | Mail::Refused(_));
         match mail {
             Mail::Send(text) => self.outgoing.push_back(Frame::Text(text)),
             Mail::Notice(notice) => {
@@ -466,8 +495,11 @@ impl Driver {
                 self.connection.on_ice_servers(answer, Instant::now().into_std());
                 self.alarm.as_mut().reset(self.connection.deadline().into());
             }
-            Mail::Undelivered { session, pair, number } => {
-                self.connection.on_undelivered(&session, pair, number);
+            Mail::Undelivered { session, pair, numbers, code } => {
+                self.connection.on_undelivered(&session, pair, numbers, code);
+            }
+            Mail::Refused(Refused { session, pair, numbers, reported }) => {
+                self.connection.on_refused(&session, pair, &numbers, reported);
             }
             Mail::NoticesLost => self.connection.on_notices_lost(),
             Mail::Doubt => self.connection.on_doubt(),

@@ -1,20 +1,30 @@
 //! What waits for one connection: the one queue in front of its client, bounded.
+//!
+//! Signals are charged to the session they belong to: each session has its share of the queue (see
+//! [`share`]), and a signal beyond that is refused to its sender. Anything else is charged to the
+//! client itself, and closes the connection when it does not fit: the answers to what it sends. News
+//! that others cause is merged, so that it does not add up (see [`merge`]).
+
+mod merge;
 
 use std::{
     collections::VecDeque,
+    ops::Range,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::Context,
 };
 
 use futures::task::AtomicWaker;
 
+use super::share::{self, Load};
 use crate::{
     config::Config,
     connection::DisconnectReason,
     frame::Text,
     ice::IceServers,
     id::SessionId,
-    notice::{Notice, Pair},
+    notice::{Notice, Pair, RelayedSignal},
+    protocol::ErrorCode,
     session::SessionRecord,
 };
 
@@ -25,6 +35,8 @@ pub(super) enum Mail {
     Send(Text),
     /// Another connection or the host has something to say.
     Notice(Notice),
+    /// In the place of signals that did not fit.
+    Refused(Refused),
     /// The store has the connection now, and the user is in these sessions.
     Admitted { epoch: u64, records: Vec<Arc<SessionRecord>> },
     /// A session as the store has it.
@@ -33,8 +45,8 @@ pub(super) enum Mail {
     LeaveFailed(SessionId),
     /// The client's ICE servers; none where they are not to be had now.
     IceServers(Option<IceServers>),
-    /// The signal with this number could not be handed on.
-    Undelivered { session: SessionId, pair: Pair, number: u64 },
+    /// The client's signals with these numbers could not be handed on.
+    Undelivered { session: SessionId, pair: Pair, numbers: Range<u64>, code: ErrorCode },
     /// Notices to this node may be lost.
     NoticesLost,
     /// The store knows something else than this connection.
@@ -43,26 +55,32 @@ pub(super) enum Mail {
     StoreEmptied,
 }
 
+/// Signals of one partner that did not fit.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Refused {
+    pub(super) session: SessionId,
+    pub(super) pair: Pair,
+    pub(super) numbers: Range<u64>,
+    /// The sender was told already.
+    pub(super) reported: bool,
+}
+
 impl Mail {
-    fn bytes(&self) -> usize {
+    /// What counts towards the bounds. A refusal does not: between two of one session there is a
+    /// signal of it that was accepted.
+    fn load(&self) -> Load {
         match self {
-            Self::Send(text) => text.len(),
-            Self::Notice(Notice::Signal(signal)) => signal.text.len(),
-            _ => 0,
+            Self::Send(text) => Load::message(text.len()),
+            Self::Notice(Notice::Signal(signal)) => Load::message(signal.text.len()),
+            Self::Refused(_) => Load::default(),
+            _ => Load::message(0),
         }
     }
 }
 
-/// The bounds: a mailbox that would exceed one closes the connection with 4413.
-#[derive(Debug, Clone, Copy)]
-struct Bounds {
-    messages: usize,
-    bytes: usize,
-}
-
 #[derive(Debug)]
 pub(super) struct Mailbox {
-    bounds: Bounds,
+    capacity: Load,
     queue: Mutex<Queue>,
     waker: AtomicWaker,
 }
@@ -70,17 +88,25 @@ pub(super) struct Mailbox {
 #[derive(Debug, Default)]
 struct Queue {
     mails: VecDeque<Mail>,
-    bytes: usize,
+    /// What signals take.
+    signals: Load,
+    /// What anything else takes.
+    others: Load,
+    /// There may be refusals of which the sender was not told.
+    unreported: bool,
+    /// What waits is copied. Otherwise texts are slices of their senders' read buffers, which saves a
+    /// copy for a client that reads.
+    copied: bool,
     closing: Option<DisconnectReason>,
 }
 
 impl Mailbox {
     pub(super) fn new(config: &Config) -> Self {
-        let bounds =
-            Bounds { messages: config.max_queued_messages, bytes: config.max_queued_bytes };
+        let capacity =
+            Load { messages: config.max_queued_messages, bytes: config.max_queued_bytes };
         // As much as one that was emptied keeps; what the first mail would make is four times that.
         let queue = Queue { mails: VecDeque::with_capacity(1), ..Queue::default() };
-        Self { bounds, queue: Mutex::new(queue), waker: AtomicWaker::new() }
+        Self { capacity, queue: Mutex::new(queue), waker: AtomicWaker::new() }
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
@@ -100,13 +126,7 @@ impl Mailbox {
         if queue.closing.is_some() {
             return false;
         }
-        let bytes = queue.bytes + mail.bytes();
-        if queue.mails.len() >= self.bounds.messages || bytes > self.bounds.bytes {
-            queue.closing = Some(DisconnectReason::ReadsTooSlowly);
-        } else {
-            queue.bytes = bytes;
-            queue.mails.push_back(mail);
-        }
+        queue.add(mail, self.capacity);
         drop(queue);
         self.waker.wake();
         true
@@ -128,17 +148,40 @@ impl Mailbox {
     pub(super) fn pop(&self) -> Option<Mail> {
         let mut queue = self.queue();
         let mail = queue.mails.pop_front()?;
-        queue.bytes -= mail.bytes();
+        *queue.account(&mail) -= mail.load();
         if queue.mails.is_empty() {
+            queue.copied = false;
             queue.mails.shrink_to(1);
         }
         Some(mail)
     }
 
+    /// The client takes nothing now. What waits is copied, until all of it was popped: a short text
+    /// must not keep a large read buffer of its sender.
+    ///
+    /// Shows `report` the refusals that no sender was told of; it says of each whether it told the
+    /// sender. One that it did not is told when it is its turn in the queue.
+    pub(super) fn blocked(&self, mut report: impl FnMut(&Refused) -> bool) {
+        let queue = &mut *self.queue();
+        let copied = std::mem::replace(&mut queue.copied, !queue.mails.is_empty());
+        if !std::mem::take(&mut queue.unreported) && copied {
+            return;
+        }
+        for mail in &mut queue.mails {
+            match mail {
+                Mail::Notice(Notice::Signal(signal)) if !copied => {
+                    signal.text = signal.text.detached();
+                }
+                Mail::Refused(refused) if !refused.reported => refused.reported = report(refused),
+                _ => {}
+            }
+        }
+    }
+
     /// Empties the queue of a connection that has ended.
     pub(super) fn take(&self) -> VecDeque<Mail> {
         let mut queue = self.queue();
-        queue.bytes = 0;
+        (queue.signals, queue.others) = Default::default();
         std::mem::take(&mut queue.mails)
     }
 
@@ -148,61 +191,66 @@ impl Mailbox {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn mailbox() -> Mailbox {
-        let mut config = Config::default();
-        (config.max_queued_messages, config.max_queued_bytes) = (3, 10);
-        Mailbox::new(&config)
-    }
-
-    #[test]
-    fn mail_comes_out_in_order() {
-        let mailbox = mailbox();
-        mailbox.push(Mail::Send("a".into()));
-        mailbox.push(Mail::Send("b".into()));
-        assert!(matches!(mailbox.pop(), Some(Mail::Send(text)) if text.as_str() == "a"));
-        assert!(matches!(mailbox.pop(), Some(Mail::Send(text)) if text.as_str() == "b"));
-        assert!(mailbox.pop().is_none());
-    }
-
-    #[test]
-    fn one_message_too_many_closes() {
-        let mailbox = mailbox();
-        for _ in 0..3 {
-            mailbox.push(Mail::Send("a".into()));
+impl Queue {
+    /// What `mail` is charged to.
+    fn account(&mut self, mail: &Mail) -> &mut Load {
+        match mail {
+            Mail::Notice(Notice::Signal(_)) => &mut self.signals,
+            _ => &mut self.others,
         }
-        assert_eq!(mailbox.closing(), None);
-        mailbox.push(Mail::Send("a".into()));
-        assert_eq!(mailbox.closing(), Some(DisconnectReason::ReadsTooSlowly));
     }
 
-    #[test]
-    fn one_byte_too_many_closes() {
-        let mailbox = mailbox();
-        mailbox.push(Mail::Send("0123456789".into()));
-        assert_eq!(mailbox.closing(), None);
-        mailbox.push(Mail::Send("x".into()));
-        assert_eq!(mailbox.closing(), Some(DisconnectReason::ReadsTooSlowly));
-    }
-
-    #[test]
-    fn what_was_read_no_longer_counts() {
-        let mailbox = mailbox();
-        for _ in 0..100 {
-            mailbox.push(Mail::Send("0123456789".into()));
-            assert!(mailbox.pop().is_some());
+    fn add(&mut self, mut mail: Mail, capacity: Load) {
+        let load = mail.load();
+        match &mut mail {
+            Mail::Notice(Notice::Signal(signal)) => {
+                let own = || self.held_by(signal.pair.opening);
+                if !share::has_room(capacity, self.signals, load, own) {
+                    return self.refuse(signal);
+                }
+                if self.copied {
+                    signal.text = signal.text.detached();
+                }
+                self.signals += load;
+                return self.mails.push_back(mail);
+            }
+            Mail::Send(_) => {}
+            _ => {
+                let Some(rest) = self.merge(mail) else {
+                    return;
+                };
+                mail = rest;
+            }
         }
-        assert_eq!(mailbox.closing(), None);
+        self.others += load;
+        if self.others.fits(capacity) {
+            self.mails.push_back(mail);
+        } else {
+            self.closing = Some(DisconnectReason::ReadsTooSlowly);
+        }
     }
 
-    #[test]
-    fn the_first_reason_counts() {
-        let mailbox = mailbox();
-        mailbox.close(DisconnectReason::Replaced);
-        mailbox.close(DisconnectReason::ShuttingDown);
-        assert_eq!(mailbox.closing(), Some(DisconnectReason::Replaced));
+    /// What the signals of the session with this `opening` take of the queue.
+    fn held_by(&self, opening: u64) -> Load {
+        let of_session = |mail: &&Mail| matches!(mail, Mail::Notice(Notice::Signal(signal)) if signal.pair.opening == opening);
+        self.mails.iter().filter(of_session).map(Mail::load).sum()
+    }
+
+    /// Leaves word in the queue that `signal` was refused.
+    fn refuse(&mut self, signal: &RelayedSignal) {
+        let RelayedSignal { session, pair, number, .. } = signal;
+        let refused = Refused {
+            session: session.clone(),
+            pair: *pair,
+            numbers: *number..number + 1,
+            reported: false,
+        };
+        self.unreported = true;
+        if let Some(mail) = self.merge(Mail::Refused(refused)) {
+            self.mails.push_back(mail);
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

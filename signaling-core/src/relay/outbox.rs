@@ -1,13 +1,14 @@
 //! What the connections of this node have for those of others: one lane for each node, in order
 //! and bounded.
 //!
-//! A signal that a lane cannot hand on goes back to its sender as a value. Any other notice that
-//! is lost makes the other node look its sessions up, as soon as it can be reached.
+//! Each session has its share of a lane (see [`share`]). A signal that a lane cannot take or hand on
+//! goes back to its sender as a value. Any other notice that is lost makes the other node look its
+//! sessions up, as soon as it can be reached.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -19,12 +20,20 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
-use super::{WARNING_INTERVAL, background::caught, health::Health, local::Local, mailbox::Mail};
+use super::{
+    WARNING_INTERVAL,
+    background::caught,
+    health::Health,
+    local::Local,
+    mailbox::Mail,
+    share::{self, Load},
+};
 use crate::{
     bus::{BusError, Envelope, MessageBus},
+    config::Config,
     id::NodeId,
     log::Throttle,
-    notice::{Notice, RelayedSignal},
+    notice::{LossReason, Notice, RelayedSignal},
 };
 
 /// The most envelopes in one call to the bus.
@@ -40,7 +49,7 @@ const RETRY: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub(super) struct Outbox {
     bus: Arc<dyn MessageBus>,
-    capacity: usize,
+    capacity: Load,
     health: Arc<Health>,
     lanes: Mutex<HashMap<NodeId, Arc<Lane>>>,
     tasks: TaskTracker,
@@ -49,7 +58,24 @@ pub(super) struct Outbox {
 #[derive(Debug)]
 pub(super) struct Lane {
     parcels: mpsc::Sender<Parcel>,
-    lossy: Arc<AtomicBool>,
+    state: Arc<State>,
+}
+
+/// What those who send and the task that carries share.
+#[derive(Debug)]
+struct State {
+    capacity: Load,
+    loads: Mutex<Loads>,
+    /// The other node is to be told that it has missed notices.
+    lossy: AtomicBool,
+}
+
+/// What waits in a lane, and what of that is on its way to the bus.
+#[derive(Debug, Default)]
+struct Loads {
+    used: Load,
+    /// What the signals of each session take of it, by the opening.
+    sessions: HashMap<u64, Load>,
 }
 
 #[derive(Debug)]
@@ -60,13 +86,66 @@ struct Parcel {
 }
 
 impl Parcel {
-    fn lost(self, lossy: &AtomicBool) {
+    fn lost(self, reason: LossReason, lossy: &AtomicBool) {
         match (self.envelope, self.sender) {
             (Envelope::Notice { notice: Notice::Signal(signal), .. }, Some(sender)) => {
                 let RelayedSignal { session, pair, number, .. } = signal;
-                sender.mailbox.push(Mail::Undelivered { session, pair, number });
+                let (numbers, code) = (number..number + 1, reason.into());
+                sender.mailbox.push(Mail::Undelivered { session, pair, numbers, code });
             }
             _ => lossy.store(true, Ordering::SeqCst),
+        }
+    }
+}
+
+/// What an envelope takes of a lane, and to which opening of a session that is charged.
+fn load(envelope: &Envelope) -> (Load, Option<u64>) {
+    match envelope {
+        Envelope::Notice { notice: Notice::Signal(signal), .. } => {
+            (Load::message(signal.text.len()), Some(signal.pair.opening))
+        }
+        Envelope::Notice { notice: Notice::Opened(record) | Notice::Changed(record), .. } => {
+            let metadata = record.metadata.as_ref().map_or(0, |metadata| metadata.as_str().len());
+            (Load::message(metadata), None)
+        }
+        Envelope::Notice { .. } | Envelope::NoticesLost => (Load::message(0), None),
+    }
+}
+
+impl State {
+    fn loads(&self) -> MutexGuard<'_, Loads> {
+        self.loads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes room for `envelope`; false when there is none.
+    fn reserve(&self, envelope: &Envelope) -> bool {
+        let (new, opening) = load(envelope);
+        let loads = &mut *self.loads();
+        let own = |opening| loads.sessions.get(&opening).copied().unwrap_or_default();
+        let fits = match opening {
+            Some(opening) => share::has_room(self.capacity, loads.used, new, || own(opening)),
+            None => (loads.used + new).fits(self.capacity),
+        };
+        if fits {
+            loads.used += new;
+            if let Some(opening) = opening {
+                *loads.sessions.entry(opening).or_default() += new;
+            }
+        }
+        fits
+    }
+
+    /// The bus has these, or they are lost.
+    fn release<'a>(&self, envelopes: impl Iterator<Item = &'a Envelope>) {
+        let loads = &mut *self.loads();
+        for (load, opening) in envelopes.map(load) {
+            loads.used -= load;
+            if let Some(Entry::Occupied(mut own)) = opening.map(|o| loads.sessions.entry(o)) {
+                *own.get_mut() -= load;
+                if own.get().messages == 0 {
+                    own.remove();
+                }
+            }
         }
     }
 }
@@ -74,15 +153,25 @@ impl Parcel {
 impl Lane {
     /// Puts `envelope` into the lane; `sender` is told when it is a signal that gets nowhere.
     pub(super) fn send(&self, envelope: Envelope, sender: Option<&Arc<Local>>) {
-        let parcel = Parcel { envelope, sender: sender.cloned() };
+        let mut parcel = Parcel { envelope, sender: sender.cloned() };
+        if !self.state.reserve(&parcel.envelope) {
+            return parcel.lost(LossReason::QueueFull, &self.state.lossy);
+        }
+        // What waits for another node keeps no read buffer of its sender.
+        if let Envelope::Notice { notice: Notice::Signal(signal), .. } = &mut parcel.envelope {
+            signal.text = signal.text.detached();
+        }
         if let Err(refused) = self.parcels.try_send(parcel) {
-            refused.into_inner().lost(&self.lossy);
+            let parcel = refused.into_inner();
+            self.state.release(std::iter::once(&parcel.envelope));
+            parcel.lost(LossReason::Lost, &self.state.lossy);
         }
     }
 }
 
 impl Outbox {
-    pub(super) fn new(bus: Arc<dyn MessageBus>, capacity: usize, health: Arc<Health>) -> Self {
+    pub(super) fn new(bus: Arc<dyn MessageBus>, config: &Config, health: Arc<Health>) -> Self {
+        let capacity = Load { messages: config.max_node_queue, bytes: config.max_node_queue_bytes };
         Self { bus, capacity, health, lanes: Mutex::default(), tasks: TaskTracker::new() }
     }
 
@@ -92,11 +181,15 @@ impl Outbox {
         if let Some(lane) = lanes.get(node) {
             return lane.clone();
         }
-        let (parcels, receiver) = mpsc::channel(self.capacity);
-        let lane = Arc::new(Lane { parcels, lossy: Arc::default() });
+        let (parcels, receiver) = mpsc::channel(self.capacity.messages);
+        let state = Arc::new(State {
+            capacity: self.capacity,
+            loads: Mutex::default(),
+            lossy: AtomicBool::default(),
+        });
         let health = self.health.clone();
-        let run = run(self.bus.clone(), health, node.clone(), receiver, lane.lossy.clone());
-        self.tasks.spawn(run);
+        self.tasks.spawn(run(self.bus.clone(), health, node.clone(), receiver, state.clone()));
+        let lane = Arc::new(Lane { parcels, state });
         lanes.insert(node.clone(), lane.clone());
         lane
     }
@@ -145,8 +238,9 @@ async fn run(
     health: Arc<Health>,
     node: NodeId,
     mut parcels: mpsc::Receiver<Parcel>,
-    lossy: Arc<AtomicBool>,
+    state: Arc<State>,
 ) {
+    let lossy = &state.lossy;
     let mut batch = Vec::new();
     let warnings = Throttle::new(1, WARNING_INTERVAL);
     let mut pace = Pace { since: Instant::now(), carried: 0 };
@@ -165,6 +259,7 @@ async fn run(
         envelopes.extend(batch.iter().map(|parcel| parcel.envelope.clone()));
         let published = caught(bus.publish(&node, &envelopes)).await;
         let published = published.unwrap_or_else(|panic| Err(BusError::unavailable(panic)));
+        state.release(batch.iter().map(|parcel| &parcel.envelope));
         if matches!(published, Err(BusError::Refused(_))) {
             health.refused();
         }
@@ -174,7 +269,7 @@ async fn run(
                 tracing::warn!(%node, error, suppressed, "notices to a node are lost");
             }
             lossy.fetch_or(was_lossy, Ordering::SeqCst);
-            batch.drain(..).for_each(|parcel| parcel.lost(&lossy));
+            batch.drain(..).for_each(|parcel| parcel.lost(LossReason::Lost, lossy));
         }
         batch.clear();
         pace.carried(envelopes.len()).await;
@@ -239,7 +334,7 @@ mod tests {
     async fn carry(each: u64) -> (Vec<At<Envelope>>, Vec<At<Vec<Envelope>>>) {
         let far = NodeId::generate(Some("far")).unwrap();
         let bus = Arc::new(Published::default());
-        let outbox = Outbox::new(bus.clone(), 1024, health());
+        let outbox = Outbox::new(bus.clone(), &Config::default(), health());
         let lane = outbox.lane(&far);
         let mut sent = Vec::new();
         for number in 0..50 * each {

@@ -8,6 +8,7 @@
 //!   clients are told why, and that is what happened;
 //! - signals come while there is a partner, in the order sent, never twice, never astray;
 //! - every signal accepted came, or is kept, or its sender was told;
+//! - no client that reads is closed with 4413;
 //! - and once the trouble is over, each user has at most one connection, records hold the live
 //!   connections and no others, and whoever has a partner can talk to it.
 
@@ -33,6 +34,7 @@ use super::{
 use crate::{
     Relay,
     bus::MessageBus,
+    config::Config,
     frame::CloseReason,
     id::{SessionId, UserId},
     relay::SecondConnection,
@@ -59,6 +61,10 @@ pub struct Simulation {
     pub second_connection: SecondConnection,
     /// What empties the store, where it happens that it does.
     pub loss: Option<Loss>,
+    /// The limits of every node.
+    pub config: Config,
+    /// Whether clients send dozens of signals in one session, half of the times that they send any.
+    pub bursts: bool,
 }
 
 /// A way to have a store lose everything that it holds.
@@ -103,7 +109,17 @@ impl Simulation {
     pub fn new(seed: u64) -> Self {
         let (second_connection, loss) = (SecondConnection::default(), None);
         let trouble = Trouble::HEAVY;
-        Self { seed, nodes: 2, users: 6, steps: 80, trouble, second_connection, loss }
+        Self {
+            seed,
+            nodes: 2,
+            users: 6,
+            steps: 80,
+            trouble,
+            second_connection,
+            loss,
+            config: Config::default(),
+            bursts: false,
+        }
     }
 
     /// Runs it, on a store and a bus of its own. A step takes 1.5 s on average, and the end 50 s:
@@ -184,6 +200,7 @@ impl World {
         };
         self.started += 1;
         let relay = Relay::builder(Nobody)
+            .config(self.plan.config.clone())
             .store(faults.store(self.store.clone()))
             .bus(faults.bus(self.bus.clone()))
             .clock(Arc::new(clock))
@@ -200,6 +217,7 @@ impl World {
         match self.random.u8(0..100) {
             0..30 => self.connect(),
             30..45 => self.open().await,
+            45..70 if self.plan.bursts && self.random.bool() => self.order(Order::Burst),
             45..70 => self.order(Order::Chat),
             70..75 => self.order(Order::Leave),
             75..80 => self.order(Order::Close),
@@ -303,6 +321,9 @@ impl World {
         let settled = Instant::now();
         for actor in self.actors.iter().filter(|actor| actor.is_live()) {
             actor.order(Order::Chat);
+            if self.plan.bursts {
+                actor.order(Order::Burst);
+            }
         }
         time::sleep(Duration::from_secs(5)).await;
         settled

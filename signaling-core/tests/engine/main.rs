@@ -16,4 +16,5 @@ mod reasons;
 mod refusals;
 mod seams;
 mod seeds;
+mod shares;
 mod turns;

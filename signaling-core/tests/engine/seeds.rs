@@ -98,6 +98,29 @@ fn promises_hold_on_one_node() {
     });
 }
 
+/// Clients that send more at once than the queues hold.
+fn bursting(seed: u64) -> Simulation {
+    let mut simulation = Simulation::new(seed);
+    let config = &mut simulation.config;
+    // The queues refuse, and not the limits of a user.
+    (config.max_signals_per_second, config.max_signal_bytes_per_second) = (0, 0);
+    // No fewer than the frames that are read at once, each of which may have an answer.
+    config.max_queued_messages = 32 + (seed % 3) as usize * 8;
+    config.max_node_queue = 16 + (seed % 7) as usize * 8;
+    simulation.bursts = true;
+    simulation
+}
+
+#[test]
+fn promises_hold_when_queues_are_full() {
+    run_all(40, bursting);
+    run_all(20, |seed| {
+        let mut simulation = bursting(seed);
+        (simulation.nodes, simulation.trouble) = (1, Trouble::NONE);
+        simulation
+    });
+}
+
 fn refusing(seed: u64) -> Simulation {
     let mut simulation = Simulation::new(seed);
     simulation.second_connection = SecondConnection::Refuse;

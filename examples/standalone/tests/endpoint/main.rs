@@ -83,7 +83,7 @@ fn flags(config: &Config) -> impl Iterator<Item = String> {
     changed.map(|((flag, value), _)| format!("--{flag}={value}"))
 }
 
-fn limits(c: &Config) -> [(&'static str, String); 23] {
+fn limits(c: &Config) -> [(&'static str, String); 24] {
     let time = |period: Duration| format!("{}ms", period.as_millis());
     let size = |n: usize| n.to_string();
     let rate = |n: u32| n.to_string();
@@ -101,6 +101,7 @@ fn limits(c: &Config) -> [(&'static str, String); 23] {
         ("max-malformed", rate(c.max_malformed)),
         ("max-queued-messages", size(c.max_queued_messages)),
         ("max-queued-bytes", size(c.max_queued_bytes)),
+        ("write-timeout", time(c.write_timeout)),
         ("max-kept-signals", size(c.max_kept_signals)),
         ("max-kept-bytes", size(c.max_kept_bytes)),
         ("abandon-after", time(c.abandon_after)),

@@ -13,6 +13,7 @@ use super::history::{Entry, SignalName};
 use crate::{
     Relay,
     auth::{Client, Identity},
+    frame::CloseCode,
     id::{SessionId, UserId},
     protocol::Dialect,
     testing::wire::{Client as Wire, Received, wire},
@@ -23,6 +24,8 @@ use crate::{
 pub(super) enum Order {
     /// Send something in every session.
     Chat,
+    /// Send dozens of signals in one session, without waiting in between.
+    Burst,
     /// Hang up in one.
     Leave,
     /// Close the connection.
@@ -117,7 +120,14 @@ impl Mind {
             tokio::select! {
                 received = self.client.receive() => match received {
                     Received::Text(text) => self.hear(&text).await,
-                    Received::Closed(_) | Received::Lost => {
+                    Received::Closed(close) => {
+                        if close.is_some_and(|close| close.code == CloseCode::TooSlow.code()) {
+                            self.note(Entry::TooSlow);
+                        }
+                        self.note(Entry::Over);
+                        break;
+                    }
+                    Received::Lost => {
                         self.note(Entry::Over);
                         break;
                     }
@@ -125,6 +135,7 @@ impl Mind {
                 _ = heartbeats.tick() => self.client.send(r#"{"type":"heartbeat"}"#).await,
                 order = self.orders.recv() => match order {
                     Some(Order::Chat) => self.chat().await,
+                    Some(Order::Burst) => self.burst().await,
                     Some(Order::Leave) => self.leave().await,
                     Some(Order::Close) => {
                         self.note(Entry::Closed);
@@ -213,6 +224,15 @@ impl Mind {
             for _ in 0..self.random.u8(1..4) {
                 self.signal(&session, "ice-candidate").await;
             }
+        }
+    }
+
+    async fn burst(&mut self) {
+        let Some(session) = self.random.choice(self.sessions.keys()).cloned() else {
+            return;
+        };
+        for _ in 0..self.random.u8(20..45) {
+            self.signal(&session, "ice-candidate").await;
         }
     }
 

@@ -38,13 +38,32 @@ impl fmt::Display for SignalName {
 /// Something that a client did or saw.
 #[derive(Debug, Clone)]
 pub(super) enum Entry {
-    MatchFound { session: SessionId, partner: UserId },
-    PartnerDisconnected { session: SessionId, reason: Option<PartnerReason> },
-    Sent { session: SessionId, signal: SignalName },
-    Got { session: SessionId, signal: SignalName, at: Instant },
-    Refused { session: SessionId },
-    Left { session: SessionId },
+    MatchFound {
+        session: SessionId,
+        partner: UserId,
+    },
+    PartnerDisconnected {
+        session: SessionId,
+        reason: Option<PartnerReason>,
+    },
+    Sent {
+        session: SessionId,
+        signal: SignalName,
+    },
+    Got {
+        session: SessionId,
+        signal: SignalName,
+        at: Instant,
+    },
+    Refused {
+        session: SessionId,
+    },
+    Left {
+        session: SessionId,
+    },
     Closed,
+    /// The server closed with 4413.
+    TooSlow,
     Over,
 }
 
@@ -157,6 +176,7 @@ fn follow(actor: &Actor) -> Vec<(SessionId, SignalName)> {
             Entry::Left { session } => {
                 threads.entry(session.clone()).or_default().unexcused.clear();
             }
+            Entry::TooSlow => panic!("actor {} reads, and was closed: {entries:#?}", actor.number),
             Entry::Closed | Entry::Over => return Vec::new(),
         }
     }
