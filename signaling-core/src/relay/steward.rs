@@ -76,8 +76,7 @@ enum Admission {
 
 #[derive(Debug, Default)]
 struct Agenda {
-    /// One leave and one end again at most for each session, and one attach each time that the host
-    /// opens one; of the rest, one of each.
+    /// One of each kind at most for each session; of what concerns no session, one of each kind.
     waiting: VecDeque<Duty>,
     at_work: bool,
     admission: Admission,
@@ -179,7 +178,13 @@ impl Node {
             Duty::EndAgain(again, _) => agenda
                 .waiting
                 .retain(|duty| !matches!(duty, Duty::EndAgain(r, _) if r.opening == again.opening)),
-            Duty::Admit { .. } | Duty::Attach(_) | Duty::Renew(_) | Duty::Leave(_) => {}
+            Duty::Attach(newer) => agenda
+                .waiting
+                .retain(|duty| !matches!(duty, Duty::Attach(r) if r.opening == newer.opening)),
+            Duty::Renew(newer) => agenda
+                .waiting
+                .retain(|duty| !matches!(duty, Duty::Renew(r) if r.opening == newer.opening)),
+            Duty::Admit { .. } | Duty::Leave(_) => {}
         }
         agenda.waiting.push_back(duty);
         let idle = !std::mem::replace(&mut agenda.at_work, true);
