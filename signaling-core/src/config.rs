@@ -155,6 +155,8 @@ impl Default for Config {
 
 /// The longest queue that may be asked for: some have their memory from the start.
 const MAX_QUEUE: usize = 1 << 20;
+/// The longest time that may be asked for: clocks count on from now without overflow.
+const MAX_DURATION: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// A setting that no relay could work with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -171,7 +173,8 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// Names the first setting that is zero where it may not be, or out of line with another.
+    /// Names the first setting that is zero where it may not be, larger than any use of it (a time of
+    /// over 365 days), or out of line with another.
     pub fn validate(&self) -> Result<(), ConfigError> {
         let at_least_one = [
             ("heartbeat_timeout", !self.heartbeat_timeout.is_zero()),
@@ -196,6 +199,23 @@ impl Config {
         ];
         if let Some((setting, _)) = at_least_one.iter().find(|(_, ok)| !ok) {
             return Err(ConfigError { setting, problem: "may not be zero" });
+        }
+        let durations = [
+            ("heartbeat_timeout", self.heartbeat_timeout),
+            ("ping_interval", self.ping_interval),
+            ("silence_timeout", self.silence_timeout),
+            ("write_timeout", self.write_timeout),
+            ("abandon_after", self.abandon_after),
+            ("heartbeat_batch", self.heartbeat_batch),
+            ("close_wait", self.close_wait),
+            ("hook_timeout", self.hook_timeout),
+            ("ice_server_timeout", self.ice_server_timeout),
+            ("node_lease", self.node_lease),
+            ("node_renewal", self.node_renewal),
+            ("sweep_interval", self.sweep_interval),
+        ];
+        if let Some((setting, _)) = durations.iter().find(|(_, time)| *time > MAX_DURATION) {
+            return Err(ConfigError { setting, problem: "may not be over 365 days" });
         }
         let bounded =
             [("max_node_queue", self.max_node_queue), ("event_capacity", self.event_capacity)];
@@ -246,6 +266,9 @@ mod tests {
         assert_eq!(named(|c| c.connect_burst = 0), "connect_burst");
         assert_eq!(named(|c| c.write_timeout = Duration::ZERO), "write_timeout");
         assert_eq!(named(|c| c.max_node_queue_bytes = 1000), "max_node_queue_bytes");
+        assert_eq!(named(|c| c.write_timeout = Duration::MAX), "write_timeout");
+        assert_eq!(named(|c| c.node_renewal = Duration::MAX), "node_renewal");
+        assert_eq!(named(|c| c.abandon_after = MAX_DURATION * 2), "abandon_after");
         assert_eq!(named(|c| c.ping_interval = c.silence_timeout), "ping_interval");
         assert_eq!(named(|c| c.node_lease = Duration::from_millis(399)), "node_lease");
     }

@@ -99,44 +99,56 @@ pub(crate) struct Period(pub(crate) Duration);
 
 /// Not a [`Period`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not a time such as 30s, 500ms, 2m, 1h or 1m30s")]
+#[error("not a time such as 30s, 500ms, 2m, 1h or 1m30s, of 8760h at most")]
 pub(crate) struct NoPeriod;
+
+impl Period {
+    /// Longer ones are a mistake, and clocks count on from now without overflow.
+    const MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+}
 
 impl FromStr for Period {
     type Err = NoPeriod;
 
     fn from_str(text: &str) -> Result<Self, NoPeriod> {
-        if let Ok(seconds) = text.parse::<u64>()
-            && !text.starts_with('+')
-        {
-            return Ok(Self(Duration::from_secs(seconds)));
+        match duration(text)? {
+            period if period <= Self::MAX => Ok(Self(period)),
+            _ => Err(NoPeriod),
         }
-        let (mut rest, mut total, mut larger) = (text, Duration::ZERO, u64::MAX);
-        while !rest.is_empty() {
-            let number = rest.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
-            rest = &rest[number.len()..];
-            let unit = rest.split(|c: char| !c.is_ascii_lowercase()).next().unwrap_or_default();
-            rest = &rest[unit.len()..];
-            let unit_millis = match unit {
-                "ms" => 1,
-                "s" => 1000,
-                "m" => 60 * 1000,
-                "h" => 60 * 60 * 1000,
-                _ => return Err(NoPeriod),
-            };
-            // From the largest unit to the smallest, each at most once.
-            if unit_millis >= larger {
-                return Err(NoPeriod);
-            }
-            larger = unit_millis;
-            let number: u64 = number.parse().map_err(|_| NoPeriod)?;
-            let part = number.checked_mul(unit_millis).map(Duration::from_millis);
-            total = part.and_then(|part| total.checked_add(part)).ok_or(NoPeriod)?;
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, NoPeriod> {
+    if let Ok(seconds) = text.parse::<u64>()
+        && !text.starts_with('+')
+    {
+        return Ok(Duration::from_secs(seconds));
+    }
+    let (mut rest, mut total, mut larger) = (text, Duration::ZERO, u64::MAX);
+    while !rest.is_empty() {
+        let number = rest.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
+        rest = &rest[number.len()..];
+        let unit = rest.split(|c: char| !c.is_ascii_lowercase()).next().unwrap_or_default();
+        rest = &rest[unit.len()..];
+        let unit_millis = match unit {
+            "ms" => 1,
+            "s" => 1000,
+            "m" => 60 * 1000,
+            "h" => 60 * 60 * 1000,
+            _ => return Err(NoPeriod),
+        };
+        // From the largest unit to the smallest, each at most once.
+        if unit_millis >= larger {
+            return Err(NoPeriod);
         }
-        match larger {
-            u64::MAX => Err(NoPeriod),
-            _ => Ok(Self(total)),
-        }
+        larger = unit_millis;
+        let number: u64 = number.parse().map_err(|_| NoPeriod)?;
+        let part = number.checked_mul(unit_millis).map(Duration::from_millis);
+        total = part.and_then(|part| total.checked_add(part)).ok_or(NoPeriod)?;
+    }
+    match larger {
+        u64::MAX => Err(NoPeriod),
+        _ => Ok(total),
     }
 }
 
@@ -268,6 +280,8 @@ mod tests {
             "1S",
             "99999999999999999999s",
             "9999999999999999999h",
+            "8761h",
+            "99999999999",
         ] {
             assert_eq!(text.parse::<Period>(), Err(NoPeriod), "{text}");
         }

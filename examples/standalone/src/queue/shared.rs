@@ -26,8 +26,6 @@ use super::{Bounds, Pair, Partners, Queue, QueueError};
 const HOLD: Duration = Duration::from_secs(5);
 /// What keys live on beyond the patience of all who wait.
 const SLACK: Duration = Duration::from_secs(60);
-/// The longest patience that Redis is told: what overflows there means the same.
-const MAX_PATIENCE: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// Before another attempt: together longer than a lost connection takes to be made again. Every
 /// script has the same effect twice.
 const PAUSES_MS: [u64; 4] = [50, 100, 200, 400];
@@ -71,7 +69,6 @@ pub(crate) struct SharedQueue {
 impl SharedQueue {
     /// The queue `name`, as `node` holds it. Each node holds each queue once.
     pub(crate) fn new(redis: Redis, name: &str, node: NodeId, bounds: Bounds) -> Self {
-        let bounds = Bounds { patience: bounds.patience.min(MAX_PATIENCE), ..bounds };
         let key = |what: &str| format!("{}matching:{{{name}}}:{what}", redis.prefix());
         Self {
             keys: ["waiting", "patience", "pairs", "connected"].map(key),
