@@ -5,6 +5,7 @@ use std::{fmt, str::FromStr, time::Duration};
 use async_trait::async_trait;
 use signaling_core::{
     id::{NodeId, SessionId, UserId},
+    log::Throttle,
     store::StoreError,
 };
 use signaling_redis::{
@@ -35,8 +36,8 @@ const ALL: &str = "all";
 const CONNECTED: &str = "connected";
 /// Unreadable pairs that one call removes.
 const UNREADABLE_PAIRS: usize = 64;
-/// Between log lines about what is unreadable.
-const LOG_PAUSE: Duration = Duration::from_secs(10);
+/// Between log lines about unreadable data.
+const LINE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How often a Cluster may send a script elsewhere.
 const MAX_REDIRECTIONS: u32 = 4;
@@ -76,7 +77,7 @@ impl SharedQueue {
             node,
             bounds,
             clock: ServerClock(None),
-            unreadable: Unreadable::default(),
+            unreadable: Unreadable { found: 0, lines: Throttle::new(1, LINE_INTERVAL) },
             enter: script!("enter"),
             next: script!("next"),
             settle: script!("settle"),
@@ -300,19 +301,19 @@ impl Answer {
     }
 }
 
-/// Counts what somebody else wrote into the queue's keys, and logs it now and then.
-#[derive(Debug, Default)]
+/// Counts what no script of the queue wrote into its keys, and logs some of it.
+#[derive(Debug)]
 struct Unreadable {
     found: u64,
-    logged: Option<Instant>,
+    lines: Throttle,
 }
 
 impl Unreadable {
     fn report(&mut self, what: &str) {
         self.found += 1;
-        if self.logged.is_none_or(|at| at.elapsed() >= LOG_PAUSE) {
-            self.logged = Some(Instant::now());
-            tracing::error!(what, found = self.found, "unreadable data in the queue removed");
+        if let Some(suppressed) = self.lines.pass("unreadable") {
+            let found = self.found;
+            tracing::error!(what, found, suppressed, "unreadable data in the queue removed");
         }
     }
 }
