@@ -222,13 +222,13 @@ impl Config {
         if let Some((setting, _)) = bounded.iter().find(|(_, length)| *length > MAX_QUEUE) {
             return Err(ConfigError { setting, problem: "may not be over 1048576" });
         }
-        if (self.signal_byte_burst as usize) < self.max_frame_bytes {
+        let hold_a_frame = [
+            ("signal_byte_burst", self.signal_byte_burst as usize),
+            ("max_node_queue_bytes", self.max_node_queue_bytes),
+        ];
+        if let Some((setting, _)) = hold_a_frame.iter().find(|(_, it)| *it < self.max_frame_bytes) {
             let problem = "must be at least max_frame_bytes, or the largest could never be relayed";
-            return Err(ConfigError { setting: "signal_byte_burst", problem });
-        }
-        if self.max_node_queue_bytes < self.max_frame_bytes {
-            let problem = "must be at least max_frame_bytes, or the largest could never be relayed";
-            return Err(ConfigError { setting: "max_node_queue_bytes", problem });
+            return Err(ConfigError { setting, problem });
         }
         if self.ping_interval >= self.silence_timeout {
             let problem = "must be shorter than silence_timeout, or idle clients would be cut off";
