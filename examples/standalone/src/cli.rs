@@ -33,7 +33,7 @@ pub(crate) struct Cli {
     pub(crate) listen: String,
 
     /// Development: make the keys that are missing and serve the demonstration page, whose tokens
-    /// have a key of their own; on loopback only
+    /// are signed with a random key; on loopback only
     #[arg(long)]
     pub(crate) dev: bool,
 

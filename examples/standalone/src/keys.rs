@@ -137,7 +137,7 @@ impl Authenticator for Tokens {
     async fn authenticate(&self, credentials: &Credentials) -> Result<Identity, AuthError> {
         if let Some(demo) = &self.demo {
             match (demo.authenticate(credentials).await, &self.given) {
-                // Another key's; the other authenticator knows better why it is refused.
+                // Not signed by the demonstration: the given key decides.
                 (Err(AuthError::Invalid(_)), Some(_)) => {}
                 (decided, _) => return decided,
             }

@@ -492,7 +492,7 @@ mod tests {
         assert_eq!(relay.session(&session).await.unwrap(), None, "it was opened again");
     }
 
-    /// A queue whose first pair somebody else put there.
+    /// A queue whose first pair was not made by it.
     #[derive(Debug)]
     struct Planted(LocalQueue, Option<Pair>);
 

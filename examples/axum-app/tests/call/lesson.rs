@@ -55,7 +55,7 @@ pub(crate) async fn is_held_unread_by(binary: &str) {
             "stuck" => drop(thread::spawn(move || filler.write_all(&vec![b'.'; 16 << 20]))),
             _ => {}
         }
-        // Bound and not listening: the example gets the port by naming it, and nobody else does.
+        // Bound but not listening: no other process is given this port.
         let reserved = TcpSocket::new_v4().unwrap();
         reserved.set_reuseaddr(true).unwrap();
         reserved.bind("127.0.0.1:0".parse().unwrap()).unwrap();

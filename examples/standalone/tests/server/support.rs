@@ -30,8 +30,8 @@ pub(crate) const KEYS: [(&str, &str); 2] =
 /// Within which everything has happened, on a slow machine too.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// An address for one server that cannot say where it listens. While the socket is held, nobody else
-/// is given the port: it is bound and does not listen, so that only a listener that names it gets it.
+/// An address for a server that cannot print its own. While the socket is held, no other process is
+/// given the port: the socket is bound but does not listen.
 pub(crate) fn reserve_address() -> (TcpSocket, String) {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_reuseaddr(true).unwrap();
