@@ -52,6 +52,8 @@ pub(crate) struct Deployment {
 
 struct Node {
     proxy: Proxy,
+    /// What keeps it from Redis at the moment: its own fault and one of all nodes may overlap.
+    interruptions: Mutex<Vec<Mode>>,
     /// One fault at a time: on a slow machine it may not run again when the next is due.
     turn: tokio::sync::Mutex<()>,
     state: Mutex<State>,
@@ -64,6 +66,23 @@ struct State {
     address: Option<SocketAddr>,
     ready: bool,
     life: u32,
+}
+
+impl Node {
+    fn interrupt(&self, mode: Mode) {
+        let mut interruptions = lock(&self.interruptions);
+        interruptions.push(mode);
+        self.proxy.set(mode);
+    }
+
+    /// Ends one interruption; one that overlaps it goes on.
+    fn resume(&self, mode: Mode) {
+        let mut interruptions = lock(&self.interruptions);
+        if let Some(ended) = interruptions.iter().position(|other| *other == mode) {
+            interruptions.remove(ended);
+        }
+        self.proxy.set(interruptions.last().copied().unwrap_or(Mode::Pass));
+    }
 }
 
 impl Drop for State {
@@ -83,7 +102,12 @@ impl Deployment {
         let mut slots = Vec::new();
         for _ in 0..nodes {
             let proxy = Proxy::before(redis.port()).await;
-            slots.push(Node { proxy, turn: Default::default(), state: Mutex::default() });
+            slots.push(Node {
+                proxy,
+                interruptions: Mutex::default(),
+                turn: Default::default(),
+                state: Mutex::default(),
+            });
         }
         let deployment = Arc::new(Self {
             start: Instant::now(),
@@ -184,8 +208,10 @@ impl Deployment {
             troubles.push(Trouble { fault, from: self.start.elapsed(), to: At::MAX });
             troubles.len() - 1
         };
-        let nodes = fault.node.map_or(0..self.nodes.len(), |node| node..node + 1);
-        let pass = |mode| nodes.clone().for_each(|node| self.nodes[node].proxy.set(mode));
+        let hit = match fault.node {
+            Some(node) => &self.nodes[node..=node],
+            None => &self.nodes[..],
+        };
         match (fault.kind, fault.node) {
             (Kind::Kill | Kind::Terminate, Some(node)) => {
                 self.end_node(node, fault.kind).await;
@@ -200,9 +226,10 @@ impl Deployment {
                 self.signal(node, Signal::SIGCONT);
             }
             (Kind::Cut | Kind::Stall, _) => {
-                pass(if fault.kind == Kind::Cut { Mode::Cut } else { Mode::Swallow });
+                let mode = if fault.kind == Kind::Cut { Mode::Cut } else { Mode::Swallow };
+                hit.iter().for_each(|node| node.interrupt(mode));
                 time::sleep(fault.lasts).await;
-                pass(Mode::Pass);
+                hit.iter().for_each(|node| node.resume(mode));
             }
             (Kind::RestartRedis, _) => {
                 self.redis(Redis::kill).await;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{ABANDONED, World};
+use super::{ABANDONED, TOLD, World};
 use crate::history::{At, End, Entry, What, Who};
 
 /// One connection of a user.
@@ -163,8 +163,8 @@ impl Session {
         let earlier = |one: Option<At>, other| Some(one.map_or(other, |one: At| one.min(other)));
         for (attached, conns) in self.attached.iter().zip(conns) {
             let mut away = opening;
-            let starts = attached.iter().map(|next| (next.from, next.to));
-            for (back, to) in starts.chain([(world.end, world.end)]) {
+            for next in attached.iter().map(Some).chain([None]) {
+                let (back, to) = next.map_or((world.end, world.end), |next| (next.from, next.to));
                 if back.saturating_sub(away) > ABANDONED - Duration::from_secs(5) {
                     may_be = earlier(may_be, away + ABANDONED - Duration::from_secs(5));
                 }
@@ -172,8 +172,12 @@ impl Session {
                 // without a word is noticed 30 s later.
                 let dialed = conns.iter().map(|conn| conn.dialed).filter(|dialed| *dialed >= away);
                 let gone = dialed.chain([back]).min().unwrap_or(back).saturating_sub(away);
-                if gone > ABANDONED + super::TOLD {
-                    is = earlier(is, away + ABANDONED + super::TOLD);
+                let over = away + ABANDONED + TOLD;
+                // While there are troubles nobody is given up, and who is back by their end goes on.
+                let went_on =
+                    next.is_some_and(|next| back <= world.due(over, TOLD, next.node.as_slice()));
+                if gone > ABANDONED + TOLD && !went_on {
+                    is = earlier(is, over);
                 }
                 away = to;
             }

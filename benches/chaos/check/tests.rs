@@ -259,6 +259,17 @@ fn a_session_lasts_until_somebody_ends_it() {
         h.refused(71.0, ANN, 1, "unknown-session")
     });
     assert_eq!(abandoned.broken(80.0), Vec::<&str>::new());
+    // The store was away when Bob would have been given up, and he is back before anybody could.
+    let back_late = || {
+        let history = History::of_a_call().with(|h| {
+            h.ended(10.0, BOB, 1, End::Reset).gone(10.1, ANN, 1);
+            h.connect(135.0, BOB, 2, 2).matched(135.1, ANN, 1).matched(150.0, ANN, 1)
+        });
+        history.talk(160.0, [1, 2], 2)
+    };
+    let outage = [trouble(Kind::FreezeRedis, None, 65.0, 110.0)];
+    assert_eq!(back_late().broken_in(165.0, &outage), Vec::<&str>::new());
+    assert!(back_late().broken(165.0).contains(&"a session ends"));
 }
 
 #[test]

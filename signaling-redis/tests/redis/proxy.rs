@@ -63,7 +63,7 @@ async fn carry(
     mut mode: watch::Receiver<Mode>,
     delay: watch::Receiver<Duration>,
 ) {
-    if *mode.borrow_and_update() == Mode::Cut {
+    if *mode.borrow() == Mode::Cut {
         return;
     }
     let Ok(server) = TcpStream::connect(("127.0.0.1", port)).await else { return };
@@ -72,17 +72,19 @@ async fn carry(
     let mut answers: VecDeque<(Instant, Vec<u8>)> = VecDeque::new();
     let (mut one, mut other) = ([0; 16 * 1024], [0; 16 * 1024]);
     loop {
-        // Not even a close gets through while everything is swallowed.
-        if *mode.borrow_and_update() == Mode::Swallow {
-            let _ = mode.changed().await;
-            continue;
+        let now = *mode.borrow_and_update();
+        match now {
+            Mode::Pass => {}
+            // Not even a close gets through while everything is swallowed.
+            Mode::Swallow => {
+                let _ = mode.changed().await;
+                continue;
+            }
+            Mode::Cut => break,
         }
         let done = tokio::select! {
             biased;
-            _ = mode.changed() => match *mode.borrow() {
-                Mode::Cut => break,
-                Mode::Pass | Mode::Swallow => continue,
-            },
+            _ = mode.changed() => continue,
             read = from_client.read(&mut one) => match read {
                 Ok(n) if n > 0 => to_server.write_all(&one[..n]).await,
                 _ => break,
