@@ -104,7 +104,9 @@ impl Connection {
 
     /// There is no input for a while: gives back what room it took.
     pub(crate) fn rest(&mut self) {
-        self.effects.shrink_to(EFFECTS_AT_REST);
+        if self.effects.capacity() > EFFECTS_AT_REST {
+            self.effects.shrink_to(EFFECTS_AT_REST);
+        }
     }
 
     /// What the client understands.

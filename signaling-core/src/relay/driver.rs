@@ -246,7 +246,7 @@ impl Driver {
         }
         ready!(self.poll_parting(cx));
         self.local.mailbox.register(cx);
-        let mut frames = 0;
+        let (mut frames, mut readable) = (0, true);
         loop {
             if let Some(reason) = self.local.mailbox.closing() {
                 self.connection.on_close(reason);
@@ -284,13 +284,17 @@ impl Driver {
                 }
             }
             let mut read = 0;
-            while self.connection.is_admitted() && frames < FRAMES_PER_TURN {
+            while readable && self.connection.is_admitted() && frames < FRAMES_PER_TURN {
                 let next = match self.early.pop_front() {
                     Some(frame) => Poll::Ready(Some(Ok(frame))),
                     None => transport.as_mut().poll_next(cx),
                 };
                 let last = match next {
-                    Poll::Pending => break,
+                    Poll::Pending => {
+                        // It wakes this task when there is more.
+                        readable = false;
+                        break;
+                    }
                     Poll::Ready(Some(Ok(Frame::Close(close)))) => Last::Close(close),
                     Poll::Ready(Some(Ok(frame))) => {
                         (frames, read) = (frames + 1, read + 1);
@@ -367,8 +371,13 @@ impl Driver {
     /// A connection that waits, as most do most of the time, keeps room for one thing at a time.
     fn rest(&mut self) {
         self.connection.rest();
-        self.outgoing.shrink_to(AT_REST);
-        self.early.shrink_to_fit();
+        // Done after each message, and seldom is there anything to give back.
+        if self.outgoing.capacity() > AT_REST {
+            self.outgoing.shrink_to(AT_REST);
+        }
+        if self.early.capacity() > 0 {
+            self.early.shrink_to_fit();
+        }
     }
 
     fn on_frame(&mut self, frame: &Frame) -> ControlFlow<()> {

@@ -151,7 +151,9 @@ impl Mailbox {
         *queue.account(&mail) -= mail.load();
         if queue.mails.is_empty() {
             queue.copied = false;
-            queue.mails.shrink_to(1);
+            if queue.mails.capacity() > 1 {
+                queue.mails.shrink_to(1);
+            }
         }
         Some(mail)
     }
