@@ -16,8 +16,8 @@ use signaling_core::{
     memory::MemoryStore,
     session::SessionRecord,
     store::{
-        Connect, Counts, Created, Enrolled, Heartbeat, Lease, Replace, SessionStore, StoreError,
-        UserRecord, Written,
+        Accepted, Connect, Counts, Created, Enrolled, Heartbeat, Lease, Replace, SessionStore,
+        StoreError, UserRecord, Written,
     },
     time::Timestamp,
 };
@@ -145,9 +145,10 @@ impl SessionStore for Counting {
         &self,
         user: &UserId,
         connection: &ConnectionId,
+        accepted: Accepted,
         replace: Replace<'_>,
     ) -> Result<Connect, StoreError> {
-        self.other().connect(user, connection, replace).await
+        self.other().connect(user, connection, accepted, replace).await
     }
 
     async fn disconnect(

@@ -19,8 +19,8 @@ use crate::{
     id::{ConnectionId, NodeId, SessionId, UserId},
     session::SessionRecord,
     store::{
-        Connect, Connected, Counts, Created, Enrolled, Enrolment, Heartbeat, Lease, Replace,
-        SessionStore, StoreError, UserRecord, Written,
+        Accepted, Connect, Connected, Counts, Created, Enrolled, Enrolment, Heartbeat, Lease,
+        Replace, SessionStore, StoreError, UserRecord, Written,
     },
     time::{Clock, SteadyClock, SystemClock, Timestamp},
 };
@@ -86,6 +86,8 @@ struct User {
 struct UserConnection {
     id: ConnectionId,
     epoch: u64,
+    /// [`Accepted::earliest`]
+    accepted: Timestamp,
     previous: Option<ConnectionId>,
 }
 
@@ -257,22 +259,27 @@ impl SessionStore for MemoryStore {
         &self,
         user: &UserId,
         connection: &ConnectionId,
+        accepted: Accepted,
         replace: Replace<'_>,
     ) -> Result<Connect, StoreError> {
+        let now = self.clock.now();
         let mut tables = self.tables();
         let there = tables.users.get(user).and_then(|user| user.connection.as_ref());
         if let Some(there) = there.filter(|there| there.id != *connection)
-            && !replace.allows(&there.id)
+            && !replace.allows(accepted, &there.id, there.accepted, now)
         {
             return Ok(Connect::Taken(there.id.clone()));
         }
         let epoch = tables.last_epoch + 1;
         let connected = tables.change_user(user, |user| {
             let there = match user.connection.take() {
-                Some(there) if there.id == *connection => there,
+                Some(there) if there.id == *connection => {
+                    UserConnection { accepted: accepted.known().unwrap_or(there.accepted), ..there }
+                }
                 replaced => UserConnection {
                     id: connection.clone(),
                     epoch,
+                    accepted: accepted.earliest,
                     previous: replaced.map(|there| there.id),
                 },
             };

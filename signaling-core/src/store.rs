@@ -76,24 +76,57 @@ pub struct Enrolment {
     pub since: Timestamp,
 }
 
+/// When a node accepted a connection, after its client was authenticated, by the store's clock. The true time
+/// lies within this span, whose width is the round trip of the node's last lease renewal ([`Lease::now`])
+/// and a few milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Accepted {
+    /// Not before this.
+    pub earliest: Timestamp,
+    /// Not after this.
+    pub latest: Timestamp,
+}
+
+impl Accepted {
+    /// Nothing is known of it.
+    pub const UNKNOWN: Self =
+        Self { earliest: Timestamp::from_millis(0), latest: Timestamp::from_millis(u64::MAX) };
+
+    /// The earliest time, where one is known.
+    #[must_use]
+    pub fn known(&self) -> Option<Timestamp> {
+        (self.earliest > Self::UNKNOWN.earliest).then_some(self.earliest)
+    }
+}
+
 /// Which connection of its user a new one may take the place of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Replace<'a> {
-    /// Whichever is there.
-    Any,
-    /// This one; or none, where it is gone.
+    /// Any connection, unless it was certainly accepted later. So a request that reaches the store late, when
+    /// the client has long since gone to another node, does not take the user from that connection.
+    Older,
+    /// This one, on the same condition; or none, where it is gone.
     Only(&'a ConnectionId),
     /// None.
     Nothing,
 }
 
 impl Replace<'_> {
-    /// Whether `there` may be replaced.
+    /// Whether a connection that was accepted at `new` may replace `there`, which was accepted at
+    /// `earliest` or later. A time after `now`, the store's, is from a clock that has been set back since,
+    /// and does not count.
     #[must_use]
-    pub fn allows(&self, there: &ConnectionId) -> bool {
+    pub fn allows(
+        &self,
+        new: Accepted,
+        there: &ConnectionId,
+        earliest: Timestamp,
+        now: Timestamp,
+    ) -> bool {
+        let may_be_older = earliest <= new.latest || earliest > now;
         match self {
-            Self::Any => true,
-            Self::Only(this) => *this == there,
+            Self::Older => may_be_older,
+            Self::Only(this) => *this == there && may_be_older,
             Self::Nothing => false,
         }
     }
@@ -241,10 +274,11 @@ pub trait SessionStore: Send + Sync + fmt::Debug + 'static {
     /// Takes `session` from those of `user`.
     async fn withdraw(&self, user: &UserId, session: &SessionId) -> Result<(), StoreError>;
 
-    /// Makes `connection` the one of `user`, in one step with reading what it replaces, where
-    /// `replace` allows that: of those that come at the same time and may replace nothing, one is
-    /// done. Once more with the connection that is there already changes nothing, whatever it may
-    /// replace, and gives the same epoch and the same `previous`.
+    /// Makes `connection`, accepted at `accepted`, the one of `user`, in one step with reading what it
+    /// replaces, where `replace` allows that: of those that come at the same time and may replace
+    /// nothing, one is done. [`Accepted::earliest`] is kept with it, to be compared with those that come
+    /// later. Once more with the connection that is there already gives the same epoch and the same
+    /// `previous`, whatever it may replace, and changes nothing but that time, where it is known.
     ///
     /// The connection that a [`Connect::Taken`] names is one of its node's, also where that was not
     /// known any more, so that [`forget_node`](Self::forget_node) forgets it.
@@ -252,6 +286,7 @@ pub trait SessionStore: Send + Sync + fmt::Debug + 'static {
         &self,
         user: &UserId,
         connection: &ConnectionId,
+        accepted: Accepted,
         replace: Replace<'_>,
     ) -> Result<Connect, StoreError>;
 

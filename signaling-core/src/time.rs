@@ -35,6 +35,12 @@ impl Timestamp {
         Self(self.0.saturating_add(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)))
     }
 
+    /// The moment `duration` earlier, or the Unix epoch.
+    #[must_use]
+    pub fn before(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)))
+    }
+
     /// How long after `earlier` this is; zero when it is not.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
@@ -70,7 +76,15 @@ impl SteadyClock {
     }
 
     pub(crate) fn now(&self) -> Timestamp {
-        self.read.after(self.at.elapsed())
+        self.at(Instant::now())
+    }
+
+    /// What it showed, or will show, at `moment`.
+    pub(crate) fn at(&self, moment: Instant) -> Timestamp {
+        match moment.checked_duration_since(self.at) {
+            Some(later) => self.read.after(later),
+            None => self.read.before(self.at.duration_since(moment)),
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::{fs, time::Duration};
 use signaling_core::{
     id::{ConnectionId, NodeId, SessionId, UserId},
     session::{Place, Role, SessionRecord},
-    store::{Connect, Connected, Created, Heartbeat, Replace, SessionStore, Written},
+    store::{Accepted, Connect, Connected, Created, Heartbeat, Replace, SessionStore, Written},
     time::{Clock, SystemClock, Timestamp},
 };
 use signaling_redis::{Redis, RedisStore, Settings, testing::Server};
@@ -73,7 +73,7 @@ async fn open(store: &RedisStore, node: &NodeId, n: usize, now: Timestamp) -> [H
     let mut connections = Vec::new();
     for (role, user) in Role::BOTH.into_iter().zip(&users) {
         let connection = ConnectionId::new(node.clone(), (2 * n + role as usize) as u64);
-        let connect = store.connect(user, &connection, Replace::Any).await;
+        let connect = store.connect(user, &connection, Accepted::UNKNOWN, Replace::Older).await;
         let Connect::Done(Connected { epoch, .. }) = connect.expect("an answer") else {
             panic!("not connected, though any may be replaced");
         };

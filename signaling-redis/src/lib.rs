@@ -37,7 +37,7 @@
 //! | --- | --- | --- |
 //! | `session:active:{id}` | hash | a session: `participant1Id`, `participant2Id` (user ids), `participant1Ws`, `participant2Ws` (connection ids, empty while absent), `lastHeartbeat1`, `lastHeartbeat2` (milliseconds since the Unix epoch, empty before the first), `status` (`waiting` or `active`); bookkeeping, among it `ended1`, `ended2` (why their last connections ended, empty before that) and `openedAt` (milliseconds since the Unix epoch); and `metadata`, where the host gave any |
 //! | `session:ended:{session:active:id}` | string | who removed a session just now |
-//! | `session:user:{id}` | hash | a user's connection, its number, and the sessions it is enrolled in |
+//! | `session:user:{id}` | hash | a user's connection, its number, when it was accepted (milliseconds since the Unix epoch), and the sessions the user is enrolled in |
 //! | `session:deadlines` | sorted set | when sessions are to be looked at |
 //! | `session:connections:{node}` | hash | a node's connections and their users |
 //! | `session:inbox:{node}` | stream | what other nodes have for a node |

@@ -24,8 +24,8 @@ use signaling_core::{
     id::{ConnectionId, NodeId, SessionId, UserId},
     session::SessionRecord,
     store::{
-        Connect, Counts, Created, Enrolled, Heartbeat, Lease, Replace, SessionStore, StoreError,
-        UserRecord, Written,
+        Accepted, Connect, Counts, Created, Enrolled, Heartbeat, Lease, Replace, SessionStore,
+        StoreError, UserRecord, Written,
     },
 };
 
@@ -286,9 +286,10 @@ impl SessionStore for RedisStore {
         &self,
         user: &UserId,
         connection: &ConnectionId,
+        accepted: Accepted,
         replace: Replace<'_>,
     ) -> Result<Connect, StoreError> {
-        let connect = self.connect_user(user, connection, replace);
+        let connect = self.connect_user(user, connection, accepted, replace);
         let connect = self.ahead(self.hold(connection, user), connect).await?;
         if let Connect::Taken(there) = &connect {
             self.hold_again(there, user).await?;

@@ -76,7 +76,7 @@ impl SessionStore for SqliteStore {
             }
             let row = params![user.as_str(), session.as_str(), now().as_millis()];
             db.execute("INSERT OR IGNORE INTO enrolment VALUES (?, ?, ?)", row)?;
-            Ok(Enrolled::Done(connection(db, user)?.map(|(id, ..)| id)))
+            Ok(Enrolled::Done(connection(db, user)?.map(|there| there.id)))
         })
     }
 
@@ -89,20 +89,28 @@ impl SessionStore for SqliteStore {
         &self,
         user: &UserId,
         id: &ConnectionId,
+        accepted: Accepted,
         replace: Replace<'_>,
     ) -> Answer<Connect> {
-        let put = "REPLACE INTO connection (user, id, node, previous) VALUES (?, ?, ?, ?)";
+        let put =
+            "REPLACE INTO connection (user, id, node, accepted, previous) VALUES (?, ?, ?, ?, ?)";
         self.0.call(|db| {
             let there = connection(db, user)?;
-            if there.as_ref().is_none_or(|(there, ..)| there != id) {
-                if let Some((there, ..)) = there.as_ref().filter(|it| !replace.allows(&it.0)) {
-                    return Ok(Connect::Taken(there.clone()));
+            if there.as_ref().is_none_or(|there| there.id != *id) {
+                let allows = |it: &Known| replace.allows(accepted, &it.id, it.accepted, now());
+                if let Some(there) = there.as_ref().filter(|there| !allows(there)) {
+                    return Ok(Connect::Taken(there.id.clone()));
                 }
-                let previous = there.map(|(there, ..)| there.to_string());
-                let row = params![user.as_str(), id.to_string(), id.node().as_str(), previous];
+                let (node, earliest) = (id.node().as_str(), accepted.earliest.as_millis());
+                let previous = there.map(|there| there.id.to_string());
+                let row = params![user.as_str(), id.to_string(), node, earliest, previous];
                 db.execute(put, row)?;
+            } else if let Some(earliest) = accepted.known() {
+                let known = "UPDATE connection SET accepted = ? WHERE user = ?";
+                db.execute(known, params![earliest.as_millis(), user.as_str()])?;
             }
-            let (_, epoch, previous) = connection(db, user)?.ok_or("it was just written")?;
+            let Known { epoch, previous, .. } =
+                connection(db, user)?.ok_or("it was just written")?;
             let enrolments = enrolments(db, user)?;
             Ok(Connect::Done(Connected { epoch, previous, enrolments }))
         })
@@ -115,7 +123,7 @@ impl SessionStore for SqliteStore {
 
     async fn user(&self, user: &UserId) -> Answer<UserRecord> {
         self.0.call(|db| {
-            let connection = connection(db, user)?.map(|(id, ..)| id);
+            let connection = connection(db, user)?.map(|there| there.id);
             Ok(UserRecord { connection, enrolments: enrolments(db, user)? })
         })
     }
@@ -124,7 +132,7 @@ impl SessionStore for SqliteStore {
         self.0.call(|db| {
             let mut doubtful = Vec::new();
             for Heartbeat { user, connection: id, at, places } in heartbeats {
-                let mut as_believed = connection(db, user)?.is_some_and(|(there, ..)| there == *id);
+                let mut as_believed = connection(db, user)?.is_some_and(|there| there.id == *id);
                 for place in places {
                     let there = load(db, &place.session)?.filter(|r| r.opening == place.opening);
                     let attached = there.filter(|r| r.attached_as(id) == Some(place.role));
@@ -230,14 +238,23 @@ fn enrolments(db: &Db<'_>, user: &UserId) -> Read<Vec<Enrolment>> {
     })
 }
 
-/// A user's connection, its epoch, and whom it replaced.
-type Known = (ConnectionId, u64, Option<ConnectionId>);
+/// A user's connection.
+struct Known {
+    id: ConnectionId,
+    epoch: u64,
+    accepted: Timestamp,
+    previous: Option<ConnectionId>,
+}
 
 fn connection(db: &Db<'_>, user: &UserId) -> Read<Option<Known>> {
-    let select = "SELECT id, epoch, previous FROM connection WHERE user = ?";
+    let select = "SELECT id, epoch, accepted, previous FROM connection WHERE user = ?";
     let known = rows(db, select, [user.as_str()], |row| {
-        let previous = row.get::<_, Option<String>>(2)?.map(|id| id.parse()).transpose()?;
-        Ok((text(row)?.parse()?, row.get(1)?, previous))
+        Ok(Known {
+            id: text(row)?.parse()?,
+            epoch: row.get(1)?,
+            accepted: Timestamp::from_millis(row.get(2)?),
+            previous: row.get::<_, Option<String>>(3)?.map(|id| id.parse()).transpose()?,
+        })
     });
     Ok(known?.pop())
 }

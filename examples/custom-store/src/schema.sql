@@ -23,6 +23,7 @@ CREATE TABLE IF NOT EXISTS connection (
     user TEXT NOT NULL UNIQUE,
     id TEXT NOT NULL,
     node TEXT NOT NULL,
+    accepted INTEGER NOT NULL, -- Accepted::earliest, in milliseconds since the Unix epoch
     previous TEXT
 ) STRICT;
 

@@ -371,7 +371,7 @@ impl Driver {
     /// A connection that waits, as most do most of the time, keeps room for one thing at a time.
     fn rest(&mut self) {
         self.connection.rest();
-        // Done after each message, and seldom is there anything to give back.
+        // This runs after each message, and there is rarely anything to free.
         if self.outgoing.capacity() > AT_REST {
             self.outgoing.shrink_to(AT_REST);
         }

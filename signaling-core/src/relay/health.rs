@@ -11,13 +11,16 @@ use tokio::time::Instant;
 use crate::{
     config::Config,
     id::NodeId,
-    store::{Counts, Lease, StoreError},
+    store::{Accepted, Counts, Lease, StoreError},
     time::{SteadyClock, Timestamp},
 };
 
 /// How long the store may take to renew a lease before this node is not ready: with the pause between two
 /// renewals it stays below 2 s by default, and is above the answers of a slow store that still serves.
 const ANSWER_LIMIT: Duration = Duration::from_millis(1_600);
+
+/// Times are cut to whole milliseconds, the store's and the difference to it.
+const ROUNDING: Duration = Duration::from_millis(2);
 
 #[derive(Debug)]
 pub(super) struct Health {
@@ -40,8 +43,10 @@ struct State {
     refused: Option<Instant>,
     /// Since when leases have been renewed without a gap in which the node was not ready.
     steady_since: Instant,
-    /// The store's clock, as the lease said.
+    /// Upper bound of the store's time: the lease said it, counted from when it was asked for.
     clock: SteadyClock,
+    /// Lower bound of the store's time: the same, counted from when the lease was granted.
+    clock_lower: SteadyClock,
     /// What the store was then; another one has lost the records of this one.
     generation: u64,
     /// The nodes that had no lease then.
@@ -63,6 +68,7 @@ impl Health {
                 refused: None,
                 steady_since: Instant::now(),
                 clock: SteadyClock::new(lease.now, renewed),
+                clock_lower: SteadyClock::new(lease.now, Instant::now()),
                 generation: lease.generation,
                 lost: Vec::new(),
                 lost_records: None,
@@ -120,6 +126,7 @@ impl Health {
         }
         (state.renewed, state.reported, state.not_renewed) = (at, reported, false);
         state.clock = SteadyClock::new(lease.now, at);
+        state.clock_lower = SteadyClock::new(lease.now, Instant::now());
         state.lost.clone_from(&lease.lost);
         let lost = std::mem::replace(&mut state.generation, lease.generation) != lease.generation;
         if lost {
@@ -141,6 +148,15 @@ impl Health {
 
     pub(super) fn store_time(&self) -> Timestamp {
         self.state().clock.now()
+    }
+
+    /// Converts the time at which a connection was accepted to the store's clock.
+    pub(super) fn accepted(&self, at: Instant) -> Accepted {
+        let state = self.state();
+        Accepted {
+            earliest: state.clock_lower.at(at).before(ROUNDING),
+            latest: state.clock.at(at).after(ROUNDING),
+        }
     }
 
     /// What the store counts for this node.

@@ -84,7 +84,8 @@ impl Hooks for NoHooks {}
 /// still lives: a client that vanished without a close frame is noticed by
 /// [`Config::silence_timeout`](crate::Config::silence_timeout), a node that died by
 /// [`Config::node_lease`](crate::Config::node_lease), both within 30 s by default, and until then
-/// its user is refused. When the store has lost its records, the last to come back stays.
+/// its user is refused. When the store has lost its records, the one that was accepted last stays with
+/// [`Replace`](Self::Replace), and otherwise the last to come back.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub enum SecondConnection {

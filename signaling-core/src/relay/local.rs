@@ -8,6 +8,8 @@ use std::{
     },
 };
 
+use tokio::time::Instant;
+
 use super::{mailbox::Mailbox, steward::Duties};
 use crate::{
     config::Config,
@@ -21,6 +23,8 @@ use crate::{
 pub(super) struct Local {
     pub(super) id: ConnectionId,
     pub(super) user: UserId,
+    /// When this node accepted it.
+    pub(super) accepted: Instant,
     pub(super) mailbox: Mailbox,
     pub(super) duties: Duties,
     /// Sessions that are counted at this connection; see [`Locals::count`].
@@ -34,6 +38,7 @@ impl Local {
         Self {
             id,
             user,
+            accepted: Instant::now(),
             mailbox: Mailbox::new(config),
             duties: Duties::new(generation),
             sessions: AtomicUsize::new(0),

@@ -33,7 +33,7 @@ use crate::{
     notice::Notice,
     protocol::PartnerReason,
     session::SessionRecord,
-    store::{Connect, Connected, Enrolment, Replace, StoreError},
+    store::{Accepted, Connect, Connected, Enrolment, Replace, StoreError},
 };
 use admission::NotAdmitted;
 
@@ -348,11 +348,19 @@ impl Steward {
         Ok(connected)
     }
 
-    /// Makes the connection its user's, where what is there may be replaced.
-    async fn connect(&self, replace: Replace<'_>) -> Result<Connect, StoreError> {
+    fn accepted(&self) -> Accepted {
+        self.node.health.accepted(self.local.accepted)
+    }
+
+    /// Claims the user for this connection, accepted at `accepted`, if `replace` allows it.
+    async fn connect(
+        &self,
+        accepted: Accepted,
+        replace: Replace<'_>,
+    ) -> Result<Connect, StoreError> {
         let (node, Local { id, user, duties, .. }) = (&self.node, &*self.local);
         node.check_lease()?;
-        let connect = node.store.connect(user, id, replace).await?;
+        let connect = node.store.connect(user, id, accepted, replace).await?;
         if let Connect::Done(connected) = &connect {
             duties.agenda().epoch = connected.epoch;
             if let Some(previous) = connected.previous.as_ref().filter(|previous| *previous != id) {
@@ -461,7 +469,7 @@ impl Steward {
                 return Ok(());
             }
             // Who came since is newer.
-            if let Connect::Taken(newer) = self.connect(Replace::Nothing).await? {
+            if let Connect::Taken(newer) = self.connect(self.accepted(), Replace::Nothing).await? {
                 known.connection = Some(newer);
             }
         }

@@ -17,8 +17,8 @@ use crate::{
     id::{ConnectionId, NodeId, SessionId, UserId},
     session::SessionRecord,
     store::{
-        Connect, Counts, Created, Enrolled, Heartbeat, Lease, Replace, SessionStore, StoreError,
-        UserRecord, Written,
+        Accepted, Connect, Counts, Created, Enrolled, Heartbeat, Lease, Replace, SessionStore,
+        StoreError, UserRecord, Written,
     },
 };
 
@@ -220,9 +220,10 @@ impl SessionStore for FaultyStore {
         &self,
         user: &UserId,
         connection: &ConnectionId,
+        accepted: Accepted,
         replace: Replace<'_>,
     ) -> Result<Connect, StoreError> {
-        self.pass(self.store.connect(user, connection, replace)).await
+        self.pass(self.store.connect(user, connection, accepted, replace)).await
     }
 
     async fn disconnect(

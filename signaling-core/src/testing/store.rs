@@ -10,7 +10,9 @@ use std::time::Duration;
 use crate::{
     id::{ConnectionId, NodeId, SessionId, UserId},
     session::{Place, Role, SessionRecord},
-    store::{Connect, Connected, Counts, Created, Heartbeat, Replace, SessionStore, StoreError},
+    store::{
+        Accepted, Connect, Connected, Counts, Created, Heartbeat, Replace, SessionStore, StoreError,
+    },
     time::{Clock, SystemClock, Timestamp},
 };
 
@@ -42,6 +44,8 @@ pub async fn suite<S: SessionStore>(make: impl AsyncFn() -> S) {
         records::why_somebody_is_away_is_kept_until_it_is_away_again,
         users::a_newer_connection_replaces_the_older,
         users::a_connection_replaces_only_what_it_may,
+        users::a_connection_does_not_replace_one_that_was_accepted_later,
+        users::a_time_that_is_still_to_come_keeps_nobody_out,
         users::of_racing_connections_that_replace_nothing_one_is_done,
         users::a_connection_in_the_way_is_gone_with_its_node,
         users::epochs_rise_also_after_a_disconnect,
@@ -68,9 +72,9 @@ async fn connect(
     user: &UserId,
     connection: &ConnectionId,
 ) -> Result<Connected, StoreError> {
-    match store.connect(user, connection, Replace::Any).await? {
+    match store.connect(user, connection, Accepted::UNKNOWN, Replace::Older).await? {
         Connect::Done(connected) => Ok(connected),
-        Connect::Taken(there) => panic!("{there} was not replaced, though any may be"),
+        Connect::Taken(there) => panic!("{there} was not replaced, though it may be older"),
     }
 }
 
@@ -80,11 +84,6 @@ async fn store_time(store: Store<'_>) -> Result<Timestamp, StoreError> {
     let lease = store.renew_lease(&node, Duration::from_secs(60), Counts::default()).await?;
     store.forget_node(&node).await?;
     Ok(lease.now)
-}
-
-fn before(now: Timestamp, span: Duration) -> Timestamp {
-    let millis = u64::try_from(span.as_millis()).expect("a short time");
-    Timestamp::from_millis(now.as_millis() - millis)
 }
 
 /// Ids that no other case has.

@@ -19,7 +19,7 @@ use signaling_core::{
         Arbiter, HookError, Hooks, Newcomer, OpenError, RelayBuilder, SecondConnection, Stays,
     },
     session::SessionRecord,
-    store::{Connect, Enrolment, Replace, SessionStore},
+    store::{Accepted, Connect, Enrolment, Replace, SessionStore},
     testing::{
         fault::Trouble,
         wire::{Received, wire},
@@ -159,7 +159,11 @@ async fn next(events: &mut Events) -> Event {
 
 async fn recorded(deployment: &Deployment, node: &NodeId) -> ConnectionId {
     let there = ConnectionId::new(node.clone(), 999);
-    let connect = deployment.store.connect(&user("ann"), &there, Replace::Any).await.unwrap();
+    let connect = deployment
+        .store
+        .connect(&user("ann"), &there, Accepted::UNKNOWN, Replace::Older)
+        .await
+        .unwrap();
     assert!(matches!(connect, Connect::Done(_)));
     there
 }
@@ -226,6 +230,62 @@ impl Arbiter for Decides {
         assert_eq!(newcomer.user(), &user("ann"));
         assert_ne!(newcomer.connection, *present);
         if self.0.answer().await { Stays::Newcomer } else { Stays::Present }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_the_store_learns_of_late_does_not_replace_a_newer_one() {
+    let asking = SecondConnection::Ask(Arc::new(Decides(Does::Yes)));
+    let policies = [SecondConnection::Replace, asking];
+    for (policy, client_goes) in
+        policies.iter().flat_map(|policy| [(policy, true), (policy, false)])
+    {
+        let deployment = Deployment::new();
+        let with = |builder: RelayBuilder| builder.second_connection(policy.clone());
+        let (a, b) = (deployment.node_with(with).await, deployment.node_with(with).await);
+        let mut slow = Trouble::NONE;
+        slow.delay = Duration::from_secs(4);
+        a.faults.set(slow);
+        let mut events = a.relay.events();
+        let mut older = Some(Guest::connect_quiet(&a, "ann"));
+        time::sleep(Duration::from_millis(10)).await;
+        if client_goes {
+            older = None;
+        }
+        let mut newer = Guest::connect(&b, "ann");
+        newer.settled().await;
+        let refused = next(&mut events).await;
+        assert!(matches!(refused, Event::ConnectionRefused { .. }), "{policy:?}: {refused:?}");
+        if let Some(older) = &mut older {
+            older.expect_close(4409).await;
+        }
+        newer.settled().await;
+        let known = deployment.store.user(&user("ann")).await.unwrap().connection.unwrap();
+        assert_eq!(known.node(), b.relay.node_id());
+        a.faults.set(Trouble::NONE);
+        let _newest = Guest::connect(&a, "ann");
+        newer.expect_close(4409).await;
+    }
+}
+
+/// Whom the store had lost when the second one came.
+#[tokio::test(start_paused = true)]
+async fn a_second_connection_after_a_loss_stays_only_where_it_replaces() {
+    let asking = SecondConnection::Ask(Arc::new(Decides(Does::No)));
+    for policy in [SecondConnection::Replace, SecondConnection::Refuse, asking] {
+        let deployment = Deployment::new();
+        let with = |builder: RelayBuilder| builder.second_connection(policy.clone());
+        let (a, b) = (deployment.node_with(with).await, deployment.node_with(with).await);
+        let mut first = Guest::connect(&a, "ann");
+        first.settled().await;
+        time::sleep(Duration::from_secs(1)).await;
+        deployment.store.lose_everything();
+        let mut second = Guest::connect(&b, "ann");
+        let replaces = matches!(policy, SecondConnection::Replace);
+        let (stays, goes) =
+            if replaces { (&mut second, &mut first) } else { (&mut first, &mut second) };
+        goes.expect_close(4409).await;
+        stays.settled().await;
     }
 }
 

@@ -1,23 +1,30 @@
 -- Makes a connection the one of its user, under a number above all earlier ones, and remembers which
 -- it replaced; or gives the one that is there, where that may not be replaced. Once more with the same
--- connection changes nothing.
--- KEYS: the user. ARGV: the connection, lifetime in ms, what it may replace: any, nothing, or one
--- connection.
-local there = redis.call('HMGET', KEYS[1], 'connection', 'epoch')
+-- connection changes nothing but the time at which it was accepted, where that is known.
+-- KEYS: the user. ARGV: the connection, lifetime in ms, what it may replace (older, nothing, or one
+-- connection), the earliest (0 where unknown) and the latest time in ms at which it was accepted.
+local there = redis.call('HMGET', KEYS[1], 'connection', 'epoch', 'accepted')
+local time = redis.call('TIME')
 -- Above 2^53 numbers are not exact, so no epoch is.
 local last = string.match(there[2] or '', '^%d+$') and tonumber(there[2]) or nil
 if last and last >= 9007199254740992 then
   last = nil
 end
-if there[1] ~= ARGV[1] or not last then
-  if there[1] and there[1] ~= ARGV[1] and ARGV[3] ~= 'any' and ARGV[3] ~= there[1] then
+if there[1] and there[1] ~= ARGV[1] then
+  local earliest = string.match(there[3] or '', '^%d+$') and tonumber(there[3]) or 0
+  -- A time that is still to come is from a clock that has been set back since.
+  local may_be_older = earliest <= tonumber(ARGV[5]) or earliest > time[1] * 1000 + time[2] / 1000
+  if not may_be_older or (ARGV[3] ~= 'older' and ARGV[3] ~= there[1]) then
     return there[1]
   end
-  local time = redis.call('TIME')
+end
+if there[1] ~= ARGV[1] or not last then
   local epoch = math.max(time[1] * 1000000 + time[2], (last or 0) + 1)
   local replaced = there[1] ~= ARGV[1] and { 'replaced', there[1] or '' } or {}
   redis.call('HSET', KEYS[1], 'connection', ARGV[1], 'epoch', string.format('%.0f', epoch),
-    unpack(replaced))
+    'accepted', ARGV[4], unpack(replaced))
+elseif ARGV[4] ~= '0' then
+  redis.call('HSET', KEYS[1], 'accepted', ARGV[4])
 end
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 return redis.call('HGETALL', KEYS[1])

@@ -19,7 +19,7 @@ use futures::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture, stream};
 use signaling_core::{
     id::SessionId,
     session::{Participant, SessionRecord},
-    store::{Replace, StoreError},
+    store::{Accepted, Replace, StoreError},
 };
 
 use super::{CONCURRENT, RedisStore, failed, millis};
@@ -228,7 +228,8 @@ impl RedisStore {
         if let Some(connection) = participant.connection() {
             self.hold(connection, user).await?;
             // Who came meanwhile is newer.
-            let _ = self.connect_user(user, connection, Replace::Nothing).await?;
+            let (accepted, replace) = (Accepted::UNKNOWN, Replace::Nothing);
+            let _ = self.connect_user(user, connection, accepted, replace).await?;
         }
         Ok(())
     }

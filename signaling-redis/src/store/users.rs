@@ -5,7 +5,7 @@ use std::time::Duration;
 use fred::{bytes::Bytes, types::Value};
 use signaling_core::{
     id::{ConnectionId, SessionId, UserId},
-    store::{Connect, Connected, Enrolled, Enrolment, Replace, StoreError, UserRecord},
+    store::{Accepted, Connect, Connected, Enrolled, Enrolment, Replace, StoreError, UserRecord},
     time::Timestamp,
 };
 
@@ -80,7 +80,8 @@ impl RedisStore {
             if let Some(attached) = attached {
                 self.hold(attached, user).await?;
                 let there = Value::from(unreadable.clone());
-                return match self.try_connect_user(user, attached, there).await? {
+                return match self.try_connect_user(user, attached, Accepted::UNKNOWN, there).await?
+                {
                     Tried::Done(_) => Ok(Some(attached.clone())),
                     Tried::Taken(there) => Ok(read::exact(&there)),
                 };
@@ -93,17 +94,19 @@ impl RedisStore {
         &self,
         user: &UserId,
         connected: &ConnectionId,
+        accepted: Accepted,
         replace: Replace<'_>,
     ) -> Result<Connect, StoreError> {
         // No connection is written like the first or the last.
         let mut replace = match replace {
-            Replace::Any => Value::from_static_str("any"),
+            Replace::Older => Value::from_static_str("older"),
             Replace::Only(there) => there.to_string().into(),
             Replace::Nothing => Value::from_static_str("nothing"),
         };
         let key = self.shared.keys.user(user);
+        let mut accepted = accepted;
         for _ in 0..CONNECT_ROUNDS {
-            match self.try_connect_user(user, connected, replace).await? {
+            match self.try_connect_user(user, connected, accepted, replace).await? {
                 Tried::Done(fields) => {
                     let epoch = fields.raw("epoch").and_then(|epoch| read::number(epoch));
                     return Ok(Connect::Done(Connected {
@@ -118,6 +121,7 @@ impl RedisStore {
                     None => {
                         self.shared.quarantine.report(&key, Some(b"connection"), &Unreadable);
                         replace = there.into();
+                        accepted.latest = Accepted::UNKNOWN.latest;
                     }
                 },
             }
@@ -129,9 +133,17 @@ impl RedisStore {
         &self,
         user: &UserId,
         connected: &ConnectionId,
+        accepted: Accepted,
         replace: Value,
     ) -> Result<Tried, StoreError> {
-        let args = vec![connected.to_string().into(), self.retention(), replace];
+        let number = |at: Timestamp| Value::from(at.as_millis().to_string());
+        let args = vec![
+            connected.to_string().into(),
+            self.retention(),
+            replace,
+            number(accepted.earliest),
+            number(accepted.latest),
+        ];
         let key = vec![self.shared.keys.user(user)];
         let done = self.run(&self.shared.scripts.connect_user, key, args).await?;
         match done.as_bytes() {

@@ -10,8 +10,8 @@ use signaling_core::{
     id::{ConnectionId, NodeId, SessionId, UserId},
     session::{Place, Role, SessionRecord},
     store::{
-        Connect, Connected, Counts, Created, Enrolled, Heartbeat, Lease, Replace, SessionStore,
-        StoreError, Written,
+        Accepted, Connect, Connected, Counts, Created, Enrolled, Heartbeat, Lease, Replace,
+        SessionStore, StoreError, Written,
     },
     time::{Clock, SystemClock, Timestamp},
 };
@@ -44,7 +44,9 @@ fn opened(name: &str, until: Timestamp) -> SessionRecord {
 
 /// The user is on this connection, whichever it was on.
 async fn come(store: &RedisStore, user: &UserId, connection: &ConnectionId) -> Connected {
-    match store.connect(user, connection, Replace::Any).await.unwrap() {
+    let now = SystemClock.now();
+    let accepted = Accepted { earliest: now, latest: now.after(Duration::from_millis(1)) };
+    match store.connect(user, connection, accepted, Replace::Older).await.unwrap() {
         Connect::Done(connected) => connected,
         Connect::Taken(there) => panic!("{there} was not replaced"),
     }
@@ -229,7 +231,8 @@ async fn who_is_in_the_way_goes_with_its_node_also_when_the_list_of_that_was_los
     let (ann, there, newcomer) = (user("ann"), connection("a", 1), connection("b", 2));
     come(&store, &ann, &there).await;
     server.cli(&["del", "session:connections:a"]);
-    let refused = async || store.connect(&ann, &newcomer, Replace::Nothing).await.unwrap();
+    let refused =
+        async || store.connect(&ann, &newcomer, Accepted::UNKNOWN, Replace::Nothing).await.unwrap();
     assert_eq!(refused().await, Connect::Taken(there.clone()));
     assert!(!store.disconnect(&ann, &newcomer).await.unwrap());
     assert_eq!(server.cli(&["exists", "session:connections:b"]), "0");

@@ -26,6 +26,8 @@ pub(super) enum NotAdmitted {
     Hook(HookError),
     Refused(CloseReason),
     AlreadyConnected,
+    /// The store has learned of a newer connection first.
+    Replaced,
     /// It has ended meanwhile.
     Over,
 }
@@ -55,14 +57,19 @@ impl Steward {
                 return Err(NotAdmitted::Over);
             }
             let replace = match (&node.second_connection, &over) {
-                (SecondConnection::Replace, _) => Replace::Any,
+                (SecondConnection::Replace, _) => Replace::Older,
                 (_, Some(present)) => Replace::Only(present),
                 (_, None) => Replace::Nothing,
             };
-            let present = match self.connect(replace).await? {
+            let present = match self.connect(self.accepted(), replace).await? {
                 Connect::Done(connected) => {
                     self.tell_connected();
                     return Ok(connected);
+                }
+                Connect::Taken(present)
+                    if matches!(replace, Replace::Older) || replace == Replace::Only(&present) =>
+                {
+                    return Err(NotAdmitted::Replaced);
                 }
                 Connect::Taken(present) => present,
             };
@@ -90,6 +97,7 @@ impl Steward {
             NotAdmitted::Hook(HookError::Panicked) => DisconnectReason::Internal,
             NotAdmitted::Refused(_) => DisconnectReason::Refused,
             NotAdmitted::AlreadyConnected => DisconnectReason::AlreadyConnected,
+            NotAdmitted::Replaced => DisconnectReason::Replaced,
             NotAdmitted::Over => return,
         };
         let error = match &not {

@@ -6,7 +6,7 @@ use futures::try_join;
 use tokio::time;
 
 use super::{
-    super::{mailbox::Mail, writes::RETRY},
+    super::{hooks::SecondConnection, mailbox::Mail, writes::RETRY},
     Steward,
 };
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
     notice::Notice,
     protocol::PartnerReason,
     session::{Participant, SessionRecord},
-    store::{Connect, Created, Replace, StoreError},
+    store::{Accepted, Connect, Created, Replace, StoreError},
 };
 
 impl Steward {
@@ -56,9 +56,10 @@ impl Steward {
         }
         loop {
             let generation = node.health.generation();
-            if self.local.mailbox.closing().is_none() {
-                // Any may be replaced, so it is done.
-                let _ = self.connect(Replace::Any).await?;
+            if self.local.mailbox.closing().is_none()
+                && let Connect::Taken(_) = self.connect(self.restored(), Replace::Older).await?
+            {
+                return Ok(false);
             }
             for record in records {
                 self.put_back(record).await?;
@@ -66,6 +67,18 @@ impl Steward {
             if self.is_generation(generation).await? {
                 duties.agenda().generation = generation;
                 return Ok(true);
+            }
+        }
+    }
+
+    /// What decides whether this connection replaces one that is there now.
+    fn restored(&self) -> Accepted {
+        let accepted = self.accepted();
+        match self.node.second_connection {
+            SecondConnection::Replace => accepted,
+            // That was admitted only because the store had lost this one.
+            SecondConnection::Refuse | SecondConnection::Ask(_) => {
+                Accepted { latest: Accepted::UNKNOWN.latest, ..accepted }
             }
         }
     }
@@ -185,7 +198,7 @@ impl Steward {
             return Ok(node.locals.get(connection.number()).is_some());
         }
         node.store.presume_alive(connection.node(), node.config.node_lease).await?;
-        match node.store.connect(user, connection, Replace::Nothing).await? {
+        match node.store.connect(user, connection, Accepted::UNKNOWN, Replace::Nothing).await? {
             Connect::Done(_) => Ok(true),
             Connect::Taken(_) => Ok(false),
         }

@@ -16,8 +16,8 @@ use crate::{
     memory::MemoryStore,
     session::SessionRecord,
     store::{
-        Connect, Counts, Created, Enrolled, Heartbeat, Lease, Replace, SessionStore, StoreError,
-        UserRecord, Written,
+        Accepted, Connect, Counts, Created, Enrolled, Heartbeat, Lease, Replace, SessionStore,
+        StoreError, UserRecord, Written,
     },
 };
 
@@ -108,10 +108,11 @@ impl SessionStore for FaultyStore {
         &self,
         user: &UserId,
         connection: &ConnectionId,
+        accepted: Accepted,
         replace: Replace<'_>,
     ) -> Result<Connect, StoreError> {
         self.check()?;
-        self.inner.connect(user, connection, replace).await
+        self.inner.connect(user, connection, accepted, replace).await
     }
 
     async fn disconnect(

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Names, Outcome, Store, before, connect, store_time};
+use super::{Names, Outcome, Store, connect, store_time};
 use crate::{
     protocol::PartnerReason,
     session::{Role, SessionRecord},
@@ -14,7 +14,7 @@ async fn overdue_since(
     store: Store<'_>,
     seconds: u64,
 ) -> Result<(Names, SessionRecord), StoreError> {
-    let now = before(store_time(store).await?, Duration::from_secs(seconds));
+    let now = store_time(store).await?.before(Duration::from_secs(seconds));
     let names = Names { now, ..Names::new() };
     let record = names.opened(1, Duration::ZERO);
     assert_eq!(store.create(&record).await?, Created::Done);

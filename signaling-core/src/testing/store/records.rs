@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Names, Outcome, Store, before, connect, last_heartbeats, store_time};
+use super::{Names, Outcome, Store, connect, last_heartbeats, store_time};
 use crate::{
     protocol::PartnerReason,
     session::{Metadata, Role, SessionRecord},
@@ -29,7 +29,7 @@ pub(super) async fn a_record_that_is_older_is_created_anew(store: Store<'_>) -> 
     let first = store.load(&names.session).await?.expect("it was created");
     let exists = |record: &SessionRecord| Created::Exists(Box::new(record.clone()));
     let second = names.attached(&first, Role::Responder, 2);
-    let past = before(store_time(store).await?, Duration::from_secs(9));
+    let past = store_time(store).await?.before(Duration::from_secs(9));
     let mut third = second
         .detach(&names.connection(1), PartnerReason::Timeout, past, Duration::from_secs(5))
         .expect("it is attached");

@@ -1,11 +1,11 @@
 //! Users: which connection is theirs, and what they are enrolled in.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use super::{Names, Outcome, Store, connect, store_time};
 use crate::{
     id::{ConnectionId, SessionId},
-    store::{Connect, Enrolled, Enrolment, Replace, StoreError, UserRecord},
+    store::{Accepted, Connect, Enrolled, Enrolment, Replace, StoreError, UserRecord},
 };
 
 pub(super) async fn a_newer_connection_replaces_the_older(store: Store<'_>) -> Outcome {
@@ -27,7 +27,7 @@ pub(super) async fn a_connection_replaces_only_what_it_may(store: Store<'_>) -> 
     let [first, second, third] = [1, 2, 3].map(|number| names.connection(number));
     let taken = |there: &ConnectionId| Connect::Taken(there.clone());
     let connect = async |connection: &ConnectionId, replace: Replace<'_>| {
-        store.connect(ann, connection, replace).await
+        store.connect(ann, connection, Accepted::UNKNOWN, replace).await
     };
     let done = |connect| match connect {
         Connect::Done(connected) => connected,
@@ -41,7 +41,7 @@ pub(super) async fn a_connection_replaces_only_what_it_may(store: Store<'_>) -> 
     assert_eq!(store.user(ann).await?.connection.as_ref(), Some(&first));
     assert!(!store.disconnect(ann, &second).await?, "it never was");
     // Once more with the one that is there is done, as before.
-    for replace in [Replace::Nothing, Replace::Only(&third), Replace::Any] {
+    for replace in [Replace::Nothing, Replace::Only(&third), Replace::Older] {
         assert_eq!(done(connect(&first, replace).await?), alone);
     }
     let replaced = done(connect(&second, Replace::Only(&first)).await?);
@@ -58,6 +58,64 @@ pub(super) async fn a_connection_replaces_only_what_it_may(store: Store<'_>) -> 
     Ok(())
 }
 
+/// Each is known to have been accepted within a span; where two of them overlap, the one that comes to the
+/// store later replaces the other.
+pub(super) async fn a_connection_does_not_replace_one_that_was_accepted_later(
+    store: Store<'_>,
+) -> Outcome {
+    let names = Names::new();
+    let [ann, _] = &names.users;
+    let [first, late, overlapping, last] = [1, 2, 3, 4].map(|number| names.connection(number));
+    let start = store_time(store).await?.before(Duration::from_secs(10));
+    let span = |earliest, latest| {
+        let [earliest, latest] = [earliest, latest].map(Duration::from_millis);
+        Accepted { earliest: start.after(earliest), latest: start.after(latest) }
+    };
+    let connect = async |connection: &ConnectionId, accepted, replace: Replace<'_>| {
+        Ok::<_, StoreError>(match store.connect(ann, connection, accepted, replace).await? {
+            Connect::Done(connected) => Ok(connected.previous),
+            Connect::Taken(there) => Err(there),
+        })
+    };
+    let (older, first_span, late_span) = (Replace::Older, span(1_000, 1_010), span(980, 999));
+    assert_eq!(connect(&first, first_span, older).await?, Ok(None));
+    for replace in [older, Replace::Only(&first)] {
+        assert_eq!(connect(&late, late_span, replace).await?, Err(first.clone()));
+    }
+    assert_eq!(store.user(ann).await?.connection.as_ref(), Some(&first));
+    let replaced = Ok(Some(first.clone()));
+    assert_eq!(connect(&overlapping, span(0, 1_000), older).await?, replaced);
+    let replaced = Ok(Some(overlapping.clone()));
+    assert_eq!(connect(&last, span(900, 1_001), older).await?, replaced);
+    // Once more with the one that is there, of which more is known, and then nothing.
+    for accepted in [span(1_000, 1_001), Accepted::UNKNOWN] {
+        assert_eq!(connect(&last, accepted, older).await?, replaced);
+        assert_eq!(connect(&late, late_span, older).await?, Err(last.clone()));
+    }
+    // Where nobody is, one may be as old as it likes.
+    assert!(store.disconnect(ann, &last).await?);
+    assert_eq!(connect(&late, late_span, older).await?, Ok(None));
+    Ok(())
+}
+
+/// The store's clock was set back, and this connection was accepted before that.
+pub(super) async fn a_time_that_is_still_to_come_keeps_nobody_out(store: Store<'_>) -> Outcome {
+    let names = Names::new();
+    let [ann, _] = &names.users;
+    let [there, newer] = [1, 2].map(|number| names.connection(number));
+    let now = store_time(store).await?;
+    let ahead = now.after(Duration::from_secs(3_600));
+    let accepted = Accepted { earliest: ahead, latest: ahead };
+    let connect = store.connect(ann, &there, accepted, Replace::Older).await?;
+    assert!(matches!(connect, Connect::Done(_)), "{connect:?}");
+    let accepted = Accepted { earliest: now, latest: now };
+    match store.connect(ann, &newer, accepted, Replace::Older).await? {
+        Connect::Done(connected) => assert_eq!(connected.previous, Some(there)),
+        Connect::Taken(there) => panic!("{there} is in the way"),
+    }
+    Ok(())
+}
+
 pub(super) async fn of_racing_connections_that_replace_nothing_one_is_done(
     store: Store<'_>,
 ) -> Outcome {
@@ -66,7 +124,8 @@ pub(super) async fn of_racing_connections_that_replace_nothing_one_is_done(
     let racing = (1..=16).map(|number| {
         let connection = names.connection(number);
         async move {
-            let connect = store.connect(ann, &connection, Replace::Nothing).await?;
+            let connect =
+                store.connect(ann, &connection, Accepted::UNKNOWN, Replace::Nothing).await?;
             Ok::<_, StoreError>((connection, connect))
         }
     });
@@ -88,16 +147,16 @@ pub(super) async fn a_connection_in_the_way_is_gone_with_its_node(store: Store<'
     let (names, other) = (Names::new(), Names::new());
     let [ann, _] = &names.users;
     let (there, newcomer) = (names.connection(1), other.connection(2));
-    for replace in [Replace::Any, Replace::Nothing] {
-        let connect = store.connect(ann, &there, replace).await?;
+    for replace in [Replace::Older, Replace::Nothing] {
+        let connect = store.connect(ann, &there, Accepted::UNKNOWN, replace).await?;
         assert!(matches!(connect, Connect::Done(_)));
     }
-    let refused = store.connect(ann, &newcomer, Replace::Nothing).await?;
+    let refused = store.connect(ann, &newcomer, Accepted::UNKNOWN, Replace::Nothing).await?;
     assert_eq!(refused, Connect::Taken(there));
     assert!(!store.disconnect(ann, &newcomer).await?);
     store.forget_node(&names.node).await?;
     assert_eq!(store.user(ann).await?, UserRecord::default());
-    let connect = store.connect(ann, &newcomer, Replace::Nothing).await?;
+    let connect = store.connect(ann, &newcomer, Accepted::UNKNOWN, Replace::Nothing).await?;
     assert!(matches!(connect, Connect::Done(_)), "{connect:?}");
     store.forget_node(&other.node).await
 }

@@ -7,7 +7,8 @@ use signaling_core::{
     protocol::PartnerReason,
     session::{Participant, Place, Role, SessionRecord},
     store::{
-        Connect, Counts, Created, Heartbeat, Lease, Replace, SessionStore, StoreError, Written,
+        Accepted, Connect, Counts, Created, Heartbeat, Lease, Replace, SessionStore, StoreError,
+        Written,
     },
 };
 use signaling_redis::{
@@ -84,7 +85,7 @@ fn all_garbage() -> Vec<Garbage> {
         for field in FIELDS {
             add("session:active:s", set(field));
         }
-        for field in ["connection", "epoch", "replaced", "session:s"] {
+        for field in ["connection", "epoch", "accepted", "replaced", "session:s"] {
             add("session:user:ann", set(field));
         }
         add("session:user:ann", format!("redis.call('HSET', KEYS[1], 'session:'..{value}, 1)"));
@@ -234,7 +235,7 @@ impl Deployment {
 
         // Ann is back, with what she had and with something new.
         let (ann, at) = (user("ann"), connection("n2", 8));
-        let back = match store.connect(&ann, &at, Replace::Nothing).await? {
+        let back = match store.connect(&ann, &at, Accepted::UNKNOWN, Replace::Nothing).await? {
             Connect::Done(back) => back,
             Connect::Taken(there) => {
                 assert_eq!(there, connection("n1", 1));
