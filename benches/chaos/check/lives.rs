@@ -174,8 +174,9 @@ impl Session {
                 let gone = dialed.chain([back]).min().unwrap_or(back).saturating_sub(away);
                 let over = away + ABANDONED + TOLD;
                 // While there are troubles nobody is given up, and who is back by their end goes on.
-                let went_on =
-                    next.is_some_and(|next| back <= world.due(over, TOLD, next.node.as_slice()));
+                let went_on = next.is_some_and(|next| {
+                    back <= world.due(away + ABANDONED, TOLD, next.node.as_slice())
+                });
                 if gone > ABANDONED + TOLD && !went_on {
                     is = earlier(is, over);
                 }
