@@ -44,14 +44,14 @@ packages:
 docs:
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --all-features
 
-# Tests with a real Redis mostly wait: many at the same time.
+# With one set of features, so that all is built once. Most tests wait, for servers and time limits: more of them
+# run at the same time than there are cores.
 rust:
-	$(CARGO) test --workspace --all-features --exclude signaling-redis
-	$(CARGO) test --package signaling-redis --all-features -- --test-threads 12
+	RUST_TEST_THREADS=8 $(CARGO) test --workspace --all-features
 
 # Real pages in a real browser, through the real server.
 browser:
-	$(CARGO) build --package signaling-standalone
+	$(CARGO) build --workspace --all-features --bin signaling-server
 	cd examples/browser && npm ci --no-audit --no-fund && SIGNALING_SERVER="$(SERVER)" npm test
 
 # The long search: thousands of deployments in trouble.
