@@ -66,6 +66,9 @@ async fn node(url: &str, args: &[&str]) -> Server {
         ("SIGNALING_REDIS_URL", url),
         // What each end would take longer by.
         ("SIGNALING_DRAIN_DELAY", "0s"),
+        // Whom the queue has paired connects nowhere, and a slow machine looks at the sessions later
+        // than they last by default.
+        ("SIGNALING_ABANDON_AFTER", "10m"),
     ];
     Server::start_with(args, &env).await
 }
