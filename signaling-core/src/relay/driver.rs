@@ -241,7 +241,7 @@ impl Driver {
     {
         if let Some(reason) = self.ended {
             self.written = true;
-            self.assign(Duty::End(reason));
+            self.assign(Duty::End);
             return Poll::Ready(reason);
         }
         ready!(self.poll_parting(cx));
@@ -645,8 +645,8 @@ impl Drop for Driver {
             self.connection.on_close(DisconnectReason::Lost);
             let _ = self.carry_out();
         }
-        if let (Some(reason), false) = (self.ended, self.written) {
-            self.assign(Duty::End(reason));
+        if self.ended.is_some() && !self.written {
+            self.assign(Duty::End);
         }
         self.node.users.disconnected(&self.local.user, Instant::now().into_std());
     }

@@ -15,7 +15,6 @@ use super::{
     writes::RETRY,
 };
 use crate::{
-    event::DisconnectReason,
     id::{ConnectionId, UserId},
     notice::Notice,
     session::SessionRecord,
@@ -91,13 +90,13 @@ impl Node {
         }
         let local = self.ending(gone, &record.participant(role).user);
         local.duties.may_be_attached(&record.id);
-        self.assign(&local, Duty::End(DisconnectReason::Lost));
+        self.assign(&local, Duty::End);
     }
 
     /// Has the store forget `gone`, a connection of `user` on this node that is over, if it has not.
     fn disown(self: &Arc<Self>, gone: &ConnectionId, user: &UserId) {
         let local = self.ending(gone, user);
-        self.assign(&local, Duty::End(DisconnectReason::Lost));
+        self.assign(&local, Duty::End);
     }
 
     fn ending(&self, gone: &ConnectionId, user: &UserId) -> Arc<Local> {

@@ -55,8 +55,8 @@ pub(super) enum Duty {
     EndAgain(Arc<SessionRecord>, PartnerReason),
     /// Put records back that the store has lost.
     Restore(Vec<Arc<SessionRecord>>),
-    /// The connection has ended: detach it everywhere.
-    End(DisconnectReason),
+    /// The connection has ended, for the reason in its mailbox: detach it everywhere.
+    End,
 }
 
 #[derive(Debug)]
@@ -174,7 +174,7 @@ impl Node {
         match &duty {
             Duty::LookUp(_) => agenda.waiting.retain(|duty| !matches!(duty, Duty::LookUp(_))),
             Duty::Restore(_) => agenda.waiting.retain(|duty| !matches!(duty, Duty::Restore(_))),
-            Duty::End(_) => agenda.waiting.retain(|duty| !matches!(duty, Duty::End(_))),
+            Duty::End => agenda.waiting.retain(|duty| !matches!(duty, Duty::End)),
             Duty::EndAgain(again, _) => agenda
                 .waiting
                 .retain(|duty| !matches!(duty, Duty::EndAgain(r, _) if r.opening == again.opening)),
@@ -224,30 +224,31 @@ pub(super) struct Steward {
 impl Steward {
     /// What is seldom done is boxed, so that what is done for each connection is small.
     async fn work(self) {
+        let mut ended = false;
         while let Some(duty) = self.local.duties.next() {
-            let end = match &duty {
-                Duty::End(reason) => Some(*reason),
-                _ => None,
-            };
-            if caught(self.carry_out(duty)).await.is_err() {
-                self.panicked(end).await;
+            let end = matches!(duty, Duty::End);
+            match caught(self.carry_out(duty)).await {
+                Ok(()) => ended |= end,
+                Err(_) => self.panicked(end).await,
             }
         }
-        self.node.locals.ended(self.local.id.number());
+        // Not before its end: until then, what comes late for it finds this connection, and the reason.
+        if ended {
+            self.node.locals.ended(self.local.id.number());
+        }
     }
 
     /// A connection of which it is not known any more what was written ends, and its end is written
     /// again and again.
-    async fn panicked(&self, end: Option<DisconnectReason>) {
+    async fn panicked(&self, end: bool) {
         let (node, connection) = (&self.node, &self.local.id);
         if let Some(suppressed) = node.warnings.pass("panic") {
-            let end = end.is_some();
             tracing::error!(%connection, end, suppressed, "a panic while a connection's sessions were written");
         }
-        match end {
-            Some(_) if self.given_up().await => {}
-            Some(reason) => self.local.duties.agenda().waiting.push_back(Duty::End(reason)),
-            None => self.local.mailbox.close(DisconnectReason::Internal),
+        if !end {
+            self.local.mailbox.close(DisconnectReason::Internal);
+        } else if !self.given_up().await {
+            self.local.duties.agenda().waiting.push_back(Duty::End);
         }
     }
 
@@ -265,7 +266,7 @@ impl Steward {
             Duty::EndAgain(record, reason) => self.end_again(record, reason).await,
             Duty::LookUp(records) => Box::pin(self.look_up(records)).await,
             Duty::Restore(records) => Box::pin(self.restore(records)).await,
-            Duty::End(reason) => self.end(reason).await,
+            Duty::End => self.end().await,
         }
     }
 
@@ -522,8 +523,10 @@ impl Steward {
     }
 
     /// Goes on until the store knows, for a connection that counts as attached for ever otherwise.
-    async fn end(&self, reason: DisconnectReason) {
-        let (node, Local { id, user, duties, .. }) = (&self.node, &*self.local);
+    async fn end(&self) {
+        let (node, Local { id, user, duties, mailbox, .. }) = (&self.node, &*self.local);
+        // None where this node does not remember the connection.
+        let reason = mailbox.closing().unwrap_or(DisconnectReason::Lost);
         self.tell_end(reason);
         let mut attached = Attached::take(duties);
         node.locals.remember_end(id, attached.left.keys());

@@ -6,6 +6,7 @@ use std::time::Duration;
 use signaling_core::{
     Relay,
     auth::Identity,
+    event::{DisconnectReason, Event},
     frame::CloseReason,
     id::SessionId,
     testing::{
@@ -14,6 +15,8 @@ use signaling_core::{
         wire::{self, Received},
     },
 };
+
+use tokio::time;
 
 use crate::harness::{Deployment, Node, user};
 
@@ -196,4 +199,44 @@ async fn who_left_without_hearing_of_it_is_not_told_that_its_partner_did() {
         node.relay.close_session(&session, CloseReason::default()).await.unwrap();
     }
     assert!(ended > 0);
+}
+
+/// Ann's node is busy with her when she leaves, and learns from Bob's node that he takes her for present.
+#[tokio::test(start_paused = true)]
+async fn what_else_is_done_for_a_connection_does_not_change_why_it_ended() {
+    for round in 0..40 {
+        let deployment = Deployment::new();
+        let (a, b) = (deployment.node().await, deployment.node().await);
+        let (server, ann) = wire::wire(16);
+        let relay = a.relay.clone();
+        tokio::spawn(async move { relay.serve(server, Identity::new(user("ann"))).await });
+        let mut bob = Guest::connect(&b, "bob");
+        bob.settled().await;
+        let session = a.relay.open_session(&user("ann"), &user("bob")).await.unwrap();
+        bob.expect_match(&session, "ann", false).await;
+        let mut events = a.relay.events();
+        let mut trouble = Trouble::NONE;
+        (trouble.delay, trouble.losses) = (Duration::from_secs(1), 1.0);
+        a.faults.set(trouble);
+        bob.signal(&session, "ice-candidate", "lost").await;
+        time::sleep(Duration::from_millis(50 * round)).await;
+        trouble.losses = 0.0;
+        a.faults.set(trouble);
+        ann.close().await;
+        let _bob = Guest::connect(&b, "bob");
+        let mut told = 0;
+        while told < 2 {
+            let event = time::timeout(Duration::from_secs(60), events.next()).await;
+            match event.expect("an event").unwrap().unwrap() {
+                Event::UserDisconnected { user, reason, .. }
+                | Event::ParticipantDisconnected { user, reason, .. }
+                    if user.as_str() == "ann" =>
+                {
+                    assert_eq!(reason, DisconnectReason::Left, "round {round}");
+                    told += 1;
+                }
+                _ => {}
+            }
+        }
+    }
 }
