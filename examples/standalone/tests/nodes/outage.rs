@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Until a request is answered: as long as one call to Redis may take, and a slow machine.
-const ANSWERED: Duration = Duration::from_secs(4);
+const ANSWERED: Duration = Duration::from_millis(2_500);
 /// From the return of Redis until all is well.
 const HEALED: Duration = Duration::from_secs(2);
 
