@@ -173,7 +173,7 @@ impl Session {
                 let dialed = conns.iter().map(|conn| conn.dialed).filter(|dialed| *dialed >= away);
                 let gone = dialed.chain([back]).min().unwrap_or(back).saturating_sub(away);
                 let over = away + ABANDONED + TOLD;
-                // While there are troubles nobody is given up, and who is back by their end goes on.
+                // During an outage no session is abandoned; a user who returns by its end is still in it.
                 let went_on = next.is_some_and(|next| {
                     back <= world.due(away + ABANDONED, TOLD, next.node.as_slice())
                 });

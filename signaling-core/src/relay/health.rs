@@ -19,7 +19,7 @@ use crate::{
 /// renewals it stays below 2 s by default, and is above the answers of a slow store that still serves.
 const ANSWER_LIMIT: Duration = Duration::from_millis(1_600);
 
-/// Times are cut to whole milliseconds, the store's and the difference to it.
+/// Upper bound of the error from truncating two times to whole milliseconds.
 const ROUNDING: Duration = Duration::from_millis(2);
 
 #[derive(Debug)]

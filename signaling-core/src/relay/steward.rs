@@ -232,7 +232,7 @@ impl Steward {
                 Err(_) => self.panicked(end).await,
             }
         }
-        // Not before its end: until then, what comes late for it finds this connection, and the reason.
+        // Until the end is written, a late notice must find this entry: it has the reason.
         if ended {
             self.node.locals.ended(self.local.id.number());
         }

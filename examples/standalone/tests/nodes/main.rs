@@ -66,8 +66,8 @@ async fn node(url: &str, args: &[&str]) -> Server {
         ("SIGNALING_REDIS_URL", url),
         // What each end would take longer by.
         ("SIGNALING_DRAIN_DELAY", "0s"),
-        // Whom the queue has paired connects nowhere, and a slow machine looks at the sessions later
-        // than they last by default.
+        // The users that the queue pairs never connect; after the default of 60 s their sessions
+        // could end before a slow machine has counted them.
         ("SIGNALING_ABANDON_AFTER", "10m"),
     ];
     Server::start_with(args, &env).await

@@ -92,7 +92,7 @@ pub(super) async fn a_connection_does_not_replace_one_that_was_accepted_later(
         assert_eq!(connect(&last, accepted, older).await?, replaced);
         assert_eq!(connect(&late, late_span, older).await?, Err(last.clone()));
     }
-    // Where nobody is, one may be as old as it likes.
+    // With no connection there, the time does not matter.
     assert!(store.disconnect(ann, &last).await?);
     assert_eq!(connect(&late, late_span, older).await?, Ok(None));
     Ok(())
