@@ -9,13 +9,13 @@ mod sentinel;
 mod tls;
 
 use std::{
-    net::TcpListener,
     process::{Child, Command, Stdio},
     thread,
     time::Duration,
 };
 
 use tempfile::TempDir;
+use tokio::net::TcpSocket;
 
 pub use cluster::Cluster;
 pub use sentinel::Sentinel;
@@ -25,13 +25,11 @@ pub use tls::TlsServer;
 const PAUSE: Duration = Duration::from_millis(20);
 /// After so many it is waited for in vain.
 const ATTEMPTS: u32 = 1_500;
-/// Ports that are tried for a server.
-const STARTS: u32 = 5;
 
 /// One server.
 #[derive(Debug)]
 pub struct Server {
-    port: u16,
+    port: Port,
     args: Vec<String>,
     dir: TempDir,
     process: Option<Child>,
@@ -44,16 +42,32 @@ impl Drop for Server {
     }
 }
 
-/// A port that is free, as is the one that a Cluster's servers use beside it.
-fn free_port() -> u16 {
-    for _ in 0..1_000 {
-        let port = fastrand::u16(15_000..30_000);
-        let free = |port| TcpListener::bind(("127.0.0.1", port)).is_ok();
-        if free(port) && free(port + 10_000) {
-            return port;
-        }
+/// A port of 127.0.0.1 that is given to one server only, also while that server does not run.
+#[derive(Debug)]
+struct Port {
+    number: u16,
+    _reservation: TcpSocket,
+}
+
+impl Port {
+    /// A port that is free, as is the one that a server in a Cluster uses beside it (10,000 higher).
+    /// Both are below those that the system gives to connections.
+    fn reserve() -> Self {
+        let free = (0..1_000).find_map(|_| {
+            let port = Self::reserve_number(fastrand::u16(15_000..22_500))?;
+            Self::reserve_number(port.number + 10_000).is_some().then_some(port)
+        });
+        free.expect("a free port")
     }
-    panic!("no free port");
+
+    /// None when anybody has the port.
+    fn reserve_number(number: u16) -> Option<Self> {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.bind(([127, 0, 0, 1], number).into()).ok()?;
+        // Only now: `bind` failed if the port was reserved, but a server can still listen at it.
+        socket.set_reuseaddr(true).expect("an option of sockets");
+        Some(Self { number, _reservation: socket })
+    }
 }
 
 /// Tries until `attempt` says something.
@@ -80,20 +94,14 @@ impl Server {
         let dir = tempfile::tempdir().expect("a folder");
         let password = args.iter().position(|arg| *arg == "--requirepass").map(|at| args[at + 1]);
         let mut server = Self {
-            port: free_port(),
+            port: Port::reserve(),
             args: args.iter().map(ToString::to_string).collect(),
             dir,
             process: None,
             password: password.map(str::to_owned),
         };
-        // Another process may take the port before the server has it.
-        for _ in 0..STARTS {
-            if server.try_restart() {
-                return server;
-            }
-            server.port = free_port();
-        }
-        panic!("redis-server ends {STARTS} times, on other ports each time");
+        server.restart();
+        server
     }
 
     /// Ends the process at once, as a crash does.
@@ -106,14 +114,9 @@ impl Server {
 
     /// Starts a process on the same port, after [`Self::kill`]. It has what its predecessor saved.
     pub fn restart(&mut self) {
-        assert!(self.try_restart(), "redis-server ends by itself");
-    }
-
-    /// False when the process ends by itself instead of answering.
-    fn try_restart(&mut self) -> bool {
         self.kill();
         let process = Command::new("redis-server")
-            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", ""])
+            .args(["--port", &self.port().to_string(), "--bind", "127.0.0.1", "--save", ""])
             .args(["--daemonize", "no", "--loglevel", "warning"])
             .args(&self.args)
             .current_dir(self.dir.path())
@@ -121,23 +124,12 @@ impl Server {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn();
-        let mut process = process.expect("redis-server is installed");
-        let runs = wait_for("a server that answers", || {
-            // What answers may be a server of somebody else.
-            match process.try_wait() {
-                Ok(None) => self.is_answering(process.id()).then_some(true),
-                _ => Some(false),
-            }
+        self.process = Some(process.expect("redis-server is installed"));
+        wait_for("a server that answers", || {
+            let ended = self.process.as_mut().and_then(|process| process.try_wait().ok()?);
+            assert_eq!(ended, None, "redis-server ends by itself");
+            (self.try_cli(&["ping"])? == "PONG").then_some(())
         });
-        self.process = Some(process);
-        runs
-    }
-
-    /// Whether it is the process `id` that answers at the port.
-    fn is_answering(&self, id: u32) -> bool {
-        let says = |command: &[&str]| self.try_cli(command).unwrap_or_default();
-        says(&["ping"]) == "PONG"
-            && says(&["info", "server"]).lines().any(|line| line == format!("process_id:{id}"))
     }
 
     /// Stops the process without ending it, as an overloaded machine does (SIGSTOP).
@@ -186,14 +178,14 @@ impl Server {
     /// The port on 127.0.0.1.
     #[must_use]
     pub fn port(&self) -> u16 {
-        self.port
+        self.port.number
     }
 
     /// Where it is.
     #[must_use]
     pub fn url(&self) -> String {
         let password = self.password.as_deref().map(|password| format!(":{password}@"));
-        format!("redis://{}127.0.0.1:{}", password.unwrap_or_default(), self.port)
+        format!("redis://{}127.0.0.1:{}", password.unwrap_or_default(), self.port())
     }
 
     /// What a command says.
@@ -203,11 +195,24 @@ impl Server {
 
     fn try_cli(&self, command: &[&str]) -> Option<String> {
         let mut cli = Command::new("redis-cli");
-        cli.args(["-h", "127.0.0.1", "-p", &self.port.to_string()]);
+        cli.args(["-h", "127.0.0.1", "-p", &self.port().to_string()]);
         if let Some(password) = &self.password {
             cli.args(["--no-auth-warning", "-a", password]);
         }
         let done = cli.args(command).output().expect("redis-cli is installed");
         done.status.success().then(|| String::from_utf8_lossy(&done.stdout).trim().to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Port, Server};
+
+    #[test]
+    fn a_server_keeps_its_port_while_it_does_not_run() {
+        let mut server = Server::start();
+        server.kill();
+        assert!(Port::reserve_number(server.port()).is_none());
+        server.restart();
     }
 }

@@ -27,7 +27,7 @@ use signaling_core::{
 };
 use signaling_redis::{Redis, Settings};
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     process::{Child, Command},
     time::timeout,
 };
@@ -52,7 +52,7 @@ fn say(line: &str) {
 async fn main() -> Result<()> {
     let (out, _flushed_when_dropped) = tracing_appender::non_blocking(io::stdout());
     let _ = OUT.set(out);
-    let (mut redis, url) = start_redis().await?;
+    let (mut redis, _reserved, url) = start_redis()?;
     let (one, url_one) = start_node("one", &url).await?;
     let (two, url_two) = start_node("two", &url).await?;
     let mut ann = User::connect("ann", &url_one).await?;
@@ -102,9 +102,13 @@ async fn start_node(name: &str, redis: &str) -> Result<(Relay, String)> {
     Ok((relay, url))
 }
 
-/// On a port that is free; ends with the handle. The nodes try until it answers.
-async fn start_redis() -> Result<(Child, String)> {
-    let port = TcpListener::bind("127.0.0.1:0").await?.local_addr()?.port();
+/// On a port that is free; ends with the handle. The nodes try until it answers. No other process is
+/// given the port while the socket is held: it is bound, but does not listen.
+fn start_redis() -> Result<(Child, TcpSocket, String)> {
+    let reserved = TcpSocket::new_v4()?;
+    reserved.set_reuseaddr(true)?;
+    reserved.bind("127.0.0.1:0".parse()?)?;
+    let port = reserved.local_addr()?.port();
     let redis = Command::new("redis-server")
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""])
         .stdout(Stdio::null())
@@ -112,7 +116,7 @@ async fn start_redis() -> Result<(Child, String)> {
         .spawn()
         .map_err(|error| format!("redis-server does not start: {error}"))?;
     say(&format!("redis-server on port {port}"));
-    Ok((redis, format!("redis://127.0.0.1:{port}")))
+    Ok((redis, reserved, format!("redis://127.0.0.1:{port}")))
 }
 
 /// Believes everybody's name, as no deployment does: `JwtAuthenticator` is for that.

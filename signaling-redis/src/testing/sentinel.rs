@@ -5,14 +5,14 @@ use std::{
 
 use tempfile::TempDir;
 
-use super::{Server, free_port, wait_for};
+use super::{Port, Server, wait_for};
 
 /// A primary, its replica, and three sentinels that fail over between them.
 #[derive(Debug)]
 pub struct Sentinel {
     /// The primary at the start, then the replica.
     pub servers: [Server; 2],
-    sentinels: Vec<(u16, Child)>,
+    sentinels: Vec<(Port, Child)>,
     dir: TempDir,
 }
 
@@ -45,7 +45,7 @@ impl Sentinel {
         }
         for (port, _) in &sentinel.sentinels {
             wait_for("sentinels that know each other", || {
-                let known = ask(*port, &["sentinel", "master", SERVICE]);
+                let known = ask(port.number, &["sentinel", "master", SERVICE]);
                 let field = |name: &str| {
                     known.lines().skip_while(|line| *line != name).nth(1).unwrap_or_default()
                 };
@@ -57,11 +57,12 @@ impl Sentinel {
     }
 
     fn add(&mut self) {
-        let port = free_port();
-        let file = self.dir.path().join(format!("{port}.conf"));
+        let port = Port::reserve();
+        let number = port.number;
+        let file = self.dir.path().join(format!("{number}.conf"));
         let watched = self.servers[0].port();
         let settings = format!(
-            "port {port}\nbind 127.0.0.1\n\
+            "port {number}\nbind 127.0.0.1\n\
              sentinel monitor {SERVICE} 127.0.0.1 {watched} 2\n\
              sentinel down-after-milliseconds {SERVICE} 1000\n\
              sentinel failover-timeout {SERVICE} 5000\n"
@@ -81,7 +82,7 @@ impl Sentinel {
     /// Where it is, by its sentinels.
     #[must_use]
     pub fn url(&self) -> String {
-        let ports = self.sentinels.iter().map(|(port, _)| port).collect::<Vec<_>>();
+        let ports = self.sentinels.iter().map(|(port, _)| port.number).collect::<Vec<_>>();
         let others = ports[1..].iter().map(|port| format!("node=127.0.0.1:{port}"));
         let others = others.collect::<Vec<_>>().join("&");
         format!("redis-sentinel://127.0.0.1:{}?sentinelServiceName={SERVICE}&{others}", ports[0])

@@ -5,7 +5,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use super::{Server, free_port};
+use super::{Port, Server};
 
 /// A server with a port for TLS, and the certificate authority that signed its certificate. Needs
 /// `openssl` on the path.
@@ -13,7 +13,7 @@ use super::{Server, free_port};
 pub struct TlsServer {
     server: Server,
     certificates: TempDir,
-    port: u16,
+    port: Port,
 }
 
 impl TlsServer {
@@ -33,11 +33,11 @@ impl TlsServer {
             ),
         );
         let file = |name: &str| dir.join(name).to_str().expect("a path of text").to_owned();
-        let port = free_port();
+        let port = Port::reserve();
         let [certificate, key, ca] = ["server.crt", "server.key", "ca.crt"].map(file);
         let server = Server::start_with(&[
             "--tls-port",
-            &port.to_string(),
+            &port.number.to_string(),
             "--tls-cert-file",
             &certificate,
             "--tls-key-file",
@@ -59,7 +59,7 @@ impl TlsServer {
     /// The port for TLS on 127.0.0.1.
     #[must_use]
     pub fn port(&self) -> u16 {
-        self.port
+        self.port.number
     }
 
     /// The certificate of the authority, in PEM.
