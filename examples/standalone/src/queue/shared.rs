@@ -95,12 +95,11 @@ impl SharedQueue {
     ) -> Result<Answer, QueueError> {
         let mut pauses = PAUSES_MS.into_iter().map(Duration::from_millis);
         loop {
-            let sent = Instant::now();
             let attempt = self.attempt(script(self), args, by);
             let error = match time::timeout_at(by, attempt).await {
                 Ok(Ok(answer)) => {
                     let answer = Answer::of(answer)?;
-                    self.clock = ServerClock(Some((answer.millis, sent)));
+                    self.clock = ServerClock(Some((answer.millis, Instant::now())));
                     if !answer.unreadable.is_empty() {
                         self.unreadable.report(&answer.unreadable);
                     }
@@ -258,7 +257,7 @@ impl fmt::Debug for Script {
     }
 }
 
-/// The server's clock: what its last answer said, and when that was asked for.
+/// The server's clock: what its last answer said, and when that arrived.
 ///
 /// It tells a script until when it is of use. A command may lie in a socket for as long as the
 /// network or the server is away, long after its user was told to try again, and was matched by
@@ -267,10 +266,11 @@ impl fmt::Debug for Script {
 struct ServerClock(Option<(u64, Instant)>);
 
 impl ServerClock {
-    /// What the clock shows at `by`, or somewhat later: the answer was under way for a while.
+    /// What the clock shows at `by`, or somewhat earlier: the answer was under way for a while. So no
+    /// script runs after its user was told that it did not.
     fn at(&self, by: Instant) -> u128 {
-        self.0.map_or(0, |(millis, asked)| {
-            u128::from(millis) + 1 + by.saturating_duration_since(asked).as_millis()
+        self.0.map_or(0, |(millis, arrived)| {
+            u128::from(millis) + by.saturating_duration_since(arrived).as_millis()
         })
     }
 }
@@ -416,6 +416,14 @@ mod tests {
         let server = Server::start();
         let mut queue = queue_on(&server, "n1", BOUNDS).await;
         enter(&mut queue, "a").await;
+        // The server's clock is known from an answer that took long.
+        server.freeze();
+        let thaw = async {
+            time::sleep(Duration::from_millis(600)).await;
+            server.thaw();
+        };
+        let (entered, ()) = tokio::join!(enter(&mut queue, "a"), thaw);
+        assert_eq!(entered, None);
         server.freeze();
         let asked = Instant::now();
         let by = asked + Duration::from_millis(500);
