@@ -7,7 +7,7 @@ use futures::FutureExt;
 use signaling_core::{
     memory::MemoryStore,
     session::SessionRecord,
-    store::{Created, SessionStore, Written},
+    store::{SessionStore, Written},
     time::Timestamp,
 };
 
@@ -26,14 +26,15 @@ fn conditional_write(bencher: Bencher<'_, '_>, sessions: usize) {
     let mut record = (0..sessions)
         .map(|number| record(number).expect("two users"))
         .inspect(|record| {
-            let created = store.create(record).now_or_never();
-            assert!(matches!(created, Some(Ok(Created::Done))));
+            let created = store.put(record, None).now_or_never();
+            assert!(matches!(created, Some(Ok(Written::Done))));
         })
         .last()
         .expect("a session");
     bencher.bench_local(|| {
+        let before = record.clone();
         record.revision += 1;
-        let written = store.replace(&record).now_or_never();
+        let written = store.put(&record, Some(&before)).now_or_never();
         assert!(matches!(written, Some(Ok(Written::Done))));
     });
 }

@@ -16,8 +16,8 @@ use signaling_core::{
     memory::MemoryStore,
     session::SessionRecord,
     store::{
-        Accepted, Connect, Counts, Created, Enrolled, Heartbeat, Lease, Replace, SessionStore,
-        StoreError, UserRecord, Written,
+        Accepted, Connect, Counts, Enrolled, Heartbeat, Lease, Replace, SessionStore, StoreError,
+        UserRecord, Written,
     },
     time::Timestamp,
 };
@@ -106,16 +106,16 @@ impl Counting {
 
 #[async_trait]
 impl SessionStore for Counting {
-    async fn create(&self, record: &SessionRecord) -> Result<Created, StoreError> {
-        self.other().create(record).await
-    }
-
     async fn load(&self, session: &SessionId) -> Result<Option<SessionRecord>, StoreError> {
         self.other().load(session).await
     }
 
-    async fn replace(&self, record: &SessionRecord) -> Result<Written, StoreError> {
-        self.other().replace(record).await
+    async fn put(
+        &self,
+        record: &SessionRecord,
+        expected: Option<&SessionRecord>,
+    ) -> Result<Written, StoreError> {
+        self.other().put(record, expected).await
     }
 
     async fn delete(&self, record: &SessionRecord) -> Result<Written, StoreError> {
@@ -192,18 +192,15 @@ impl SessionStore for Counting {
         node: &NodeId,
         lease: Duration,
         counts: Counts,
+        others: &[NodeId],
     ) -> Result<Lease, StoreError> {
-        let lease = self.other().renew_lease(node, lease, counts).await?;
+        let lease = self.other().renew_lease(node, lease, counts, others).await?;
         *self.clock.lock().unwrap_or_else(PoisonError::into_inner) = (lease.now, Instant::now());
         Ok(lease)
     }
 
     async fn counts(&self) -> Result<Counts, StoreError> {
         self.other().counts().await
-    }
-
-    async fn presume_alive(&self, node: &NodeId, lease: Duration) -> Result<(), StoreError> {
-        self.other().presume_alive(node, lease).await
     }
 
     async fn attached_to(

@@ -22,10 +22,9 @@ use crate::{
     config::Config,
     frame::{Frame, Text, TransportError},
     id::{ConnectionId, SessionId, UserId},
-    notice::{Notice, Pair},
+    notice::Notice,
     protocol::{ClientMessage, Dialect, ErrorCode, IceServer, PartnerReason, ServerMessage},
     session::{Participant, Place, Role, SessionRecord},
-    time::Timestamp,
 };
 
 pub(crate) use effect::Effect;
@@ -48,7 +47,8 @@ pub(crate) struct Connection {
     config: Arc<Config>,
     epoch: Option<u64>,
     seats: Vec<Seat>,
-    ended: VecDeque<(u64, PartnerReason)>,
+    /// Sessions that have ended, by their first openings.
+    ended: VecDeque<u64>,
     effects: VecDeque<Effect>,
     heartbeat_due: Instant,
     sound_due: Instant,
@@ -152,30 +152,14 @@ impl Connection {
         self.seats.iter().filter(counted).count()
     }
 
-    /// A session in which the connection is seated and which is over for `reason`, as it knows it;
-    /// and what the partner is told if it has to be ended once more.
-    pub(crate) fn ending(
-        &self,
-        session: &SessionId,
-        opening: u64,
-        reason: PartnerReason,
-    ) -> Option<(Arc<SessionRecord>, PartnerReason)> {
-        let seat = &self.seats[self.seat_of(session, opening)?];
-        Some((seat.record().clone(), seat.reason_for_partner(reason)))
-    }
-
-    /// What this connection can put back into a store that has lost its records.
-    pub(crate) fn restorable(&self, now: Timestamp) -> Vec<Arc<SessionRecord>> {
-        let patience = self.config.abandon_after;
-        self.seats.iter().filter_map(|seat| seat.restorable(now, patience)).collect()
-    }
-
-    /// When [`Self::on_deadline`] is due. Inputs move it later; earlier only
-    /// [`Self::on_ice_servers`] and [`Self::on_write_blocked`].
+    /// When [`Self::on_deadline`] is due. Inputs move it later; earlier only [`Self::on_attached`],
+    /// [`Self::on_notice`], [`Self::on_ice_servers`] and [`Self::on_write_blocked`].
     pub(crate) fn deadline(&self) -> Instant {
         let due = self.heartbeat_due.min(self.sound_due).min(self.ping_due);
         let ice = self.ice.as_ref().and_then(|ice| ice.deadline());
-        [self.token_expires, self.write_due, ice].into_iter().flatten().fold(due, Instant::min)
+        let partners = self.seats.iter().filter_map(Seat::deadline);
+        let others = [self.token_expires, self.write_due, ice].into_iter().flatten();
+        others.chain(partners).fold(due, Instant::min)
     }
 
     /// The store has made this the user's connection number `epoch`. Frames count from here on.
@@ -202,6 +186,9 @@ impl Connection {
         }
         if now >= self.sound_due {
             return self.close(DisconnectReason::Silent);
+        }
+        for seat in &mut self.seats {
+            seat.on_deadline(now, &mut self.effects);
         }
         if now >= self.ping_due {
             self.ping_due = now + self.config.ping_interval;
@@ -344,40 +331,46 @@ impl Connection {
     }
 
     /// Somebody told this connection something.
-    pub(crate) fn on_notice(&mut self, notice: Notice) {
+    pub(crate) fn on_notice(&mut self, notice: Notice, now: Instant) {
         debug_assert!(self.effects.is_empty(), "effects of the last input were left undone");
         match notice {
             Notice::Opened(record) => {
-                if let Some(reason) = self.ended_for(record.opening) {
-                    self.effects.push_back(Effect::EndAgain(record, reason));
+                if self.ended.contains(&record.first_opening) {
+                    self.effects.push_back(Effect::EndAgain(record));
                 } else if self.seat(&record.id).is_none() {
                     self.effects.push_back(Effect::Attach(record));
+                } else {
+                    // If it was opened again after a loss, this connection attaches again.
+                    self.on_record(record, false, now);
                 }
             }
-            Notice::Changed(record) => self.on_record(record, false),
-            Notice::Detached { session, opening, since, reason } => {
-                if let Some(seat) = self.seat_of(&session, opening) {
-                    self.seats[seat].partner_detached(since, reason, &mut self.effects);
+            Notice::Changed(record) => self.on_record(record, false, now),
+            Notice::Detached { session, connection, reason } => {
+                if let Some(seat) = self.seat(&session) {
+                    self.seats[seat].partner_detached(&connection, reason, &mut self.effects);
                 }
             }
-            Notice::Ended { session, opening, reason } => {
-                let mut for_partner = reason;
-                if let Some(seat) = self.seat_of(&session, opening) {
+            Notice::Ended { session, first_opening, reason } => {
+                if let Some(seat) = self.seat_of(&session, first_opening) {
                     let seat = self.seats.swap_remove(seat);
-                    for_partner = seat.reason_for_partner(reason);
+                    if seat.record().opening != first_opening {
+                        // What has ended may be an earlier opening than the one that this connection
+                        // has attached to.
+                        self.effects.push_back(Effect::EndAgain(seat.record().clone()));
+                    }
                     seat.end(reason, &mut self.effects);
                 }
-                self.remember_end(opening, for_partner);
+                self.remember_end(first_opening);
             }
             Notice::Signal(signal) => {
                 if let Some(seat) = self.seat(&signal.session) {
                     self.seats[seat].receive(signal, &mut self.effects);
                 }
             }
-            Notice::SignalsLost { session, pair, received, before, reason } => {
+            Notice::SignalsLost { session, negotiation, received, before, reason } => {
                 if let Some(seat) = self.seat(&session) {
                     let (seat, effects) = (&mut self.seats[seat], &mut self.effects);
-                    seat.signals_lost(pair, received, before, reason.into(), effects);
+                    seat.signals_lost(negotiation, received, before, reason.into(), effects);
                 }
             }
             Notice::Replaced => self.close(DisconnectReason::Replaced),
@@ -400,56 +393,72 @@ impl Connection {
         self.effects.push_back(Effect::LookUp);
     }
 
-    /// A record of one of the user's sessions; `looked_up` where it was read because notices were
-    /// lost. Records come in any order and more than once.
-    pub(crate) fn on_record(&mut self, record: Arc<SessionRecord>, looked_up: bool) {
+    /// The store has attached this connection, and this is the record then, or was attached before and is
+    /// asked again because notices were lost (`looked_up`).
+    pub(crate) fn on_attached(
+        &mut self,
+        record: Arc<SessionRecord>,
+        looked_up: bool,
+        now: Instant,
+    ) {
+        // The partner learns of it before it gets any signal.
+        if let Some(role) = record.attached_as(&self.id)
+            && let Some(partner) = record.participant(role.partner()).connection()
+            && !self.ended.contains(&record.first_opening)
+        {
+            let (to, notice) = (partner.clone(), Notice::Changed(record.clone()));
+            self.effects.push_back(Effect::Notify { to, notice });
+        }
+        self.on_record(record, looked_up, now);
+    }
+
+    /// A record of one of the user's sessions; `looked_up` if it was read because notices were lost.
+    /// Records come in any order and more than once.
+    fn on_record(&mut self, record: Arc<SessionRecord>, looked_up: bool, now: Instant) {
         let Some(role) = record.role_of(&self.user) else {
             return;
         };
-        if let Some(reason) = self.ended_for(record.opening) {
-            // Whoever put it back, or was late to hear, learns of the end again.
+        if self.ended.contains(&record.first_opening) {
+            // Opened again, or attached to, before the end was known.
             if record.attached_as(&self.id).is_some() {
-                self.effects.push_back(Effect::EndAgain(record, reason));
+                self.effects.push_back(Effect::EndAgain(record));
             }
             return;
         }
         let mut seat = self.seat(&record.id);
-        if let Some(old) = seat.filter(|i| self.seats[*i].record().opening != record.opening) {
+        let is_another = |seat: &Seat| seat.record().first_opening != record.first_opening;
+        if let Some(old) = seat.filter(|seat| is_another(&self.seats[*seat])) {
             let old = self.seats.swap_remove(old);
-            self.remember_end(old.record().opening, PartnerReason::Ended);
+            self.remember_end(old.record().first_opening);
             old.end(PartnerReason::Ended, &mut self.effects);
             seat = None;
         }
-        if seat.is_some_and(|seat| record.revision <= self.seats[seat].record().revision) {
+        if seat.is_some_and(|seat| self.seats[seat].is_outdated(&record)) {
             return;
         }
         let participant = record.participant(role);
-        match (participant.attachment(), seat) {
-            (Some(own), Some(seat))
-                if own.connection == self.id && own.since == self.seats[seat].since() =>
-            {
-                self.seats[seat].update(record, looked_up, &mut self.effects);
+        match (participant.connection(), seat) {
+            (Some(own), Some(seat)) if *own == self.id => {
+                let due = now + self.config.node_lease;
+                self.seats[seat].update(record, looked_up, due, &mut self.effects);
             }
-            (Some(own), seat) if own.connection == self.id => {
+            (Some(own), None) if *own == self.id => {
                 let taken = Seat::take(record, role, self.dialect, &mut self.effects);
-                match seat {
-                    Some(seat) => self.seats[seat] = taken,
-                    None => {
-                        // Most users are in one session at a time.
-                        self.seats.reserve_exact(1);
-                        self.seats.push(taken);
-                    }
-                }
+                // Most users are in one session at a time.
+                self.seats.reserve_exact(1);
+                self.seats.push(taken);
             }
             (Some(_), _) => {
                 if self.epoch.is_some_and(|epoch| participant.epoch > epoch) {
                     self.close(DisconnectReason::Replaced);
                 }
             }
-            (None, Some(seat)) => {
+            (None, Some(seat)) if record.opening == self.seats[seat].record().opening => {
                 self.seats[seat].note(record.clone());
                 self.effects.push_back(Effect::Attach(record));
             }
+            // It was opened again after a loss.
+            (None, Some(_)) => self.effects.push_back(Effect::LookUp),
             (None, None) => {}
         }
     }
@@ -465,12 +474,12 @@ impl Connection {
     pub(crate) fn on_undelivered(
         &mut self,
         session: &SessionId,
-        pair: Pair,
+        negotiation: u64,
         numbers: Range<u64>,
         code: ErrorCode,
     ) {
         if let Some(seat) = self.seat(session) {
-            self.seats[seat].undelivered(pair, numbers);
+            self.seats[seat].undelivered(negotiation, numbers);
         }
         self.refuse(code, Some(session));
     }
@@ -480,11 +489,12 @@ impl Connection {
     pub(crate) fn report_refused(
         &mut self,
         session: &SessionId,
-        pair: Pair,
+        negotiation: u64,
         numbers: &Range<u64>,
     ) -> bool {
-        self.seat(session)
-            .is_some_and(|seat| self.seats[seat].report_refused(pair, numbers, &mut self.effects))
+        self.seat(session).is_some_and(|seat| {
+            self.seats[seat].report_refused(negotiation, numbers, &mut self.effects)
+        })
     }
 
     /// Here, signals for the client are missing that were refused. Their sender is told unless that
@@ -492,12 +502,12 @@ impl Connection {
     pub(crate) fn on_refused(
         &mut self,
         session: &SessionId,
-        pair: Pair,
+        negotiation: u64,
         numbers: &Range<u64>,
         reported: bool,
     ) {
         if let Some(seat) = self.seat(session) {
-            self.seats[seat].skip_refused(pair, numbers, reported, &mut self.effects);
+            self.seats[seat].skip_refused(negotiation, numbers, reported, &mut self.effects);
         }
     }
 
@@ -505,20 +515,15 @@ impl Connection {
         self.seats.iter().position(|seat| seat.session() == session)
     }
 
-    fn seat_of(&self, session: &SessionId, opening: u64) -> Option<usize> {
-        self.seat(session).filter(|seat| self.seats[*seat].record().opening == opening)
+    fn seat_of(&self, session: &SessionId, first_opening: u64) -> Option<usize> {
+        self.seat(session).filter(|seat| self.seats[*seat].record().first_opening == first_opening)
     }
 
-    /// What to tell the partner in the session of `opening`, if it is known to have ended.
-    fn ended_for(&self, opening: u64) -> Option<PartnerReason> {
-        self.ended.iter().find(|(ended, _)| *ended == opening).map(|(_, reason)| *reason)
-    }
-
-    fn remember_end(&mut self, opening: u64, reason: PartnerReason) {
+    fn remember_end(&mut self, first_opening: u64) {
         if self.ended.len() == REMEMBERED_ENDS {
             self.ended.pop_front();
         }
-        self.ended.push_back((opening, reason));
+        self.ended.push_back(first_opening);
     }
 
     fn refuse(&mut self, code: ErrorCode, session: Option<&SessionId>) {

@@ -19,8 +19,8 @@ use crate::{
     id::{ConnectionId, NodeId, SessionId, UserId},
     session::SessionRecord,
     store::{
-        Accepted, Connect, Connected, Counts, Created, Enrolled, Enrolment, Heartbeat, Lease,
-        Replace, SessionStore, StoreError, UserRecord, Written,
+        Accepted, Connect, Connected, Counts, Enrolled, Enrolment, Heartbeat, Lease, Replace,
+        SessionStore, StoreError, UserRecord, Written,
     },
     time::{Clock, SteadyClock, SystemClock, Timestamp},
 };
@@ -186,35 +186,28 @@ impl fmt::Debug for MemoryStore {
 
 #[async_trait]
 impl SessionStore for MemoryStore {
-    async fn create(&self, record: &SessionRecord) -> Result<Created, StoreError> {
+    async fn put(
+        &self,
+        record: &SessionRecord,
+        expected: Option<&SessionRecord>,
+    ) -> Result<Written, StoreError> {
         let mut tables = self.tables();
+        let there = tables.sessions.get(&record.id);
         let mut record = record.clone();
-        if let Some(there) = tables.sessions.get(&record.id) {
-            if there.opening != record.opening || there.revision >= record.revision {
-                return Ok(Created::Exists(there.clone()));
+        match (there, expected) {
+            (None, None) => {}
+            (None, Some(_)) => return Ok(Written::Missing),
+            (Some(there), Some(expected)) if there.is_version(expected) => {
+                record.keep_beside(there);
             }
-            record.keep_beside(there);
+            (Some(there), _) => return Ok(Written::Conflict(there.clone())),
         }
         tables.put(record);
-        Ok(Created::Done)
+        Ok(Written::Done)
     }
 
     async fn load(&self, session: &SessionId) -> Result<Option<SessionRecord>, StoreError> {
         Ok(self.tables().sessions.get(session).map(|record| (**record).clone()))
-    }
-
-    async fn replace(&self, record: &SessionRecord) -> Result<Written, StoreError> {
-        let mut tables = self.tables();
-        let Some(there) = tables.sessions.get(&record.id) else {
-            return Ok(Written::Missing);
-        };
-        if (there.opening, there.revision + 1) != (record.opening, record.revision) {
-            return Ok(Written::Conflict(there.clone()));
-        }
-        let mut record = record.clone();
-        record.keep_beside(there);
-        tables.put(record);
-        Ok(Written::Done)
     }
 
     async fn delete(&self, record: &SessionRecord) -> Result<Written, StoreError> {
@@ -222,7 +215,7 @@ impl SessionStore for MemoryStore {
         let Some(there) = tables.sessions.get(&record.id) else {
             return Ok(Written::Missing);
         };
-        if (there.opening, there.revision) != (record.opening, record.revision) {
+        if !there.is_version(record) {
             return Ok(Written::Conflict(there.clone()));
         }
         tables.remove(&record.id);
@@ -337,9 +330,14 @@ impl SessionStore for MemoryStore {
         node: &NodeId,
         lease: Duration,
         counts: Counts,
+        others: &[NodeId],
     ) -> Result<Lease, StoreError> {
         let now = self.clock.now();
         let mut tables = self.tables();
+        for other in others {
+            let first = Held { until: now.after(lease), counts: Counts::default() };
+            tables.leases.entry(other.clone()).or_insert(first);
+        }
         let renewed = Held { until: now.after(lease), counts };
         let before = tables.leases.insert(node.clone(), renewed);
         let lost = tables.leases.iter().filter(|(_, held)| held.until <= now);
@@ -356,12 +354,6 @@ impl SessionStore for MemoryStore {
         let tables = self.tables();
         let alive = tables.leases.values().filter(|held| held.until > now);
         Ok(alive.fold(Counts::default(), |sum, held| sum + held.counts))
-    }
-
-    async fn presume_alive(&self, node: &NodeId, lease: Duration) -> Result<(), StoreError> {
-        let presumed = Held { until: self.clock.now().after(lease), counts: Counts::default() };
-        self.tables().leases.entry(node.clone()).or_insert(presumed);
-        Ok(())
     }
 
     async fn attached_to(
@@ -459,7 +451,7 @@ mod tests {
             let other = UserId::new("other").unwrap();
             let until = Timestamp::default();
             let record = SessionRecord::open(session, 1, user, other, until).unwrap();
-            assert_eq!(store.create(&record).await.unwrap(), Created::Done);
+            assert_eq!(store.put(&record, None).await.unwrap(), Written::Done);
         }
         loop {
             let overdue = store.overdue(512).await.unwrap();

@@ -20,14 +20,12 @@ pub enum Notice {
     Opened(Arc<SessionRecord>),
     /// This is the session now, as far as the sender knows.
     Changed(Arc<SessionRecord>),
-    /// The partner's attachment has ended; the record that says so may follow.
+    /// The partner's connection has ended; the record that says so may follow.
     Detached {
         /// In which session.
         session: SessionId,
-        /// Which opening of it.
-        opening: u64,
-        /// [`since`](crate::session::Attachment::since) of the attachment.
-        since: u64,
+        /// The connection that has ended.
+        connection: ConnectionId,
         /// Why.
         #[serde(default = "lost")]
         reason: PartnerReason,
@@ -36,8 +34,8 @@ pub enum Notice {
     Ended {
         /// Which one.
         session: SessionId,
-        /// Which opening of it.
-        opening: u64,
+        /// Its [`first_opening`](SessionRecord::first_opening).
+        first_opening: u64,
         /// Why, for who has not been told of an absence.
         #[serde(default = "ended")]
         reason: PartnerReason,
@@ -48,8 +46,8 @@ pub enum Notice {
     SignalsLost {
         /// In which session.
         session: SessionId,
-        /// Between which attachments.
-        pair: Pair,
+        /// In which negotiation.
+        negotiation: u64,
         /// The number of the last that arrived without a gap.
         received: u64,
         /// The number of the next that did; none where that is not known.
@@ -123,25 +121,17 @@ impl From<LossReason> for ErrorCode {
     }
 }
 
-/// Two attachments that talk: a signal is for them and no others.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pair {
-    /// Which opening of the session.
-    pub opening: u64,
-    /// [`since`](crate::session::Attachment::since) of the sender's attachment.
-    pub from: u64,
-    /// [`since`](crate::session::Attachment::since) of the receiver's attachment.
-    pub to: u64,
-}
-
 /// A signal between two nodes' connections.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RelayedSignal {
     /// In which session.
     pub session: SessionId,
-    /// Between which attachments.
-    pub pair: Pair,
-    /// Its number among the signals from that attachment to that other, from 1.
+    /// Its [`first_opening`](SessionRecord::first_opening): a short name for the session, to which queues
+    /// charge the signal.
+    pub first_opening: u64,
+    /// In which negotiation.
+    pub negotiation: u64,
+    /// Its number among the sender's signals in that negotiation, from 1.
     pub number: u64,
     /// Which of the three kinds it is.
     pub kind: SignalKind,
@@ -152,30 +142,26 @@ pub struct RelayedSignal {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::NodeId;
 
     #[test]
     fn notices_of_a_version_that_gave_no_reasons_are_read() {
         let read = |text: &str| serde_json::from_str::<Notice>(text).unwrap();
         let session = SessionId::new("s").unwrap();
-        let (opening, since) = (1, 2);
+        let connection = ConnectionId::new(NodeId::new("n").unwrap(), 1);
         assert_eq!(
-            read(r#"{"notice":"detached","session":"s","opening":1,"since":2}"#),
-            Notice::Detached {
-                session: session.clone(),
-                opening,
-                since,
-                reason: PartnerReason::Lost
-            }
+            read(r#"{"notice":"detached","session":"s","connection":"n:1"}"#),
+            Notice::Detached { session: session.clone(), connection, reason: PartnerReason::Lost }
         );
         assert_eq!(
-            read(r#"{"notice":"ended","session":"s","opening":1}"#),
-            Notice::Ended { session, opening, reason: PartnerReason::Ended }
+            read(r#"{"notice":"ended","session":"s","first_opening":1}"#),
+            Notice::Ended { session, first_opening: 1, reason: PartnerReason::Ended }
         );
-        let pair = Pair { opening: 1, from: 2, to: 3 };
         let session = SessionId::new("s").unwrap();
         let (received, before, reason) = (4, None, LossReason::Lost);
-        let lost = Notice::SignalsLost { session, pair, received, before, reason };
-        let old = r#"{"notice":"signals-lost","session":"s","pair":{"opening":1,"from":2,"to":3},"received":4,"before":null}"#;
+        let lost = Notice::SignalsLost { session, negotiation: 1, received, before, reason };
+        let old =
+            r#"{"notice":"signals-lost","session":"s","negotiation":1,"received":4,"before":null}"#;
         assert_eq!(read(old), lost);
         let disconnect = Notice::Disconnect { text: CloseReason::default() };
         assert_eq!(read(r#"{"notice":"disconnect"}"#), disconnect);

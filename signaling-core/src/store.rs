@@ -34,25 +34,15 @@ impl StoreError {
     }
 }
 
-/// What became of a [`SessionStore::create`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[must_use]
-pub enum Created {
-    /// The record is there now.
-    Done,
-    /// One that is not older was there; it is unchanged.
-    Exists(Box<SessionRecord>),
-}
-
 /// What became of a conditional write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use]
 pub enum Written {
     /// It is done.
     Done,
-    /// The record was not the expected one; this is what is there, unchanged.
+    /// There is another record than expected; this one, unchanged.
     Conflict(Box<SessionRecord>),
-    /// There was no record; there still is none.
+    /// There is no record where one was expected.
     Missing,
 }
 
@@ -213,7 +203,7 @@ pub struct Lease {
     pub held: bool,
     /// The store's time when it renewed the lease.
     pub now: Timestamp,
-    /// Changes when the store has lost its records. A store that cannot lose them always says the
+    /// Changes when the store has lost records. A store that cannot lose them always says the
     /// same.
     pub generation: u64,
     /// The nodes whose lease has run out, until they are forgotten.
@@ -241,23 +231,24 @@ pub struct Lease {
 ///   - `load` fails with [`StoreError::Corrupt`]. The engine then writes the record again from what an
 ///     attached connection knows. Until then the record is kept for a minute at least, and
 ///     [`record_heartbeats`](Self::record_heartbeats) returns its connections as stale.
-///   - To `replace` it is [`Written::Missing`]; `create` and `delete` remove it and are done.
+///   - If a record is expected, `put` returns [`Written::Missing`]. If none is, `put` replaces it, and
+///     `delete` removes it.
 ///   - Calls that return several items skip it. It is removed from its list, so that it does not come
 ///     again.
 ///   - A list of another type is made again from the records of sessions.
 #[async_trait]
 pub trait SessionStore: Send + Sync + fmt::Debug + 'static {
-    /// Adds a record, unless there is one with its id that is not older. One of the same opening and
-    /// a lower revision is older, and only a store that has lost writes holds one: it is replaced,
-    /// and its `last_heartbeat`s and metadata are kept.
-    async fn create(&self, record: &SessionRecord) -> Result<Created, StoreError>;
+    /// Writes `record` if the store has `expected`: a record with its opening and its revision, or no
+    /// record if none is expected. The `last_heartbeat`s and the metadata of a record that is replaced
+    /// are kept.
+    async fn put(
+        &self,
+        record: &SessionRecord,
+        expected: Option<&SessionRecord>,
+    ) -> Result<Written, StoreError>;
 
     /// The record of `session`.
     async fn load(&self, session: &SessionId) -> Result<Option<SessionRecord>, StoreError>;
-
-    /// Puts `record` in the place of the one with the same opening and the revision before its
-    /// own. `last_heartbeat` and the metadata stay as the store has them.
-    async fn replace(&self, record: &SessionRecord) -> Result<Written, StoreError>;
 
     /// Removes the record with the same opening and revision as `record`.
     async fn delete(&self, record: &SessionRecord) -> Result<Written, StoreError>;
@@ -314,21 +305,19 @@ pub trait SessionStore: Send + Sync + fmt::Debug + 'static {
     /// Up to `limit` records whose deadline has passed, those first that are longest over it.
     async fn overdue(&self, limit: usize) -> Result<Vec<SessionRecord>, StoreError>;
 
-    /// Renews the lease of `node`, which runs out after `lease`, and notes the node's counts. Returns
-    /// the nodes whose lease has run out.
+    /// Renews the lease of `node`, which runs out after `lease`, and notes the node's counts. Each of
+    /// `others` of which no lease is known gets one too, so that a node which died before the store lost
+    /// its leases is found lost. Returns the nodes whose lease has run out.
     async fn renew_lease(
         &self,
         node: &NodeId,
         lease: Duration,
         counts: Counts,
+        others: &[NodeId],
     ) -> Result<Lease, StoreError>;
 
     /// What the nodes that are alive said last that they have, added up.
     async fn counts(&self) -> Result<Counts, StoreError>;
-
-    /// Gives `node` a lease that runs out after `lease`, unless a lease of it is known, run out or
-    /// not. So a node that died before the store lost its records is found lost after that.
-    async fn presume_alive(&self, node: &NodeId, lease: Duration) -> Result<(), StoreError>;
 
     /// Up to `limit` records with an attachment to a connection of `node`, of the sessions in which
     /// the users of its connections are enrolled. A connection is one of the node's from

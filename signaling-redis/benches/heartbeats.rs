@@ -6,7 +6,7 @@ use std::{fs, time::Duration};
 use signaling_core::{
     id::{ConnectionId, NodeId, SessionId, UserId},
     session::{Place, Role, SessionRecord},
-    store::{Accepted, Connect, Connected, Created, Heartbeat, Replace, SessionStore, Written},
+    store::{Accepted, Connect, Connected, Heartbeat, Replace, SessionStore, Written},
     time::{Clock, SystemClock, Timestamp},
 };
 use signaling_redis::{Redis, RedisStore, Settings, testing::Server};
@@ -69,7 +69,7 @@ async fn open(store: &RedisStore, node: &NodeId, n: usize, now: Timestamp) -> [H
     let until = now.after(Duration::from_secs(60));
     let [ann, bob] = users.clone();
     let mut record = SessionRecord::open(session, 1, ann, bob, until).expect("two users");
-    assert_eq!(store.create(&record).await.expect("an answer"), Created::Done);
+    assert_eq!(store.put(&record, None).await.expect("an answer"), Written::Done);
     let mut connections = Vec::new();
     for (role, user) in Role::BOTH.into_iter().zip(&users) {
         let connection = ConnectionId::new(node.clone(), (2 * n + role as usize) as u64);
@@ -77,8 +77,10 @@ async fn open(store: &RedisStore, node: &NodeId, n: usize, now: Timestamp) -> [H
         let Connect::Done(Connected { epoch, .. }) = connect.expect("an answer") else {
             panic!("not connected, though any may be replaced");
         };
-        record = record.attach(role, &connection, epoch).expect("a newer connection");
-        assert_eq!(store.replace(&record).await.expect("an answer"), Written::Done);
+        let before = record;
+        record = before.attach(role, &connection, epoch, None, epoch).expect("a newer connection");
+        let written = store.put(&record, Some(&before)).await.expect("an answer");
+        assert_eq!(written, Written::Done);
         connections.push(connection);
     }
     Role::BOTH.map(|role| Heartbeat {

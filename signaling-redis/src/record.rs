@@ -4,7 +4,7 @@
 use signaling_core::{
     id::{IdError, SessionId, UserId},
     protocol::PartnerReason,
-    session::{Attachment, Metadata, MetadataError, Participant, Presence, Role, SessionRecord},
+    session::{Metadata, MetadataError, Participant, Presence, Role, SessionRecord},
     time::Timestamp,
 };
 
@@ -17,7 +17,7 @@ pub(crate) struct Names {
     pub(crate) ws: &'static str,
     pub(crate) last_heartbeat: &'static str,
     epoch: &'static str,
-    since: &'static str,
+    negotiation: &'static str,
     until: &'static str,
     ended: &'static str,
 }
@@ -27,7 +27,7 @@ const INITIATOR: Names = Names {
     ws: "participant1Ws",
     last_heartbeat: "lastHeartbeat1",
     epoch: "epoch1",
-    since: "since1",
+    negotiation: "negotiation1",
     until: "until1",
     ended: "ended1",
 };
@@ -37,7 +37,7 @@ const RESPONDER: Names = Names {
     ws: "participant2Ws",
     last_heartbeat: "lastHeartbeat2",
     epoch: "epoch2",
-    since: "since2",
+    negotiation: "negotiation2",
     until: "until2",
     ended: "ended2",
 };
@@ -73,19 +73,21 @@ pub(crate) enum RecordError {
 
 /// What a change of the record writes: all fields but those that never change and the heartbeats.
 pub(crate) fn changing(record: &SessionRecord) -> Vec<(&'static str, String)> {
-    let mut fields = vec![("revision", record.revision.to_string())];
+    let mut fields = vec![
+        ("revision", record.revision.to_string()),
+        ("negotiation", record.negotiation.to_string()),
+    ];
     let mut others = vec![("status", record.status().as_str().to_owned())];
     for role in Role::BOTH {
         let (participant, names) = (record.participant(role), names(role));
-        let (ws, since, until) = match &participant.presence {
-            Presence::Attached(Attachment { connection, since }) => {
-                (connection.to_string(), since.to_string(), String::new())
-            }
-            Presence::Absent { until } => (String::new(), String::new(), millis(*until)),
+        let (ws, until) = match &participant.presence {
+            Presence::Attached(connection) => (connection.to_string(), String::new()),
+            Presence::Absent { until } => (String::new(), millis(*until)),
         };
+        let negotiation = participant.negotiation.map(|negotiation| negotiation.to_string());
         fields.push((names.ws, ws));
         others.extend([
-            (names.since, since),
+            (names.negotiation, negotiation.unwrap_or_default()),
             (names.until, until),
             (names.epoch, participant.epoch.to_string()),
             (names.ended, participant.ended.map(PartnerReason::as_str).unwrap_or_default().into()),
@@ -99,6 +101,7 @@ pub(crate) fn changing(record: &SessionRecord) -> Vec<(&'static str, String)> {
 /// the first.
 pub(crate) fn encode(record: &SessionRecord) -> Vec<(&'static str, String)> {
     let mut fields = vec![("opening", record.opening.to_string())];
+    let first_opening = ("firstOpening", record.first_opening.to_string());
     let (mut beats, mut ids) = (Vec::new(), Vec::new());
     for role in Role::BOTH {
         let (participant, names) = (record.participant(role), names(role));
@@ -109,6 +112,7 @@ pub(crate) fn encode(record: &SessionRecord) -> Vec<(&'static str, String)> {
     fields.extend(beats);
     fields.extend(changing(record));
     fields.extend(ids);
+    fields.push(first_opening);
     fields.extend(record.opened_at.map(|at| (OPENED_AT, millis(at))));
     fields.extend(record.metadata.iter().map(|metadata| (METADATA, metadata.as_str().to_owned())));
     fields
@@ -122,11 +126,11 @@ pub(crate) fn decode(session: &SessionId, fields: &Fields) -> Result<SessionReco
     if participants[0].user == participants[1].user {
         return Err(RecordError::SameUser);
     }
-    // Of all numbers, this one is random.
-    let opening = read::exact(text(fields, "opening")?.as_bytes());
-    let opening = opening.ok_or(RecordError::Number("opening"))?;
+    let opening = random(fields, "opening")?;
     let revision = number_in(fields, "revision")?;
     let mut record = SessionRecord::stored(session.clone(), opening, revision, participants);
+    record.first_opening = random(fields, "firstOpening")?;
+    record.negotiation = random(fields, "negotiation")?;
     if fields.raw(METADATA).is_some() {
         let metadata = Metadata::new(text(fields, METADATA)?);
         record.metadata = Some(metadata.map_err(|e| RecordError::Metadata(METADATA, e))?);
@@ -142,15 +146,17 @@ fn participant(fields: &Fields, role: Role) -> Result<Participant, RecordError> 
     let user = user.map_err(|error| RecordError::Id(names.id, error))?;
     let presence = match text(fields, names.ws)? {
         "" => Presence::Absent { until: Timestamp::from_millis(number_in(fields, names.until)?) },
-        ws => Presence::Attached(Attachment {
-            connection: read::exact(ws.as_bytes())
-                .ok_or(RecordError::Id(names.ws, IdError::Connection))?,
-            since: number_in(fields, names.since)?,
-        }),
+        ws => Presence::Attached(
+            read::exact(ws.as_bytes()).ok_or(RecordError::Id(names.ws, IdError::Connection))?,
+        ),
     };
     let last_heartbeat = number_in(fields, names.last_heartbeat).ok().map(Timestamp::from_millis);
     let epoch = number_in(fields, names.epoch)?;
     let mut participant = Participant::stored(user, presence, epoch, last_heartbeat);
+    participant.negotiation = match text(fields, names.negotiation)? {
+        "" => None,
+        _ => Some(random(fields, names.negotiation)?),
+    };
     // An older version does not write it, and a newer one may know reasons that this one does not.
     let ended = fields.text(names.ended).unwrap_or_default();
     participant.ended = PartnerReason::ALL.into_iter().find(|reason| reason.as_str() == ended);
@@ -159,6 +165,11 @@ fn participant(fields: &Fields, role: Role) -> Result<Participant, RecordError> 
 
 fn text<'a>(fields: &'a Fields, name: &'static str) -> Result<&'a str, RecordError> {
     fields.text(name).ok_or(RecordError::Missing(name))
+}
+
+/// A random number, which may be of more digits than other numbers.
+fn random(fields: &Fields, name: &'static str) -> Result<u64, RecordError> {
+    read::exact(text(fields, name)?.as_bytes()).ok_or(RecordError::Number(name))
 }
 
 fn number_in(fields: &Fields, name: &'static str) -> Result<u64, RecordError> {
@@ -206,8 +217,8 @@ mod tests {
         marked.opened_at = Some(Timestamp::from_millis(1_763_841_600_000));
         let mut unsaid = record();
         unsaid.metadata = Some(Metadata::new("").unwrap());
-        let attached = waiting.attach(Role::Initiator, &connection(1), 7).unwrap();
-        let mut active = attached.attach(Role::Responder, &connection(2), 8).unwrap();
+        let attached = waiting.attach(Role::Initiator, &connection(1), 7, None, 100).unwrap();
+        let mut active = attached.attach(Role::Responder, &connection(2), 8, None, 200).unwrap();
         active.participants[1].last_heartbeat = Some(Timestamp::from_millis(5));
         let left = active
             .detach(
@@ -217,7 +228,8 @@ mod tests {
                 Duration::from_secs(60),
             )
             .unwrap();
-        for record in [waiting, marked, unsaid, attached, active.clone(), left] {
+        let reopened = active.reopen(9, Timestamp::from_millis(60_009));
+        for record in [waiting, marked, unsaid, attached, active.clone(), left, reopened] {
             assert_eq!(decode(&record.id, &fields(&record)).unwrap(), record);
         }
         let (now, patience) = (Timestamp::from_millis(9), Duration::from_secs(60));
@@ -231,7 +243,7 @@ mod tests {
 
     #[test]
     fn a_record_of_an_older_or_a_newer_version_is_read() {
-        let attached = record().attach(Role::Initiator, &connection(1), 7).unwrap();
+        let attached = record().attach(Role::Initiator, &connection(1), 7, None, 100).unwrap();
         let (now, patience) = (Timestamp::from_millis(9), Duration::from_secs(60));
         let left = attached.detach(&connection(1), PartnerReason::Left, now, patience).unwrap();
         let mut fields = fields(&left);
@@ -249,7 +261,7 @@ mod tests {
 
     #[test]
     fn the_seven_fields_say_what_other_services_expect() {
-        let mut record = record().attach(Role::Responder, &connection(2), 8).unwrap();
+        let mut record = record().attach(Role::Responder, &connection(2), 8, None, 200).unwrap();
         record.participants[1].last_heartbeat = Some(Timestamp::from_millis(1_763_841_601_500));
         let fields = fields(&record);
         for (name, value) in [
@@ -274,7 +286,7 @@ mod tests {
         assert!(decode(&marked.id, &overfull).is_err());
         let whole = fields(&record());
         for name in whole.keys() {
-            let ignored = ["status", "since1", "since2", "ended1", "ended2"];
+            let ignored = ["status", "ended1", "ended2"];
             let replaced_soon = ["lastHeartbeat1", "lastHeartbeat2"];
             if ignored.iter().chain(&replaced_soon).any(|other| other == name) {
                 continue;
@@ -287,7 +299,10 @@ mod tests {
             for number in ["007", "+7", "99999999999999999999", "9007199254740993"] {
                 broken.insert(name.clone(), number.to_owned());
                 let read = decode(&record().id, &broken);
-                let may_be = name.ends_with("Id") || name == "opening" && number.len() == 16;
+                let random =
+                    ["opening", "firstOpening", "negotiation", "negotiation1", "negotiation2"];
+                let is_random = random.iter().any(|random| random == name);
+                let may_be = name.ends_with("Id") || is_random && number.len() == 16;
                 assert!(read.is_err() || may_be, "{name} is {number}: {read:?}");
             }
         }

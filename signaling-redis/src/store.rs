@@ -24,8 +24,8 @@ use signaling_core::{
     id::{ConnectionId, NodeId, SessionId, UserId},
     session::SessionRecord,
     store::{
-        Accepted, Connect, Counts, Created, Enrolled, Heartbeat, Lease, Replace, SessionStore,
-        StoreError, UserRecord, Written,
+        Accepted, Connect, Counts, Enrolled, Heartbeat, Lease, Replace, SessionStore, StoreError,
+        UserRecord, Written,
     },
 };
 
@@ -37,8 +37,8 @@ use crate::{
 
 /// How long it is remembered who removed a record: longer than anybody asks again.
 const REMEMBER_ENDED: Duration = Duration::from_secs(30);
-/// How often a record is created again in the place of one that cannot be read.
-const CREATE_ROUNDS: usize = 8;
+/// How often a record is written again in the place of one that cannot be read.
+const OPEN_ROUNDS: usize = 8;
 /// Commands that are on their way to Redis at the same time, for one call.
 const CONCURRENT: usize = 256;
 
@@ -169,62 +169,78 @@ impl RedisStore {
     }
 }
 
-#[async_trait]
-impl SessionStore for RedisStore {
-    async fn create(&self, record: &SessionRecord) -> Result<Created, StoreError> {
+/// The two ways to write a record.
+impl RedisStore {
+    /// Writes all of `record`, in place of `expected`. An unreadable record gives way where none is
+    /// expected.
+    async fn open(
+        &self,
+        record: &SessionRecord,
+        expected: Option<&SessionRecord>,
+    ) -> Result<Written, StoreError> {
         let Shared { link, scripts, keys, quarantine, .. } = &*self.shared;
         let key = keys.session(&record.id);
+        let version = |of: fn(&SessionRecord) -> u64| {
+            Value::from(expected.map(|record| of(record).to_string()).unwrap_or_default())
+        };
         let mut written = Vec::new();
         for (name, value) in record::encode(record) {
             written.extend([Value::from_static_str(name), value.into()]);
         }
-        let create = |unreadable: Option<&Fields>| {
+        let open = |unreadable: Option<&Fields>| {
             let mut args: Vec<Value> = vec![
-                record.opening.to_string().into(),
-                record.revision.to_string().into(),
+                version(|record| record.opening),
+                version(|record| record.revision),
                 self.retention(),
                 Value::from_static_str(if unreadable.is_some() { "1" } else { "" }),
             ];
             args.extend(mend::identity(unreadable.unwrap_or(&Fields::default())));
             args.extend(written.clone());
-            let done = link.run(&scripts.create_session, vec![key.clone()], args);
+            let done = link.run(&scripts.open_session, vec![key.clone()], args);
             async { done.await.map_err(failed) }
         };
-        let mut done = self.ahead(self.list_deadlines(record), create(None)).await?;
-        for _ in 0..CREATE_ROUNDS {
+        let mut done = self.ahead(self.list_deadlines(record), open(None)).await?;
+        for _ in 0..OPEN_ROUNDS {
             if done.as_u64() == Some(2) {
                 quarantine.report(&key, None, &Unreadable);
             }
-            let Outcome::There(fields) = Outcome::of(done)? else {
-                return Ok(Created::Done);
+            let fields = match Outcome::of(done)? {
+                Outcome::Done => return Ok(Written::Done),
+                Outcome::Nothing => return Ok(Written::Missing),
+                Outcome::There(fields) => fields,
             };
             match record::decode(&record.id, &fields) {
-                Ok(there) => return Ok(Created::Exists(Box::new(there))),
+                Ok(there) => return Ok(Written::Conflict(Box::new(there))),
                 Err(cause) => {
                     quarantine.report(&key, None, &cause);
-                    done = create(Some(&fields)).await?;
+                    if expected.is_some() {
+                        return Ok(Written::Missing);
+                    }
+                    done = open(Some(&fields)).await?;
                 }
             }
         }
         Err(corrupt(Unreadable))
     }
 
-    async fn load(&self, session: &SessionId) -> Result<Option<SessionRecord>, StoreError> {
-        self.load_record(session).await
-    }
-
-    async fn replace(&self, record: &SessionRecord) -> Result<Written, StoreError> {
+    /// Writes what can change of `record`, in place of `before`, of the same opening.
+    async fn replace(
+        &self,
+        record: &SessionRecord,
+        before: &SessionRecord,
+    ) -> Result<Written, StoreError> {
         let Shared { link, scripts, keys, .. } = &*self.shared;
-        // No record is at the revision before the first.
-        let before = record.revision.wrapping_sub(1);
-        let mut args: Vec<Value> =
-            vec![record.opening.to_string().into(), before.to_string().into(), self.retention()];
+        let mut args: Vec<Value> = vec![
+            before.opening.to_string().into(),
+            before.revision.to_string().into(),
+            self.retention(),
+        ];
         for (name, value) in record::changing(record) {
             args.extend([Value::from_static_str(name), value.into()]);
         }
         let replace = link.run(&scripts.replace_session, vec![keys.session(&record.id)], args);
         let replace = async { replace.await.map_err(failed).and_then(Outcome::of) };
-        let done = if deadlines::are_new(record) {
+        let done = if deadlines::are_new(record, before) {
             self.ahead(self.list_deadlines(record), replace).await
         } else {
             replace.await
@@ -235,6 +251,24 @@ impl SessionStore for RedisStore {
             Ok(Outcome::Nothing) | Err(StoreError::Corrupt(_)) => Ok(Written::Missing),
             Err(error) => Err(error),
         }
+    }
+}
+
+#[async_trait]
+impl SessionStore for RedisStore {
+    async fn put(
+        &self,
+        record: &SessionRecord,
+        expected: Option<&SessionRecord>,
+    ) -> Result<Written, StoreError> {
+        match expected {
+            Some(before) if before.opening == record.opening => self.replace(record, before).await,
+            expected => self.open(record, expected).await,
+        }
+    }
+
+    async fn load(&self, session: &SessionId) -> Result<Option<SessionRecord>, StoreError> {
+        self.load_record(session).await
     }
 
     async fn delete(&self, record: &SessionRecord) -> Result<Written, StoreError> {
@@ -327,16 +361,13 @@ impl SessionStore for RedisStore {
         node: &NodeId,
         lease: Duration,
         counts: Counts,
+        others: &[NodeId],
     ) -> Result<Lease, StoreError> {
-        self.renew_node(node, lease, counts).await
+        self.renew_node(node, lease, counts, others).await
     }
 
     async fn counts(&self) -> Result<Counts, StoreError> {
         self.add_counts().await
-    }
-
-    async fn presume_alive(&self, node: &NodeId, lease: Duration) -> Result<(), StoreError> {
-        self.presume_node(node, lease).await
     }
 
     async fn attached_to(

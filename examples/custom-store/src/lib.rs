@@ -39,12 +39,18 @@ impl SqliteStore {
 
 #[async_trait]
 impl SessionStore for SqliteStore {
-    async fn create(&self, record: &SessionRecord) -> Answer<Created> {
-        self.0.call(|db| match load(db, &record.id)? {
-            Some(there) if there.opening != record.opening || there.revision >= record.revision => {
-                Ok(Created::Exists(Box::new(there)))
+    async fn put(
+        &self,
+        record: &SessionRecord,
+        expected: Option<&SessionRecord>,
+    ) -> Answer<Written> {
+        self.0.call(|db| match (load(db, &record.id)?, expected) {
+            (None, None) => put(db, record, None).map(|()| Written::Done),
+            (Some(there), Some(expected)) if there.is_version(expected) => {
+                put(db, record, Some(&there)).map(|()| Written::Done)
             }
-            there => put(db, record, there.as_ref()).map(|()| Created::Done),
+            (None, Some(_)) => Ok(Written::Missing),
+            (Some(there), _) => Ok(Written::Conflict(Box::new(there))),
         })
     }
 
@@ -52,18 +58,14 @@ impl SessionStore for SqliteStore {
         self.0.call(|db| load(db, session))
     }
 
-    async fn replace(&self, record: &SessionRecord) -> Answer<Written> {
-        self.0.call(|db| match expected(db, record, 1)? {
-            Ok(there) => put(db, record, Some(&there)).map(|()| Written::Done),
-            Err(other) => Ok(other),
-        })
-    }
-
     async fn delete(&self, record: &SessionRecord) -> Answer<Written> {
         let delete = "DELETE FROM session WHERE id = ?";
-        self.0.call(|db| match expected(db, record, 0)? {
-            Ok(there) => Ok(db.execute(delete, [there.id.as_str()]).map(|_| Written::Done)?),
-            Err(other) => Ok(other),
+        self.0.call(|db| match load(db, &record.id)? {
+            None => Ok(Written::Missing),
+            Some(there) if there.is_version(record) => {
+                Ok(db.execute(delete, [there.id.as_str()]).map(|_| Written::Done)?)
+            }
+            Some(there) => Ok(Written::Conflict(Box::new(there))),
         })
     }
 
@@ -153,7 +155,13 @@ impl SessionStore for SqliteStore {
         self.0.call(|db| records(db, which, params![now().as_millis(), limit]))
     }
 
-    async fn renew_lease(&self, node: &NodeId, lease: Duration, has: Counts) -> Answer<Lease> {
+    async fn renew_lease(
+        &self,
+        node: &NodeId,
+        lease: Duration,
+        has: Counts,
+        others: &[NodeId],
+    ) -> Answer<Lease> {
         let lost = "SELECT node FROM lease WHERE until <= ?";
         let held = "SELECT 1 FROM lease WHERE node = ? AND until > ?";
         let put = "REPLACE INTO lease VALUES (?, ?, ?, ?)";
@@ -162,6 +170,10 @@ impl SessionStore for SqliteStore {
             let held = db.prepare(held)?.exists(params![node.as_str(), now.as_millis()])?;
             let until = now.after(lease).as_millis();
             db.execute(put, params![node.as_str(), until, has.connections, has.sessions])?;
+            for other in others {
+                let first = "INSERT OR IGNORE INTO lease VALUES (?, ?, 0, 0)";
+                db.execute(first, params![other.as_str(), until])?;
+            }
             let lost = rows(db, lost, [now.as_millis()], |row| Ok(text(row)?.parse()?))?;
             // SQLite does not lose what it has written: one generation for ever.
             Ok(Lease { held, now, generation: 0, lost })
@@ -175,12 +187,6 @@ impl SessionStore for SqliteStore {
             let alive = rows(db, alive, [now().as_millis()], read)?;
             Ok(alive.into_iter().fold(Counts::default(), Add::add))
         })
-    }
-
-    async fn presume_alive(&self, node: &NodeId, lease: Duration) -> Answer<()> {
-        let put = "INSERT OR IGNORE INTO lease VALUES (?, ?, 0, 0)";
-        let until = now().after(lease).as_millis();
-        self.0.call(|db| Ok(db.execute(put, params![node.as_str(), until]).map(drop)?))
     }
 
     async fn attached_to(&self, node: &NodeId, limit: usize) -> Answer<Vec<SessionRecord>> {
@@ -199,16 +205,6 @@ impl SessionStore for SqliteStore {
 
 fn now() -> Timestamp {
     SystemClock.now()
-}
-
-/// What is there, where it is of the opening of `new` and this many revisions before it; else what
-/// the write comes to.
-fn expected(db: &Db<'_>, new: &SessionRecord, before: u64) -> Read<Result<SessionRecord, Written>> {
-    Ok(match load(db, &new.id)? {
-        None => Err(Written::Missing),
-        Some(it) if (it.opening, it.revision + before) == (new.opening, new.revision) => Ok(it),
-        Some(it) => Err(Written::Conflict(Box::new(it))),
-    })
 }
 
 /// Writes `record` in the place of `there`, of which it keeps what is not of a revision.

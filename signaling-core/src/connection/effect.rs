@@ -5,7 +5,6 @@ use crate::{
     frame::Text,
     id::ConnectionId,
     notice::Notice,
-    protocol::PartnerReason,
     session::{Role, SessionRecord},
 };
 
@@ -27,12 +26,13 @@ pub(crate) enum Effect {
     Heartbeat,
     /// Have the connection attached to a session.
     Attach(Arc<SessionRecord>),
-    /// Have the connection attached anew to a session to which it is attached.
+    /// Have a new negotiation begun in a session to which the connection is attached.
     Renew(Arc<SessionRecord>),
     /// Have a session ended.
     Leave(Arc<SessionRecord>),
-    /// Have a session ended that has ended before and was put back; the partner is told this.
-    EndAgain(Arc<SessionRecord>, PartnerReason),
+    /// Have a session ended that is known to have ended and was opened again by a connection that did
+    /// not know.
+    EndAgain(Arc<SessionRecord>),
     /// Have what is known of the user and its sessions looked up.
     LookUp,
     /// Close; nothing follows.

@@ -4,31 +4,30 @@
 //! of its return by `match-found` and starts over; one that has not been told never notices, and
 //! what it said in the meantime follows.
 
-use std::{collections::VecDeque, iter::Sum, ops::Range, sync::Arc, time::Duration};
+use std::{collections::VecDeque, iter::Sum, ops::Range, sync::Arc, time::Instant};
 
 use super::{DisconnectReason, Effect};
 use crate::{
     config::Config,
     frame::Text,
     id::{ConnectionId, SessionId},
-    notice::{LossReason, Notice, Pair, RelayedSignal},
+    notice::{LossReason, Notice, RelayedSignal},
     protocol::{Dialect, ErrorCode, PartnerReason, ServerMessage, SignalKind},
-    session::{Attachment, Place, Role, SessionRecord},
-    time::Timestamp,
+    session::{Place, Role, SessionRecord},
 };
+
+/// Earlier openings of a session that are remembered, so that late news of them is known as such.
+const REMEMBERED_OPENINGS: usize = 4;
 
 #[derive(Debug)]
 pub(super) struct Seat {
     record: Arc<SessionRecord>,
     role: Role,
     dialect: Dialect,
-    since: u64,
     partner: Partner,
-    /// The newest of the partner's attachments that was here, by what it is since.
-    newest: u64,
-    /// Numbers the signals to the partner's attachment.
+    /// Numbers the signals to the partner in this negotiation.
     sent: u64,
-    /// The number of the last signal from the partner's attachment.
+    /// The number of the last signal from the partner in this negotiation.
     received: u64,
     /// What `sent` was when the client was last told of a loss.
     loss_told: u64,
@@ -37,27 +36,25 @@ pub(super) struct Seat {
     /// Whether the initiator's first offer of this negotiation has passed.
     offered: bool,
     leaving: bool,
+    /// Openings that the present one has replaced.
+    earlier: VecDeque<u64>,
 }
 
 /// What the participant has been led to believe of its partner.
 #[derive(Debug)]
 enum Partner {
-    /// It is there.
-    Here(Attachment),
-    /// It will come: nobody said that it is absent, so what is said to it is kept.
+    Here {
+        connection: ConnectionId,
+        /// After the store lost the record, until when the partner has to attach again. Then it counts as
+        /// gone.
+        due: Option<Instant>,
+    },
+    /// It has not come yet: no one said that it is absent, so what is said to it is kept.
     Expected(Kept),
-    /// It is absent.
-    Gone(Option<Left>),
-}
-
-/// The partner's last attachment. A store that has lost writes may have it again.
-#[derive(Debug)]
-struct Left {
-    attachment: Attachment,
-    /// Why the client was told that it is gone.
-    reason: PartnerReason,
-    /// Its connection said that it is over, whatever a record says.
-    for_good: bool,
+    Gone {
+        /// Whether it was there in this negotiation: then its client has to start over, too.
+        took_part: bool,
+    },
 }
 
 #[derive(Debug, Default)]
@@ -85,35 +82,30 @@ impl Sum for KeptTotal {
 type Effects = VecDeque<Effect>;
 
 impl Seat {
-    /// The seat of `role`, which `record` has attached. Tells the client and the partner.
+    /// The seat of `role`, which `record` has attached. Tells the client.
     pub(super) fn take(
         record: Arc<SessionRecord>,
         role: Role,
         dialect: Dialect,
         effects: &mut Effects,
     ) -> Self {
-        let since = record.participant(role).attachment().map_or(0, |own| own.since);
-        let partner = record.participant(role.partner()).attachment().cloned();
         effects.push_back(Effect::MatchFound(record.clone(), role));
-        if let Some(partner) = &partner {
-            let to = partner.connection.clone();
-            effects.push_back(Effect::Notify { to, notice: Notice::Changed(record.clone()) });
-        }
-        let newest = partner.as_ref().map_or(0, |partner| partner.since);
-        let partner = partner.map_or(Partner::Expected(Kept::default()), Partner::Here);
+        let partner = match record.participant(role.partner()).connection() {
+            Some(connection) => Partner::Here { connection: connection.clone(), due: None },
+            None => Partner::Expected(Kept::default()),
+        };
         Self {
             record,
             role,
             dialect,
-            since,
             partner,
-            newest,
             sent: 0,
             received: 0,
             loss_told: 0,
             undelivered: 0..0,
             offered: false,
             leaving: false,
+            earlier: VecDeque::new(),
         }
     }
 
@@ -130,24 +122,19 @@ impl Seat {
         Place { session: id.clone(), role: self.role, opening: *opening, revision: *revision }
     }
 
-    /// The record without what this seat knows to be over; none while the client is leaving.
-    pub(super) fn restorable(
-        &self,
-        now: Timestamp,
-        patience: Duration,
-    ) -> Option<Arc<SessionRecord>> {
-        if self.leaving {
-            return None;
+    /// Whether `record`, of the same session, says nothing new. Of two openings the later one counts, in
+    /// which this connection has attached again.
+    pub(super) fn is_outdated(&self, record: &SessionRecord) -> bool {
+        match record.opening == self.record.opening {
+            true => record.revision <= self.record.revision,
+            false => self.earlier.contains(&record.opening),
         }
-        let Partner::Gone(Some(Left { attachment, reason, for_good: true })) = &self.partner else {
-            return Some(self.record.clone());
-        };
-        let detached = self.record.detach(&attachment.connection, *reason, now, patience);
-        Some(detached.map_or_else(|| self.record.clone(), Arc::new))
     }
 
-    pub(super) fn since(&self) -> u64 {
-        self.since
+    /// The negotiation in which the client takes part.
+    fn negotiation(&self) -> u64 {
+        // None only before the first attach, when there is no seat.
+        self.record.participant(self.role).negotiation.unwrap_or(self.record.negotiation)
     }
 
     /// The client hangs up; false when it already did.
@@ -166,70 +153,100 @@ impl Seat {
         self.record = record;
     }
 
-    /// Draws from a newer record what it says of the partner. `looked_up` is true where the record
-    /// comes from the store because notices were lost: signals may be lost with them.
+    /// Draws from a newer record, in which the own connection is attached, what it says of the partner.
+    /// `looked_up` is true if the record comes from the store because notices were lost: signals may be
+    /// lost with them. A partner that has not attached to a session that was opened again has until
+    /// `due`.
     pub(super) fn update(
         &mut self,
         record: Arc<SessionRecord>,
         looked_up: bool,
+        due: Instant,
         effects: &mut Effects,
     ) {
+        let before = self.negotiation();
+        let reopened = record.opening != self.record.opening;
+        if reopened {
+            if self.earlier.len() == REMEMBERED_OPENINGS {
+                self.earlier.pop_front();
+            }
+            self.earlier.push_back(self.record.opening);
+        }
         self.record = record;
         let participant = self.record.participant(self.role.partner());
         // Not said by an older version, which wrote a loss as any other end.
         let reason = participant.ended.unwrap_or(PartnerReason::Lost);
-        let partner = participant.attachment().cloned();
-        match (&self.partner, partner) {
-            (Partner::Here(old), Some(new)) if *old == new => {}
-            (Partner::Gone(Some(left)), Some(new)) if left.for_good && left.attachment == new => {}
-            (Partner::Here(_), None) => self.partner_gone(reason, effects),
-            (Partner::Expected(_) | Partner::Gone(_), None) => {}
-            (now, Some(new)) if new.since <= self.newest => {
-                if matches!(now, Partner::Here(_)) {
-                    // The store has lost the attachment that was here, and nobody ended it.
-                    self.partner_gone(PartnerReason::Lost, effects);
-                }
-                // It has come back with a lost write and not noticed anything, so it would not
-                // start over.
-                effects.push_back(Effect::Renew(self.record.clone()));
+        let attached = participant.connection().cloned();
+        if self.negotiation() != before {
+            // One of the two was taken for lost if the partner is on the same connection.
+            if let Partner::Here { connection, .. } = &self.partner
+                && attached.as_ref() != Some(connection)
+            {
+                self.partner_gone(reason, effects);
             }
-            (_, Some(new)) => {
-                self.partner_here(new, reason, effects);
-                if looked_up {
-                    self.report_lost(None, effects);
-                }
+            match (attached, &mut self.partner) {
+                (Some(attached), _) => self.partner_comes(attached, looked_up, effects),
+                (None, Partner::Gone { took_part }) => *took_part = false,
+                (None, Partner::Here { .. } | Partner::Expected(_)) => {}
+            }
+            return;
+        }
+        match (&mut self.partner, attached) {
+            (Partner::Here { connection, due }, Some(attached)) => {
+                (*connection, *due) = (attached, None);
+            }
+            (Partner::Here { due: pending, .. }, None) if reopened => *pending = Some(due),
+            // It attaches again soon, or counts as gone later.
+            (Partner::Here { due: Some(_), .. }, None) => {}
+            (Partner::Here { .. }, None) => self.partner_gone(reason, effects),
+            (Partner::Expected(_) | Partner::Gone { .. }, None) => {}
+            (Partner::Expected(_) | Partner::Gone { took_part: false }, Some(attached)) => {
+                self.partner_comes(attached, looked_up, effects);
+            }
+            // It goes on as if it had never been away, and its client would not start over.
+            (Partner::Gone { took_part: true }, Some(_)) => {
+                effects.push_back(Effect::Renew(self.record.clone()));
             }
         }
     }
 
-    /// The partner has a new attachment; its last one ended for `reason`.
-    fn partner_here(&mut self, new: Attachment, reason: PartnerReason, effects: &mut Effects) {
-        if matches!(self.partner, Partner::Here(_)) {
-            self.partner_gone(reason, effects);
-        }
+    /// The partner has attached with `connection`, and nothing was said to it yet.
+    fn partner_comes(&mut self, connection: ConnectionId, looked_up: bool, effects: &mut Effects) {
         (self.sent, self.received, self.loss_told, self.undelivered) = (0, 0, 0, 0..0);
-        self.newest = new.since;
-        match std::mem::replace(&mut self.partner, Partner::Here(new)) {
+        match std::mem::replace(&mut self.partner, Partner::Here { connection, due: None }) {
             Partner::Expected(kept) => {
                 for (kind, text) in kept.signals {
                     self.send(kind, text, effects);
                 }
             }
-            Partner::Gone(_) | Partner::Here(_) => {
+            Partner::Gone { .. } | Partner::Here { .. } => {
                 self.offered = false;
                 effects.push_back(Effect::MatchFound(self.record.clone(), self.role));
             }
         }
+        if looked_up {
+            self.report_lost(None, effects);
+        }
+    }
+
+    /// When [`Self::on_deadline`] is due.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        match &self.partner {
+            Partner::Here { due, .. } => *due,
+            Partner::Expected(_) | Partner::Gone { .. } => None,
+        }
+    }
+
+    /// Time has passed: a partner that has not attached again counts as gone.
+    pub(super) fn on_deadline(&mut self, now: Instant, effects: &mut Effects) {
+        if self.deadline().is_some_and(|due| due <= now) {
+            self.partner_gone(PartnerReason::Lost, effects);
+        }
     }
 
     fn partner_gone(&mut self, reason: PartnerReason, effects: &mut Effects) {
-        self.partner = match std::mem::replace(&mut self.partner, Partner::Gone(None)) {
-            Partner::Here(attachment) => {
-                Partner::Gone(Some(Left { attachment, reason, for_good: false }))
-            }
-            other @ Partner::Gone(_) => other,
-            Partner::Expected(_) => Partner::Gone(None),
-        };
+        let took_part = matches!(self.partner, Partner::Here { .. });
+        self.partner = Partner::Gone { took_part };
         let reason = match self.dialect {
             Dialect::Base => None,
             Dialect::V1 => Some(reason),
@@ -240,36 +257,22 @@ impl Seat {
         ));
     }
 
-    /// The partner's attachment `since` has ended.
+    /// A connection of the partner has ended.
     pub(super) fn partner_detached(
         &mut self,
-        since: u64,
+        ended: &ConnectionId,
         reason: PartnerReason,
         effects: &mut Effects,
     ) {
-        if matches!(&self.partner, Partner::Here(partner) if partner.since == since) {
+        if matches!(&self.partner, Partner::Here { connection, .. } if connection == ended) {
             self.partner_gone(reason, effects);
-        }
-        if let Partner::Gone(Some(left)) = &mut self.partner {
-            left.for_good |= left.attachment.since == since;
         }
     }
 
     /// The session has ended: tells the client, unless it knows.
     pub(super) fn end(mut self, reason: PartnerReason, effects: &mut Effects) {
-        if !self.leaving && !matches!(self.partner, Partner::Gone(_)) {
+        if !self.leaving && !matches!(self.partner, Partner::Gone { .. }) {
             self.partner_gone(reason, effects);
-        }
-    }
-
-    /// What the partner is to be told if the session, which is over for `reason` as the client is
-    /// told, turns out to be there again and is ended once more.
-    pub(super) fn reason_for_partner(&self, reason: PartnerReason) -> PartnerReason {
-        match reason {
-            _ if self.leaving => PartnerReason::Left,
-            // It was the partner itself that left.
-            PartnerReason::Left => PartnerReason::Ended,
-            other => other,
         }
     }
 
@@ -277,7 +280,7 @@ impl Seat {
     pub(super) fn kept(&self) -> KeptTotal {
         match &self.partner {
             Partner::Expected(kept) => KeptTotal { signals: kept.signals.len(), bytes: kept.bytes },
-            Partner::Here(_) | Partner::Gone(_) => KeptTotal::default(),
+            Partner::Here { .. } | Partner::Gone { .. } => KeptTotal::default(),
         }
     }
 
@@ -293,16 +296,16 @@ impl Seat {
     ) {
         let from_responder = self.role == Role::Responder && kind == SignalKind::Offer;
         let refused = match &mut self.partner {
-            Partner::Gone(_) => Some(ErrorCode::PartnerAbsent),
+            Partner::Gone { .. } => Some(ErrorCode::PartnerAbsent),
             _ if from_responder && !self.offered => Some(ErrorCode::NotInitiator),
             _ if text.len() > config.max_queued_bytes => Some(ErrorCode::TooLarge),
-            Partner::Here(_) => None,
+            Partner::Here { .. } => None,
             Partner::Expected(_) if text.len() > config.max_kept_bytes => Some(ErrorCode::TooLarge),
             Partner::Expected(here) => {
                 let full = kept.signals >= config.max_kept_signals
                     || kept.bytes + text.len() > config.max_kept_bytes;
                 if full {
-                    self.partner = Partner::Gone(None);
+                    self.partner = Partner::Gone { took_part: false };
                     Some(ErrorCode::PartnerAbsent)
                 } else {
                     here.bytes += text.len();
@@ -318,21 +321,27 @@ impl Seat {
     }
 
     fn send(&mut self, kind: SignalKind, text: Text, effects: &mut Effects) {
-        let Partner::Here(partner) = &self.partner else {
+        let Partner::Here { connection, .. } = &self.partner else {
             return;
         };
         self.sent += 1;
-        let pair = self.pair_to(partner);
-        let signal =
-            RelayedSignal { session: self.record.id.clone(), pair, number: self.sent, kind, text };
-        let to = partner.connection.clone();
+        let SessionRecord { id, first_opening, .. } = &*self.record;
+        let signal = RelayedSignal {
+            session: id.clone(),
+            first_opening: *first_opening,
+            negotiation: self.negotiation(),
+            number: self.sent,
+            kind,
+            text,
+        };
+        let to = connection.clone();
         effects.push_back(Effect::Notify { to, notice: Notice::Signal(signal) });
     }
 
-    /// Hands a signal of the partner to the client. One between other attachments than those of
-    /// now is void: its sender learns from the record that it starts over.
+    /// Hands a signal of the partner to the client. One of another negotiation is void: its sender
+    /// learns from the record that it starts over.
     pub(super) fn receive(&mut self, signal: RelayedSignal, effects: &mut Effects) {
-        if self.pair_to_here() != Some(signal.pair) || signal.number <= self.received {
+        if !self.is_valid(signal.negotiation) || signal.number <= self.received {
             return;
         }
         if signal.number > self.received + 1 {
@@ -343,26 +352,9 @@ impl Seat {
         effects.push_back(Effect::Send(signal.text));
     }
 
-    fn pair_to(&self, partner: &Attachment) -> Pair {
-        Pair { opening: self.record.opening, from: self.since, to: partner.since }
-    }
-
-    /// The attachments between which a signal from this seat is valid now.
-    fn pair_from_here(&self) -> Option<Pair> {
-        match &self.partner {
-            Partner::Here(partner) => Some(self.pair_to(partner)),
-            Partner::Expected(_) | Partner::Gone(_) => None,
-        }
-    }
-
-    /// The attachments between which a signal to this seat is valid now.
-    fn pair_to_here(&self) -> Option<Pair> {
-        match &self.partner {
-            Partner::Here(partner) => {
-                Some(Pair { opening: self.record.opening, from: partner.since, to: self.since })
-            }
-            Partner::Expected(_) | Partner::Gone(_) => None,
-        }
+    /// Whether signals of `negotiation` are exchanged now.
+    fn is_valid(&self, negotiation: u64) -> bool {
+        matches!(self.partner, Partner::Here { .. }) && negotiation == self.negotiation()
     }
 
     /// Tells the partner's connection how far its signals have come before a gap, which ends
@@ -378,23 +370,23 @@ impl Seat {
         reason: LossReason,
         effects: &mut Effects,
     ) {
-        if let (Partner::Here(partner), Some(pair)) = (&self.partner, self.pair_to_here()) {
-            let session = self.record.id.clone();
-            let notice = Notice::SignalsLost { session, pair, received, before, reason };
-            effects.push_back(Effect::Notify { to: partner.connection.clone(), notice });
+        if let Partner::Here { connection, .. } = &self.partner {
+            let (session, negotiation) = (self.record.id.clone(), self.negotiation());
+            let notice = Notice::SignalsLost { session, negotiation, received, before, reason };
+            effects.push_back(Effect::Notify { to: connection.clone(), notice });
         }
     }
 
     /// The queue to the client had no room for signals with these numbers: tells the sender. False
-    /// when they are not for the attachments of now, which may be those of a record that waits in
-    /// front of them.
+    /// if they are not of the present negotiation, but perhaps of that of a record that waits in front of
+    /// them.
     pub(super) fn report_refused(
         &self,
-        pair: Pair,
+        negotiation: u64,
         numbers: &Range<u64>,
         effects: &mut Effects,
     ) -> bool {
-        let valid = self.pair_to_here() == Some(pair);
+        let valid = self.is_valid(negotiation);
         if valid {
             let (received, before) = (numbers.start - 1, Some(numbers.end));
             self.report(received, before, LossReason::QueueFull, effects);
@@ -405,19 +397,19 @@ impl Seat {
     /// It is the turn of signals that were refused: their numbers count as received.
     pub(super) fn skip_refused(
         &mut self,
-        pair: Pair,
+        negotiation: u64,
         numbers: &Range<u64>,
         reported: bool,
         effects: &mut Effects,
     ) {
-        if self.pair_to_here() != Some(pair) || numbers.end <= self.received + 1 {
+        if !self.is_valid(negotiation) || numbers.end <= self.received + 1 {
             return;
         }
         if numbers.start > self.received + 1 {
             self.report_lost(Some(numbers.start), effects);
         }
         if !reported {
-            self.report_refused(pair, numbers, effects);
+            self.report_refused(negotiation, numbers, effects);
         }
         self.received = numbers.end - 1;
     }
@@ -430,14 +422,14 @@ impl Seat {
         reason: DisconnectReason,
         effects: &mut Effects,
     ) {
-        if let Partner::Here(partner) = &self.partner
-            && partner.connection.node() == own.node()
+        if let Partner::Here { connection, .. } = &self.partner
+            && connection.node() == own.node()
         {
-            let (session, opening) = (self.record.id.clone(), self.record.opening);
+            let session = self.record.id.clone();
             // Who hangs up leaves, however its connection ends then.
             let reason = if self.leaving { PartnerReason::Left } else { reason.into() };
-            let notice = Notice::Detached { session, opening, since: self.since, reason };
-            effects.push_back(Effect::Notify { to: partner.connection.clone(), notice });
+            let notice = Notice::Detached { session, connection: own.clone(), reason };
+            effects.push_back(Effect::Notify { to: connection.clone(), notice });
         }
     }
 
@@ -445,7 +437,8 @@ impl Seat {
     /// must be told, and its word that signals of the own client were lost, which is then taken as
     /// said.
     pub(super) fn notices_lost(&mut self, own: &ConnectionId, effects: &mut Effects) {
-        if matches!(&self.partner, Partner::Here(p) if p.connection.node() != own.node()) {
+        let elsewhere = |connection: &ConnectionId| connection.node() != own.node();
+        if matches!(&self.partner, Partner::Here { connection, .. } if elsewhere(connection)) {
             self.report_lost(None, effects);
             self.tell_loss(0, None, ErrorCode::Unavailable, effects);
         }
@@ -454,13 +447,13 @@ impl Seat {
     /// Signals to the partner did not arrive: tells the client, once for each loss.
     pub(super) fn signals_lost(
         &mut self,
-        pair: Pair,
+        negotiation: u64,
         received: u64,
         before: Option<u64>,
         code: ErrorCode,
         effects: &mut Effects,
     ) {
-        if self.pair_from_here() == Some(pair) {
+        if self.is_valid(negotiation) {
             self.tell_loss(received, before, code, effects);
         }
     }
@@ -483,8 +476,8 @@ impl Seat {
     }
 
     /// The signals with these numbers got nowhere, and the client is told by itself.
-    pub(super) fn undelivered(&mut self, pair: Pair, numbers: Range<u64>) {
-        if self.pair_from_here() == Some(pair) {
+    pub(super) fn undelivered(&mut self, negotiation: u64, numbers: Range<u64>) {
+        if self.is_valid(negotiation) {
             let told = &mut self.undelivered;
             let start = if told.end == numbers.start { told.start } else { numbers.start };
             *told = start..numbers.end;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::{
     id::NodeId,
-    notice::{Pair, RelayedSignal},
+    notice::RelayedSignal,
     protocol::{Dialect, SignalKind},
     session::{Role, Status},
     time::Timestamp,
@@ -31,6 +31,8 @@ struct Call {
 
 const ANN: usize = 0;
 const BOB: usize = 1;
+/// The first of the session, and its opening.
+const NEGOTIATION: u64 = 7;
 
 impl Call {
     fn new() -> Self {
@@ -43,7 +45,7 @@ impl Call {
         let [ann, bob] = users.clone();
         let until = Timestamp::from_millis(60_000);
         let id = SessionId::new("s").unwrap();
-        let record = SessionRecord::open(id, 7, ann, bob, until).unwrap();
+        let record = SessionRecord::open(id, NEGOTIATION, ann, bob, until).unwrap();
         Self {
             now: Instant::now(),
             wall: 0,
@@ -93,9 +95,16 @@ impl Call {
     fn attach(&mut self, who: usize) {
         self.connect(who);
         let record = self.record.clone().unwrap();
-        let next = record.attach(Role::BOTH[who], &self.id(who), self.numbers).unwrap();
+        let next = record.attach(Role::BOTH[who], &self.id(who), self.numbers, None, self.numbers);
+        let next = next.unwrap();
         self.record = Some(Arc::new(next));
-        self.with_connection(who, |connection, record| connection.on_record(record, false));
+        self.take_up(who);
+    }
+
+    /// `who` learns what it wrote, and tells its partner.
+    fn take_up(&mut self, who: usize) {
+        let now = self.now;
+        self.with_connection(who, |connection, record| connection.on_attached(record, false, now));
     }
 
     /// The connection breaks, and its partner hears it from the record.
@@ -116,22 +125,23 @@ impl Call {
 
     /// `who` gets the record as it is.
     fn announce(&mut self, who: usize) {
+        let now = self.now;
         self.with_connection(who, |connection, record| {
-            connection.on_notice(Notice::Changed(record));
+            connection.on_notice(Notice::Changed(record), now);
         });
     }
 
     fn end(&mut self, reason: PartnerReason) {
         let record = self.record.take().unwrap();
         for who in [ANN, BOB] {
-            let (session, opening) = (record.id.clone(), record.opening);
-            self.notice(who, Notice::Ended { session, opening, reason });
+            let (session, first_opening) = (record.id.clone(), record.first_opening);
+            self.notice(who, Notice::Ended { session, first_opening, reason });
         }
     }
 
     fn notice(&mut self, who: usize, notice: Notice) {
         if let Some(connection) = &mut self.connections[who] {
-            connection.on_notice(notice);
+            connection.on_notice(notice, self.now);
         }
         self.carry_out(who);
     }
@@ -166,6 +176,8 @@ impl Call {
     }
 
     fn carry_out(&mut self, who: usize) {
+        // They arrive when all effects are carried out.
+        let mut notices = Vec::new();
         while let Some(effect) = self.connections[who].as_mut().and_then(Connection::next_effect) {
             match effect {
                 Effect::Send(text) => self.inbox[who].push(text.as_str().to_owned()),
@@ -174,24 +186,25 @@ impl Call {
                     self.inbox[who].push(found.as_str().to_owned());
                 }
                 Effect::AskForIceServers => self.asked += 1,
-                Effect::Notify { to, notice } => {
-                    let of = |c: &Option<Connection>| c.as_ref().is_some_and(|c| c.id == to);
-                    if let Some(to) = self.connections.iter().position(of) {
-                        self.notice(to, notice);
-                    }
-                }
-                Effect::Attach(_) => {
+                Effect::Notify { to, notice } => notices.push((to, notice)),
+                Effect::Attach(_) | Effect::Renew(_) => {
                     let (id, role) = (self.id(who), Role::BOTH[who]);
                     let epoch = self.connections[who].as_ref().unwrap().epoch.unwrap();
                     let record = self.record.clone().unwrap();
-                    self.record = Some(Arc::new(record.attach(role, &id, epoch).unwrap()));
-                    self.with_connection(who, |c, record| c.on_record(record, false));
+                    let next = record.attach(role, &id, epoch, None, record.revision).unwrap();
+                    self.record = Some(Arc::new(next));
+                    self.take_up(who);
                 }
                 Effect::Leave(_) => self.end(PartnerReason::Left),
-                Effect::Renew(_) => panic!("the record went backwards"),
-                Effect::EndAgain(..) => self.record = None,
+                Effect::EndAgain(_) => self.record = None,
                 Effect::Close(reason) => self.closed[who] = Some(reason),
                 Effect::LookUp | Effect::Ping | Effect::Heartbeat => {}
+            }
+        }
+        for (to, notice) in notices {
+            let of = |c: &Option<Connection>| c.as_ref().is_some_and(|c| c.id == to);
+            if let Some(to) = self.connections.iter().position(of) {
+                self.notice(to, notice);
             }
         }
     }
@@ -351,11 +364,11 @@ fn news_of_an_ended_session_do_not_bring_it_back() {
 }
 
 #[test]
-fn a_session_opened_again_under_its_id_is_another_one() {
+fn a_session_opened_by_the_host_under_the_id_of_another_is_a_new_one() {
     let mut call = Call::established();
-    let mut again = call.record.clone().unwrap().as_ref().clone();
-    again.opening += 1;
-    call.record = Some(Arc::new(again.clone()));
+    let mut other = call.record.clone().unwrap().as_ref().clone();
+    (other.opening, other.first_opening) = (8, 8);
+    call.record = Some(Arc::new(other));
     call.announce(ANN);
     assert_eq!(call.read(ANN), ["partner-disconnected", "match-found"]);
 }
@@ -372,23 +385,25 @@ fn the_first_offer_is_the_initiators() {
 }
 
 #[test]
-fn what_is_between_other_attachments_is_void() {
+fn signals_of_another_negotiation_are_void() {
     let mut call = Call::established();
     let record = call.record.clone().unwrap();
-    let since = |who: usize| record.participant(Role::BOTH[who]).attachment().unwrap().since;
-    let pair = Pair { opening: 7, from: since(ANN), to: since(BOB) };
     let text = |payload: &str| -> Text {
         format!(r#"{{"type":"offer","sessionId":"s","sdp":"{payload}"}}"#).into()
     };
-    let signal = |pair, number, payload| {
-        let (session, kind) = (record.id.clone(), SignalKind::Offer);
-        Notice::Signal(RelayedSignal { session, pair, number, kind, text: text(payload) })
+    let signal = |negotiation, number, payload| {
+        Notice::Signal(RelayedSignal {
+            session: record.id.clone(),
+            first_opening: record.first_opening,
+            negotiation,
+            number,
+            kind: SignalKind::Offer,
+            text: text(payload),
+        })
     };
-    call.notice(BOB, signal(Pair { to: pair.to + 1, ..pair }, 1, "x"));
-    call.notice(BOB, signal(Pair { from: pair.from + 1, ..pair }, 1, "x"));
-    call.notice(BOB, signal(Pair { opening: 8, ..pair }, 1, "x"));
-    call.notice(BOB, signal(pair, 1, "1"));
-    call.notice(BOB, signal(pair, 1, "1"));
+    call.notice(BOB, signal(record.negotiation + 1, 1, "x"));
+    call.notice(BOB, signal(record.negotiation, 1, "1"));
+    call.notice(BOB, signal(record.negotiation, 1, "1"));
     assert_eq!(call.read(BOB), ["offer 1"]);
 }
 
@@ -411,14 +426,14 @@ fn a_sender_is_told_of_a_signal_that_got_lost_on_the_way() {
 fn one_or_two_undelivered(count: u64) -> Call {
     let mut call = Call::established();
     call.signal(ANN, "offer", "1");
-    let (bob, pair) = (call.connections[BOB].take(), Pair { opening: 7, from: 1, to: 2 });
+    let bob = call.connections[BOB].take();
     for number in 2..2 + count {
         call.signal(ANN, "ice-candidate", &number.to_string());
     }
     let session = call.record.as_ref().unwrap().id.clone();
     call.connections[ANN].as_mut().unwrap().on_undelivered(
         &session,
-        pair,
+        NEGOTIATION,
         1 + count..2 + count,
         ErrorCode::Unavailable,
     );
@@ -446,28 +461,30 @@ fn a_signal_that_got_lost_beside_one_that_could_not_be_handed_on_is_told() {
 
 impl Call {
     /// Ann says `word`, which Bob's queue has no room for.
-    fn refused(&mut self, number: u64, word: &str) -> (SessionId, Pair, Range<u64>) {
+    fn refused(&mut self, number: u64, word: &str) -> (SessionId, u64, Range<u64>) {
         let bob = self.connections[BOB].take();
         self.signal(ANN, "ice-candidate", word);
         self.connections[BOB] = bob;
-        let pair = Pair { opening: 7, from: 1, to: 2 };
-        (self.record.as_ref().unwrap().id.clone(), pair, number..number + 1)
+        (self.record.as_ref().unwrap().id.clone(), NEGOTIATION, number..number + 1)
     }
 
-    fn report_refused(&mut self, (session, pair, numbers): &(SessionId, Pair, Range<u64>)) -> bool {
+    fn report_refused(
+        &mut self,
+        (session, negotiation, numbers): &(SessionId, u64, Range<u64>),
+    ) -> bool {
         let bob = self.connections[BOB].as_mut().unwrap();
-        let reported = bob.report_refused(session, *pair, numbers);
+        let reported = bob.report_refused(session, *negotiation, numbers);
         self.carry_out(BOB);
         reported
     }
 
     fn skip_refused(
         &mut self,
-        (session, pair, numbers): &(SessionId, Pair, Range<u64>),
+        (session, negotiation, numbers): &(SessionId, u64, Range<u64>),
         reported: bool,
     ) {
         let bob = self.connections[BOB].as_mut().unwrap();
-        bob.on_refused(session, *pair, numbers, reported);
+        bob.on_refused(session, *negotiation, numbers, reported);
         self.carry_out(BOB);
     }
 }
@@ -509,10 +526,10 @@ fn a_gap_in_front_of_a_refusal_is_a_loss() {
 }
 
 #[test]
-fn a_refusal_between_other_attachments_is_void() {
+fn a_refusal_of_another_negotiation_is_void() {
     let mut call = Call::established();
-    let (session, pair, numbers) = call.refused(1, "1");
-    let older = (session, Pair { from: 0, ..pair }, numbers);
+    let (session, negotiation, numbers) = call.refused(1, "1");
+    let older = (session, negotiation - 1, numbers);
     assert!(!call.report_refused(&older));
     call.skip_refused(&older, false);
     assert_eq!(call.read(ANN), [""; 0]);
@@ -857,53 +874,132 @@ fn how_a_session_ended_is_told_to_who_was_told_of_no_absence() {
     }
 }
 
-#[test]
-fn a_session_that_was_put_back_ends_again_for_its_own_reason() {
-    use PartnerReason::{Ended, Left, Timeout};
-    // What Ann is told, whether it is she who leaves, and what Bob is told.
-    for (told, leaves, partner) in [
-        (Timeout, false, Timeout),
-        (Ended, false, Ended),
-        (Left, false, Ended),
-        (Ended, true, Left),
-    ] {
-        let mut call = Call::of_v1();
-        let record = call.record.clone().unwrap();
-        let mut back = record.as_ref().clone();
-        back.revision += 5;
-        let (session, opening, now) = (record.id.clone(), record.opening, call.now);
-        let ann = call.connections[ANN].as_mut().unwrap();
-        if leaves {
-            ann.on_frame(&Frame::Text(r#"{"type":"leave","sessionId":"s"}"#.into()), now);
-            assert!(matches!(ann.next_effect(), Some(Effect::Leave(_))));
-        }
-        let ending = ann.ending(&session, opening, told).map(|(_, reason)| reason);
-        assert_eq!(ending, Some(partner));
-        ann.on_notice(Notice::Ended { session, opening, reason: told });
-        assert_eq!(matches!(ann.next_effect(), Some(Effect::Send(_))), !leaves);
-        ann.on_notice(Notice::Changed(Arc::new(back)));
-        match ann.next_effect() {
-            Some(Effect::EndAgain(_, reason)) => assert_eq!(reason, partner),
-            other => panic!("{other:?}"),
-        }
+impl Call {
+    /// The store has lost the session, and `who` opens it again and attaches.
+    fn reopen(&mut self, who: usize) {
+        let record = self.record.clone().unwrap();
+        let until = Timestamp::from_millis(60_000);
+        self.record = Some(Arc::new(record.reopen(record.opening + 1, until)));
+        self.attach_again(who);
+    }
+
+    /// `who` attaches to a session that was opened again, and continues its negotiation.
+    fn attach_again(&mut self, who: usize) {
+        let record = self.record.clone().unwrap();
+        let connection = self.connections[who].as_ref().unwrap();
+        let negotiation = connection.seats[0].record().participants[who].negotiation;
+        let (role, epoch) = (Role::BOTH[who], connection.epoch.unwrap());
+        let next = record.attach(role, &connection.id, epoch, negotiation, record.opening * 10);
+        self.record = Some(Arc::new(next.unwrap()));
+        self.take_up(who);
     }
 }
 
 #[test]
-fn what_a_store_lost_of_the_partner_is_a_loss() {
-    let mut call = Call::of_v1();
-    let older = call.record.clone().unwrap();
-    call.detach_for(BOB, PartnerReason::Left);
-    call.announce(ANN);
+fn nobody_notices_that_the_store_lost_a_session_of_two_who_are_there() {
+    let mut call = Call::established();
+    call.signal(ANN, "offer", "1");
+    call.reopen(ANN);
+    // Between these two, nothing is lost.
+    call.signal(ANN, "ice-candidate", "2");
+    call.signal(BOB, "answer", "1");
+    call.attach_again(BOB);
+    assert_eq!(call.connections[ANN].as_ref().unwrap().deadline(), call.at(10));
+    call.signal(BOB, "ice-candidate", "2");
+    assert_eq!(call.read(ANN), ["answer 1", "ice-candidate 2"]);
+    assert_eq!(call.read(BOB), ["offer 1", "ice-candidate 2"]);
+}
+
+/// Bob does not attach again within the lease of a node, and counts as gone.
+fn partner_that_does_not_attach_again() -> Call {
+    let config = Config { ping_interval: Duration::from_secs(60), ..Config::default() };
+    let lease = config.node_lease;
+    let mut call = Call::with(config);
+    call.attach(ANN);
     call.attach(BOB);
     call.inbox = Default::default();
-    // The attachment before that one is back, ahead of all that was.
-    let mut back = older.as_ref().clone();
-    back.revision += 100;
-    call.connections[ANN].as_mut().unwrap().on_record(Arc::new(back), false);
+    call.reopen(ANN);
+    let due = call.now + lease;
     let ann = call.connections[ANN].as_mut().unwrap();
-    let Some(Effect::Send(text)) = ann.next_effect() else {
-        panic!("she is told");
-    };
-    assert!(text.contains(r#""reason":"lost""#), "{}", text.as_str());
+    assert_eq!(ann.deadline(), due);
+    ann.on_deadline(due - Duration::from_nanos(1));
+    assert!(ann.next_effect().is_none());
+    ann.on_deadline(due);
+    call.carry_out(ANN);
+    assert_eq!(call.read(ANN), ["partner-disconnected"]);
+    call.signal(ANN, "ice-candidate", "x");
+    assert_eq!(call.read(ANN), ["error partner-absent"]);
+    call
+}
+
+#[test]
+fn a_partner_that_does_not_attach_again_after_a_loss_is_gone() {
+    let mut call = partner_that_does_not_attach_again();
+    call.attach(BOB);
+    assert_eq!(call.read(ANN), ["match-found"]);
+    assert_eq!(call.read(BOB), ["match-found"]);
+}
+
+#[test]
+fn a_partner_that_attaches_again_too_late_starts_over() {
+    let mut call = partner_that_does_not_attach_again();
+    call.attach_again(BOB);
+    assert_eq!(call.read(ANN), ["match-found"]);
+    assert_eq!(call.read(BOB), ["match-found"]);
+    call.signal(ANN, "offer", "o");
+    assert_eq!(call.read(BOB), ["offer o"]);
+}
+
+#[test]
+fn a_partner_that_comes_back_to_a_session_that_was_opened_again_starts_over() {
+    let mut call = Call::established();
+    call.reopen(ANN);
+    call.attach(BOB);
+    assert_eq!(call.read(ANN), ["partner-disconnected", "match-found"]);
+    assert_eq!(call.read(BOB), ["match-found"]);
+}
+
+#[test]
+fn a_partner_whose_connection_ends_before_it_attached_again_is_gone_at_once() {
+    let mut call = Call::established();
+    let (session, connection) = (call.record.as_ref().unwrap().id.clone(), call.id(BOB));
+    call.reopen(ANN);
+    call.notice(ANN, Notice::Detached { session, connection, reason: PartnerReason::Left });
+    assert_eq!(call.read(ANN), ["partner-disconnected"]);
+}
+
+#[test]
+fn late_news_of_an_earlier_opening_changes_nothing() {
+    let mut call = Call::established();
+    let mut late = call.record.as_ref().unwrap().as_ref().clone();
+    late.revision += 5;
+    late.negotiation += 1;
+    call.reopen(ANN);
+    call.attach_again(BOB);
+    call.notice(ANN, Notice::Changed(Arc::new(late)));
+    call.signal(ANN, "offer", "o");
+    assert_eq!(call.read(BOB), ["offer o"]);
+    assert_eq!(call.read(ANN), [""; 0]);
+}
+
+#[test]
+fn a_session_that_ended_and_was_opened_again_is_ended_again() {
+    let mut call = Call::established();
+    let now = call.now;
+    let record = call.record.as_ref().unwrap().as_ref().clone();
+    let again = Arc::new(record.reopen(8, Timestamp::default()));
+    let (session, first_opening) = (record.id.clone(), record.first_opening);
+    let reason = PartnerReason::Left;
+    let ann = call.connections[ANN].as_mut().unwrap();
+    ann.on_notice(Notice::Ended { session: session.clone(), first_opening, reason }, now);
+    assert!(matches!(ann.next_effect(), Some(Effect::Send(_))));
+    // By one that has not heard of the end yet.
+    ann.on_notice(Notice::Opened(again.clone()), now);
+    assert!(matches!(ann.next_effect(), Some(Effect::EndAgain(_))));
+    // Bob has opened it again, and learns of the end then.
+    call.record = Some(again);
+    call.attach_again(BOB);
+    call.notice(BOB, Notice::Ended { session, first_opening, reason });
+    assert_eq!(call.record, None);
+    assert_eq!(call.read(BOB), ["partner-disconnected"]);
 }

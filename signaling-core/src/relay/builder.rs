@@ -144,7 +144,7 @@ impl RelayBuilder {
         let inbox = self.bus.subscribe(&id).await?;
         let asked = Instant::now();
         let nothing = Counts::default();
-        let lease = self.store.renew_lease(&id, self.config.node_lease, nothing).await?;
+        let lease = self.store.renew_lease(&id, self.config.node_lease, nothing, &[]).await?;
         let health = Arc::new(Health::new(asked, &lease, &self.config));
         let stopped = CancellationToken::new();
         let node = Arc::new(Node {

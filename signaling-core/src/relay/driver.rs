@@ -32,9 +32,8 @@ use crate::{
     connection::{Connection, Effect},
     event::DisconnectReason,
     frame::{CloseFrame, CloseReason, Frame, TransportError},
-    id::{ConnectionId, SessionId},
+    id::ConnectionId,
     notice::Notice,
-    protocol::PartnerReason,
     store::Heartbeat,
     time::Timestamp,
 };
@@ -465,70 +464,64 @@ impl Driver {
     fn on_write_blocked(&mut self) {
         let Self { local, connection, .. } = self;
         local.mailbox.blocked(|refused| {
-            connection.report_refused(&refused.session, refused.pair, &refused.numbers)
+            connection.report_refused(&refused.session, refused.negotiation, &refused.numbers)
         });
         let _ = self.carry_out();
         self.connection.on_write_blocked(Instant::now().into_std());
-        let deadline = self.connection.deadline().into();
-        if deadline < self.alarm.deadline() {
-            self.alarm.as_mut().reset(deadline);
-        }
+        self.set_alarm_earlier();
     }
 
     fn on_mail(&mut self, mail: Mail) {
         let changes_sessions =
             !matches!(mail, Mail::Send(_) | Mail::Notice(Notice::Signal(_)) | Mail::Refused(_));
+        let now = || Instant::now().into_std();
         match mail {
             Mail::Send(text) => self.outgoing.push_back(Frame::Text(text)),
             Mail::Notice(notice) => {
-                if let Notice::Ended { session, opening, reason } = &notice {
+                if let Notice::Ended { session, .. } = &notice {
                     self.local.duties.forget(session);
-                    self.end_again_if_restored(session, *opening, *reason);
                 }
                 if let Notice::Disconnect { text } = &notice {
                     let _ = self.local.goodbye.set(text.clone());
                 }
-                self.connection.on_notice(notice);
+                self.connection.on_notice(notice, now());
             }
             Mail::Admitted { epoch, records } => {
                 self.connection.on_admitted(epoch);
                 for record in records {
-                    self.connection.on_record(record, false);
+                    self.connection.on_attached(record, false, now());
                 }
             }
-            Mail::Record { record, looked_up } => self.connection.on_record(record, looked_up),
+            Mail::Record { record, looked_up } => {
+                self.connection.on_attached(record, looked_up, now())
+            }
             Mail::LeaveFailed(session) => self.connection.on_leave_failed(&session),
             Mail::IceServers(answer) => {
                 let life = |at: Timestamp| at.since(self.node.clock.now());
                 let answer = answer.map(|told| (told.servers, told.expires_at.map(life)));
-                self.connection.on_ice_servers(answer, Instant::now().into_std());
-                self.alarm.as_mut().reset(self.connection.deadline().into());
+                self.connection.on_ice_servers(answer, now());
             }
-            Mail::Undelivered { session, pair, numbers, code } => {
-                self.connection.on_undelivered(&session, pair, numbers, code);
+            Mail::Undelivered { session, negotiation, numbers, code } => {
+                self.connection.on_undelivered(&session, negotiation, numbers, code);
             }
-            Mail::Refused(Refused { session, pair, numbers, reported }) => {
-                self.connection.on_refused(&session, pair, &numbers, reported);
+            Mail::Refused(Refused { session, negotiation, numbers, reported }) => {
+                self.connection.on_refused(&session, negotiation, &numbers, reported);
             }
             Mail::NoticesLost => self.connection.on_notices_lost(),
             Mail::Doubt => self.connection.on_doubt(),
-            Mail::StoreEmptied => {
-                let records = self.connection.restorable(self.node.now());
-                self.assign(Duty::Restore(records));
-            }
         }
         if changes_sessions {
             let sessions = self.connection.counted_sessions();
             self.node.locals.count(&self.local, sessions);
+            self.set_alarm_earlier();
         }
     }
 
-    /// A session that ended while its records were put back may have been put back with them.
-    fn end_again_if_restored(&self, session: &SessionId, opening: u64, reason: PartnerReason) {
-        if self.node.health.lost_records_within(self.node.config.abandon_after)
-            && let Some((record, reason)) = self.connection.ending(session, opening, reason)
-        {
-            self.assign(Duty::EndAgain(record, reason));
+    /// Some inputs move the deadline earlier.
+    fn set_alarm_earlier(&mut self) {
+        let deadline = self.connection.deadline().into();
+        if deadline < self.alarm.deadline() {
+            self.alarm.as_mut().reset(deadline);
         }
     }
 
@@ -565,9 +558,7 @@ impl Driver {
                 Effect::Attach(record) => self.assign(Duty::Attach(record)),
                 Effect::Renew(record) => self.assign(Duty::Renew(record)),
                 Effect::Leave(record) => self.assign(Duty::Leave(record)),
-                Effect::EndAgain(record, reason) => {
-                    self.assign(Duty::EndAgain(record, reason));
-                }
+                Effect::EndAgain(record) => self.assign(Duty::EndAgain(record)),
                 Effect::LookUp => {
                     let records = self.connection.records();
                     self.assign(Duty::LookUp(records));
@@ -625,6 +616,11 @@ impl Driver {
         tracing::debug!(connection = %self.local.id, user = %self.local.user, %reason, "disconnected");
         self.local.mailbox.close(reason);
         let queued = self.local.mailbox.take();
+        for mail in &queued {
+            if let Mail::Notice(Notice::Ended { session, .. }) = mail {
+                self.local.duties.forget(session);
+            }
+        }
         if reason != DisconnectReason::ReadsTooSlowly {
             self.last_words.extend(self.outgoing.drain(..));
             self.last_words.extend(queued.into_iter().filter_map(|mail| match mail {

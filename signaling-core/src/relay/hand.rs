@@ -3,25 +3,12 @@
 
 use std::sync::Arc;
 
-use futures::{StreamExt, stream};
-use tokio::time;
-
-use super::{
-    Node,
-    background::caught,
-    local::{End, Local},
-    mailbox::Mail,
-    steward::Duty,
-    writes::RETRY,
-};
+use super::{Node, local::Local, mailbox::Mail, steward::Duty};
 use crate::{
     id::{ConnectionId, UserId},
     notice::Notice,
     session::SessionRecord,
 };
-
-/// Records read at the same time.
-const CONCURRENT: usize = 64;
 
 impl Node {
     /// Hands `notice` to a connection of this node.
@@ -42,34 +29,6 @@ impl Node {
         if let Some(record) = attaching.filter(|_| !taken) {
             self.reclaim(&local.id, &record);
         }
-    }
-
-    /// Finds out whether a record has put back a connection of this node that is over, where the
-    /// notice of that may be lost. Only a store that lost its records needs this.
-    pub(super) fn look_for_the_gone(self: &Arc<Self>) {
-        if !self.health.lost_records_within(self.config.abandon_after) {
-            return;
-        }
-        let (node, ends) = (self.clone(), self.locals.ends());
-        let look = async move {
-            let looks = stream::iter(ends).for_each_concurrent(CONCURRENT, |end| {
-                let (node, End { connection, session }) = (&node, end);
-                async move {
-                    let record = loop {
-                        match caught(node.load(&session)).await {
-                            Ok(Ok(record)) => break record,
-                            Ok(Err(_)) | Err(_) => time::sleep(RETRY).await,
-                        }
-                    };
-                    if let Some(record) = record {
-                        node.reclaim(&connection, &record);
-                    }
-                }
-            });
-            looks.await;
-        };
-        let stopped = self.stopped.clone();
-        self.tasks.spawn(async move { stopped.run_until_cancelled(look).await });
     }
 
     /// Has `gone`, a connection of this node that is over, taken out of a session of which `record`

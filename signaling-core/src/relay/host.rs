@@ -16,7 +16,7 @@ use crate::{
     id::{self, ConnectionId, IdError, NodeId, SessionId, UserId},
     notice::Notice,
     session::{SameUser, SessionRecord},
-    store::{Created, Enrolled, StoreError},
+    store::{Enrolled, StoreError, Written},
 };
 
 /// What became of [`Relay::open`].
@@ -141,7 +141,7 @@ impl Relay {
         };
         let (here, elsewhere): (Vec<_>, Vec<_>) = connections.partition(|it| *it.node() == node.id);
         let record = Arc::new(record);
-        let create = node.store.create(&record);
+        let create = node.store.put(&record, None);
         let (created, told) = if is_new {
             // Nobody else has this id, so the news follows without waiting for the answer.
             let (created, told) = join!(create, self.tell_elsewhere(&elsewhere, &record));
@@ -150,11 +150,14 @@ impl Relay {
             (create.await, None)
         };
         let (record, opened) = match created.map_err(lost)? {
-            Created::Done => (record.clone(), Opened::New),
-            Created::Exists(there) if there.same_users(&record) => {
+            Written::Done => (record.clone(), Opened::New),
+            Written::Missing => {
+                return Err(lost(StoreError::Corrupt("a record was expected by the store".into())));
+            }
+            Written::Conflict(there) if there.same_users(&record) => {
                 (Arc::from(there), Opened::Existing)
             }
-            Created::Exists(there) => {
+            Written::Conflict(there) => {
                 for user in users.iter().filter(|user| there.role_of(user).is_none()) {
                     node.store.withdraw(user, session).await.map_err(lost)?;
                 }

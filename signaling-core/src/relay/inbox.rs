@@ -38,5 +38,4 @@ fn notices_lost(node: &Arc<Node>) {
     for local in node.locals.all() {
         local.mailbox.push(Mail::NoticesLost);
     }
-    node.look_for_the_gone();
 }

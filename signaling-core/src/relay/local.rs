@@ -1,7 +1,7 @@
 //! The connections of this node.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::BTreeMap,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -14,7 +14,7 @@ use super::{mailbox::Mailbox, steward::Duties};
 use crate::{
     config::Config,
     frame::CloseReason,
-    id::{ConnectionId, SessionId, UserId},
+    id::{ConnectionId, UserId},
     store::Counts,
 };
 
@@ -61,19 +61,7 @@ struct Tables {
     live: BTreeMap<u64, Arc<Local>>,
     /// Those that have ended, until the store knows.
     ending: BTreeMap<u64, Arc<Local>>,
-    /// What the last of those that have ended may have been attached to.
-    ends: VecDeque<End>,
 }
-
-/// That a connection was to be detached from a session.
-#[derive(Debug, Clone)]
-pub(super) struct End {
-    pub(super) connection: ConnectionId,
-    pub(super) session: SessionId,
-}
-
-/// Enough for what a busy node sees between a loss of the store and the last one to notice it.
-const REMEMBERED_ENDS: usize = 1024;
 
 impl Locals {
     fn tables(&self) -> MutexGuard<'_, Tables> {
@@ -113,25 +101,6 @@ impl Locals {
     pub(super) fn ending(&self, number: u64, again: impl FnOnce() -> Local) -> Arc<Local> {
         let mut tables = self.tables();
         tables.ending.entry(number).or_insert_with(|| Arc::new(again())).clone()
-    }
-
-    /// A connection that has ended is about to be detached from `sessions`.
-    pub(super) fn remember_end<'a>(
-        &self,
-        connection: &ConnectionId,
-        sessions: impl Iterator<Item = &'a SessionId>,
-    ) {
-        let ends = &mut self.tables().ends;
-        for session in sessions {
-            if ends.len() == REMEMBERED_ENDS {
-                ends.pop_front();
-            }
-            ends.push_back(End { connection: connection.clone(), session: session.clone() });
-        }
-    }
-
-    pub(super) fn ends(&self) -> Vec<End> {
-        self.tables().ends.iter().cloned().collect()
     }
 
     pub(super) fn all(&self) -> Vec<Arc<Local>> {

@@ -23,7 +23,7 @@ use crate::{
     frame::Text,
     ice::IceServers,
     id::SessionId,
-    notice::{Notice, Pair, RelayedSignal},
+    notice::{Notice, RelayedSignal},
     protocol::ErrorCode,
     session::SessionRecord,
 };
@@ -46,20 +46,18 @@ pub(super) enum Mail {
     /// The client's ICE servers; none where they are not to be had now.
     IceServers(Option<IceServers>),
     /// The client's signals with these numbers could not be handed on.
-    Undelivered { session: SessionId, pair: Pair, numbers: Range<u64>, code: ErrorCode },
+    Undelivered { session: SessionId, negotiation: u64, numbers: Range<u64>, code: ErrorCode },
     /// Notices to this node may be lost.
     NoticesLost,
-    /// The store knows something else than this connection.
+    /// The store may know something else than this connection.
     Doubt,
-    /// The store has lost its records.
-    StoreEmptied,
 }
 
 /// Signals of one partner that did not fit.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Refused {
     pub(super) session: SessionId,
-    pub(super) pair: Pair,
+    pub(super) negotiation: u64,
     pub(super) numbers: Range<u64>,
     /// The sender was told already.
     pub(super) reported: bool,
@@ -206,7 +204,7 @@ impl Queue {
         let load = mail.load();
         match &mut mail {
             Mail::Notice(Notice::Signal(signal)) => {
-                let own = || self.held_by(signal.pair.opening);
+                let own = || self.held_by(signal.first_opening);
                 if !share::has_room(capacity, self.signals, load, own) {
                     return self.refuse(signal);
                 }
@@ -232,18 +230,18 @@ impl Queue {
         }
     }
 
-    /// What the signals of the session with this `opening` take of the queue.
-    fn held_by(&self, opening: u64) -> Load {
-        let of_session = |mail: &&Mail| matches!(mail, Mail::Notice(Notice::Signal(signal)) if signal.pair.opening == opening);
+    /// What the signals of the session with this `first_opening` take of the queue.
+    fn held_by(&self, first_opening: u64) -> Load {
+        let of_session = |mail: &&Mail| matches!(mail, Mail::Notice(Notice::Signal(signal)) if signal.first_opening == first_opening);
         self.mails.iter().filter(of_session).map(Mail::load).sum()
     }
 
     /// Leaves word in the queue that `signal` was refused.
     fn refuse(&mut self, signal: &RelayedSignal) {
-        let RelayedSignal { session, pair, number, .. } = signal;
+        let RelayedSignal { session, negotiation, number, .. } = signal;
         let refused = Refused {
             session: session.clone(),
-            pair: *pair,
+            negotiation: *negotiation,
             numbers: *number..number + 1,
             reported: false,
         };

@@ -74,7 +74,7 @@ struct State {
 #[derive(Debug, Default)]
 struct Loads {
     used: Load,
-    /// What the signals of each session take of it, by the opening.
+    /// What the signals of each session take of it, by the first opening.
     sessions: HashMap<u64, Load>,
 }
 
@@ -89,20 +89,20 @@ impl Parcel {
     fn lost(self, reason: LossReason, lossy: &AtomicBool) {
         match (self.envelope, self.sender) {
             (Envelope::Notice { notice: Notice::Signal(signal), .. }, Some(sender)) => {
-                let RelayedSignal { session, pair, number, .. } = signal;
+                let RelayedSignal { session, negotiation, number, .. } = signal;
                 let (numbers, code) = (number..number + 1, reason.into());
-                sender.mailbox.push(Mail::Undelivered { session, pair, numbers, code });
+                sender.mailbox.push(Mail::Undelivered { session, negotiation, numbers, code });
             }
             _ => lossy.store(true, Ordering::SeqCst),
         }
     }
 }
 
-/// What an envelope takes of a lane, and to which opening of a session that is charged.
+/// What an envelope takes of a lane, and the first opening of the session to which that is charged.
 fn load(envelope: &Envelope) -> (Load, Option<u64>) {
     match envelope {
         Envelope::Notice { notice: Notice::Signal(signal), .. } => {
-            (Load::message(signal.text.len()), Some(signal.pair.opening))
+            (Load::message(signal.text.len()), Some(signal.first_opening))
         }
         Envelope::Notice { notice: Notice::Opened(record) | Notice::Changed(record), .. } => {
             let metadata = record.metadata.as_ref().map_or(0, |metadata| metadata.as_str().len());
@@ -119,17 +119,17 @@ impl State {
 
     /// Takes room for `envelope`; false when there is none.
     fn reserve(&self, envelope: &Envelope) -> bool {
-        let (new, opening) = load(envelope);
+        let (new, session) = load(envelope);
         let loads = &mut *self.loads();
-        let own = |opening| loads.sessions.get(&opening).copied().unwrap_or_default();
-        let fits = match opening {
-            Some(opening) => share::has_room(self.capacity, loads.used, new, || own(opening)),
+        let own = |session| loads.sessions.get(&session).copied().unwrap_or_default();
+        let fits = match session {
+            Some(session) => share::has_room(self.capacity, loads.used, new, || own(session)),
             None => (loads.used + new).fits(self.capacity),
         };
         if fits {
             loads.used += new;
-            if let Some(opening) = opening {
-                *loads.sessions.entry(opening).or_default() += new;
+            if let Some(session) = session {
+                *loads.sessions.entry(session).or_default() += new;
             }
         }
         fits
@@ -138,9 +138,11 @@ impl State {
     /// The bus has these, or they are lost.
     fn release<'a>(&self, envelopes: impl Iterator<Item = &'a Envelope>) {
         let loads = &mut *self.loads();
-        for (load, opening) in envelopes.map(load) {
+        for (load, session) in envelopes.map(load) {
             loads.used -= load;
-            if let Some(Entry::Occupied(mut own)) = opening.map(|o| loads.sessions.entry(o)) {
+            if let Some(Entry::Occupied(mut own)) =
+                session.map(|session| loads.sessions.entry(session))
+            {
                 *own.get_mut() -= load;
                 if own.get().messages == 0 {
                     own.remove();
@@ -217,6 +219,11 @@ impl Outbox {
             BusError::Full(_) => Ok(()),
             error => Err(error),
         }
+    }
+
+    /// The nodes that this one sends to.
+    pub(super) fn nodes(&self) -> Vec<NodeId> {
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
     }
 
     /// Closes the lane to a node that is no more.

@@ -3,7 +3,7 @@
 //! has to wait.
 
 mod admission;
-mod restore;
+mod look_up;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -13,10 +13,7 @@ use std::{
     time::Duration,
 };
 
-use futures::{
-    future::{join_all, try_join_all},
-    try_join,
-};
+use futures::future::{join_all, try_join_all};
 use tokio::time;
 
 use super::{
@@ -25,7 +22,7 @@ use super::{
     hooks::Newcomer,
     local::Local,
     mailbox::Mail,
-    writes::{Attach, Ending, RETRY},
+    writes::{Attach, Continuity, Ending, RETRY},
 };
 use crate::{
     event::{DisconnectReason, EndReason},
@@ -45,16 +42,14 @@ pub(super) enum Duty {
     Admit { newcomer: Newcomer, ice_servers: bool },
     /// Attach the connection to a session.
     Attach(Arc<SessionRecord>),
-    /// Attach the connection anew to a session to which it is attached.
+    /// Begin a new negotiation in a session to which the connection is attached.
     Renew(Arc<SessionRecord>),
     /// End a session that the client leaves.
     Leave(Arc<SessionRecord>),
     /// See whether all is as the connection believes, which is in these sessions.
     LookUp(Vec<Arc<SessionRecord>>),
-    /// End a session that has ended before and was put back; the partner is told this.
-    EndAgain(Arc<SessionRecord>, PartnerReason),
-    /// Put records back that the store has lost.
-    Restore(Vec<Arc<SessionRecord>>),
+    /// End a session that has ended before and was opened again.
+    EndAgain(Arc<SessionRecord>),
     /// The connection has ended, for the reason in its mailbox: detach it everywhere.
     End,
 }
@@ -81,7 +76,7 @@ struct Agenda {
     at_work: bool,
     admission: Admission,
     epoch: u64,
-    /// The store's generation in which the connection is known.
+    /// The store's generation in which the connection and its sessions are known.
     generation: u64,
     /// Where the connection is attached, as far as is known; none where an attempt was made and its
     /// outcome is not.
@@ -126,8 +121,8 @@ impl Duties {
         }
     }
 
-    /// `records`, and those of other sessions to which the connection is attached, without its
-    /// client having heard of them yet.
+    /// `records`, and those of other sessions to which the connection is attached, of which its client
+    /// has not heard yet.
     fn with_unheard(&self, mut records: Vec<Arc<SessionRecord>>) -> Vec<Arc<SessionRecord>> {
         for record in self.agenda().attached.values().flatten() {
             if !records.iter().any(|heard| heard.id == record.id) {
@@ -173,11 +168,10 @@ impl Node {
         let mut agenda = local.duties.agenda();
         match &duty {
             Duty::LookUp(_) => agenda.waiting.retain(|duty| !matches!(duty, Duty::LookUp(_))),
-            Duty::Restore(_) => agenda.waiting.retain(|duty| !matches!(duty, Duty::Restore(_))),
             Duty::End => agenda.waiting.retain(|duty| !matches!(duty, Duty::End)),
-            Duty::EndAgain(again, _) => agenda
+            Duty::EndAgain(again) => agenda
                 .waiting
-                .retain(|duty| !matches!(duty, Duty::EndAgain(r, _) if r.opening == again.opening)),
+                .retain(|duty| !matches!(duty, Duty::EndAgain(r) if r.opening == again.opening)),
             Duty::Attach(newer) => agenda
                 .waiting
                 .retain(|duty| !matches!(duty, Duty::Attach(r) if r.opening == newer.opening)),
@@ -255,17 +249,14 @@ impl Steward {
     async fn carry_out(&self, duty: Duty) {
         match duty {
             Duty::Admit { newcomer, ice_servers } => self.admit(&newcomer, ice_servers).await,
-            Duty::Attach(record) => self.attach(record, None).await,
+            Duty::Attach(record) => self.attach(record, Continuity::New).await,
             Duty::Renew(record) => {
-                let role = record.attached_as(&self.local.id);
-                let own = role.and_then(|role| record.participant(role).attachment());
-                let stale = own.map(|own| own.since);
-                self.attach(record, stale).await;
+                let stale = record.negotiation;
+                self.attach(record, Continuity::Restart(stale)).await;
             }
             Duty::Leave(record) => self.leave(record).await,
-            Duty::EndAgain(record, reason) => self.end_again(record, reason).await,
+            Duty::EndAgain(record) => self.end_again(record).await,
             Duty::LookUp(records) => Box::pin(self.look_up(records)).await,
-            Duty::Restore(records) => Box::pin(self.restore(records)).await,
             Duty::End => self.end().await,
         }
     }
@@ -286,7 +277,7 @@ impl Steward {
         self.local.duties.agenda().generation = generation;
         let attached = connected.enrolments.iter().map(|enrolment| async {
             match self.follow(enrolment).await? {
-                Some(record) => self.try_attach(Arc::new(record), None).await,
+                Some(record) => self.try_attach(Arc::new(record), Continuity::New).await,
                 None => Ok(None),
             }
         });
@@ -375,7 +366,7 @@ impl Steward {
     async fn try_attach(
         &self,
         record: Arc<SessionRecord>,
-        stale: Option<u64>,
+        continuity: Continuity,
     ) -> Result<Option<Arc<SessionRecord>>, StoreError> {
         let Local { id, user, mailbox, duties, .. } = &*self.local;
         let session = record.id.clone();
@@ -384,10 +375,9 @@ impl Steward {
             agenda.attached.entry(session.clone()).or_insert(None);
             agenda.epoch
         };
-        match self.node.attach(record, user, id, epoch, stale).await? {
+        match self.node.attach(record, user, id, epoch, continuity).await? {
             Attach::Done(record) => {
                 duties.agenda().attached.insert(session, Some(record.clone()));
-                self.presume_partner(&record).await?;
                 Ok(Some(record))
             }
             Attach::Ended => {
@@ -409,8 +399,8 @@ impl Steward {
         }
     }
 
-    async fn attach(&self, record: Arc<SessionRecord>, stale: Option<u64>) {
-        match self.try_attach(record.clone(), stale).await {
+    async fn attach(&self, record: Arc<SessionRecord>, continuity: Continuity) {
+        match self.try_attach(record.clone(), continuity).await {
             Ok(Some(record)) => {
                 self.local.mailbox.push(Mail::Record { record, looked_up: false });
             }
@@ -421,7 +411,10 @@ impl Steward {
             }
             Ok(None) => {}
             Err(error) => {
-                let duty = if stale.is_some() { Duty::Renew } else { Duty::Attach };
+                let duty = match continuity {
+                    Continuity::Restart(_) => Duty::Renew,
+                    Continuity::New | Continuity::Continue(_) => Duty::Attach,
+                };
                 self.later("not attached yet", &error, duty(record));
             }
         }
@@ -432,10 +425,13 @@ impl Steward {
         let by = record.role_of(&self.local.user);
         let ending = Ending { by, ..EndReason::Left.into() };
         match self.node.end(record.clone(), ending, |_| true).await {
-            // Also where the session was gone already, so that the connection knows.
+            // Also if the session was gone already, so that the connection knows.
             Ok(_) => {
-                let (opening, reason) = (record.opening, PartnerReason::Ended);
-                let ended = Notice::Ended { session, opening, reason };
+                // Here, and not when the connection learns of it: its own end may come before that, and would
+                // open the session again in a store that has lost records.
+                self.local.duties.forget(&session);
+                let (first_opening, reason) = (record.first_opening, PartnerReason::Ended);
+                let ended = Notice::Ended { session, first_opening, reason };
                 self.local.mailbox.push(Mail::Notice(ended));
             }
             Err(error) => {
@@ -445,81 +441,11 @@ impl Steward {
         }
     }
 
-    async fn end_again(&self, record: Arc<SessionRecord>, reason: PartnerReason) {
-        let ending = Ending { told: reason, ..EndReason::Left.into() };
+    async fn end_again(&self, record: Arc<SessionRecord>) {
+        let ending = Ending { told: PartnerReason::Ended, ..EndReason::Left.into() };
         if let Err(error) = self.node.end(record.clone(), ending, |_| true).await {
-            self.later("session not ended again yet", &error, Duty::EndAgain(record, reason));
+            self.later("session not ended again yet", &error, Duty::EndAgain(record));
         }
-    }
-
-    async fn look_up(&self, believed: Vec<Arc<SessionRecord>>) {
-        // One that was refused is not to become its user's after all.
-        if self.local.mailbox.closing().is_some() {
-            return;
-        }
-        if let Err(error) = self.try_look_up(&believed).await {
-            self.later("not looked up yet", &error, Duty::LookUp(believed));
-        }
-    }
-
-    async fn try_look_up(&self, believed: &[Arc<SessionRecord>]) -> Result<(), StoreError> {
-        let (node, Local { id, user, mailbox, .. }) = (&self.node, &*self.local);
-        let mut known = node.store.user(user).await?;
-        if known.connection.is_none() {
-            if self.store_was_emptied().await? {
-                return Ok(());
-            }
-            // Who came since is newer.
-            if let Connect::Taken(newer) = self.connect(self.accepted(), Replace::Nothing).await? {
-                known.connection = Some(newer);
-            }
-        }
-        if known.connection.as_ref().is_some_and(|connection| connection != id) {
-            if !self.store_was_emptied().await? {
-                mailbox.close(DisconnectReason::Replaced);
-            }
-            return Ok(());
-        }
-        let believes = |session: &SessionId| believed.iter().any(|record| record.id == *session);
-        let others = known.enrolments.iter().filter(|known| !believes(&known.session));
-        let followed = try_join_all(others.map(|enrolment| self.follow(enrolment)));
-        let loaded = try_join_all(believed.iter().map(|record| async {
-            match node.store.load(&record.id).await {
-                Err(StoreError::Corrupt(_)) => Ok((None, true)),
-                loaded => Ok((loaded?.filter(|now| now.role_of(user).is_some()), false)),
-            }
-        }));
-        let (followed, loaded) = try_join!(followed, loaded)?;
-        let mut there: Vec<_> = followed.into_iter().flatten().collect();
-        for (record, (mut now, unreadable)) in believed.iter().zip(loaded) {
-            if unreadable || now.as_ref().is_some_and(|now| now.lacks(record)) {
-                self.put_back(record).await?;
-                now = node.load_for(user, &record.id).await?;
-            }
-            if now.as_ref().is_none_or(|now| now.opening != record.opening) {
-                if self.store_was_emptied().await? {
-                    return Ok(());
-                }
-                // Nobody can say any more how.
-                let (session, opening) = (record.id.clone(), record.opening);
-                let reason = PartnerReason::Ended;
-                mailbox.push(Mail::Notice(Notice::Ended { session, opening, reason }));
-            }
-            there.extend(now);
-        }
-        for record in there {
-            if let Some(record) = self.try_attach(Arc::new(record), None).await? {
-                mailbox.push(Mail::Record { record, looked_up: true });
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether what is missing in the store is missing because it has lost everything. Then the
-    /// connection is about to restore its part.
-    async fn store_was_emptied(&self) -> Result<bool, StoreError> {
-        self.node.renew_lease().await?;
-        Ok(self.node.health.generation() != self.local.duties.agenda().generation)
     }
 
     /// Goes on until the store knows, for a connection that counts as attached for ever otherwise.
@@ -529,7 +455,6 @@ impl Steward {
         let reason = mailbox.closing().unwrap_or(DisconnectReason::Lost);
         self.tell_end(reason);
         let mut attached = Attached::take(duties);
-        node.locals.remember_end(id, attached.left.keys());
         let detached = attached.left.iter().map(|(session, record)| async move {
             self.detach_until_known(session, record.clone(), reason).await;
         });
@@ -550,45 +475,48 @@ impl Steward {
         record: Option<Arc<SessionRecord>>,
         reason: DisconnectReason,
     ) {
-        let lost = loop {
-            match self.detach(session, record.clone(), reason).await {
-                Ok(lost) => break lost,
-                Err(error) => self.failed("not detached yet", &error),
-            }
-            if self.given_up().await {
-                return;
-            }
-        };
-        let Some(lost) = lost else { return };
-        while let Err(error) = Box::pin(self.leave_behind(&lost, reason)).await {
-            self.failed("not restored yet", &error);
+        while let Err(error) = self.detach(session, record.clone(), reason).await {
+            self.failed("not detached yet", &error);
             if self.given_up().await {
                 return;
             }
         }
     }
 
-    /// Gives the record when it is the store that has lost it, and not the session that has ended, or
-    /// when not all that belongs to it is put back yet.
+    /// If the store has lost the session, it is opened again for those who come after this connection.
     async fn detach(
         &self,
         session: &SessionId,
         record: Option<Arc<SessionRecord>>,
         reason: DisconnectReason,
-    ) -> Result<Option<Arc<SessionRecord>>, StoreError> {
+    ) -> Result<(), StoreError> {
         let record = match record {
             Some(record) => Some(record),
             None => self.node.load(session).await?.map(Arc::new),
         };
         let Some(record) = record else {
-            return Ok(None);
+            return Ok(());
         };
-        let Local { id, goodbye, .. } = &*self.local;
+        let Local { id, goodbye, duties, .. } = &*self.local;
         let text = goodbye.get().cloned().unwrap_or_default();
         let there = self.node.detach(record.clone(), id, reason, text).await?;
-        let incomplete = self.local.duties.agenda().generation != self.node.health.generation();
-        let lost = if there { incomplete } else { self.store_was_emptied().await? };
-        Ok(lost.then_some(record))
+        let lost_records = match there {
+            true => duties.agenda().generation != self.node.health.generation(),
+            false => self.store_lost_records().await?,
+        };
+        let (now, patience) = (self.node.now(), self.node.config.abandon_after);
+        if lost_records && let Some(left) = record.detach(id, reason.into(), now, patience) {
+            // Once more if the store loses a part of it meanwhile: this connection learns of no later loss.
+            loop {
+                let generation = self.node.health.generation();
+                Box::pin(self.open_again(&left)).await?;
+                self.node.renew_lease().await?;
+                if self.node.health.generation() == generation {
+                    break;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Waits before another attempt; true when the node stops instead.

@@ -10,7 +10,7 @@ use super::{Node, background::caught};
 use crate::{
     event::{DisconnectReason, EndReason, Event},
     frame::CloseReason,
-    id::{ConnectionId, SessionId, UserId},
+    id::{self, ConnectionId, SessionId, UserId},
     notice::Notice,
     protocol::PartnerReason,
     session::{Presence, Role, SessionRecord, Status},
@@ -33,6 +33,17 @@ pub(super) struct Contended;
 #[derive(Debug, thiserror::Error)]
 #[error("this node cannot be sure that it counts as alive")]
 struct NoLease;
+
+/// In which negotiation a connection attaches to a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Continuity {
+    /// The current one if it is the user's first, otherwise a new one.
+    New,
+    /// This one, in which the connection took part, if it is still current.
+    Continue(Option<u64>),
+    /// A new one, also if the connection is attached in this one already.
+    Restart(u64),
+}
 
 /// What became of an attach.
 #[derive(Debug)]
@@ -85,29 +96,34 @@ impl Node {
     }
 
     /// Attaches `connection`, the user's number `epoch`, to a session, beginning with `record` as
-    /// the guess of what the store holds. An attachment of it made by the revision `stale` gives way.
+    /// the guess of what the store holds. The connection itself tells the partner, ahead of its signals.
     pub(super) async fn attach(
         &self,
         record: Arc<SessionRecord>,
         user: &UserId,
         connection: &ConnectionId,
         epoch: u64,
-        stale: Option<u64>,
+        continuity: Continuity,
     ) -> Result<Attach, StoreError> {
         let mut record = record;
+        let new = id::random_u64().map_err(StoreError::unavailable)?;
         for _ in 0..ROUNDS {
             let Some(role) = record.role_of(user) else {
                 return Ok(Attach::Ended);
             };
-            let own = record.participant(role).attachment();
-            if own.is_some_and(|own| own.connection == *connection && Some(own.since) != stale) {
+            let is_attached = record.participant(role).connection() == Some(connection);
+            if is_attached && continuity != Continuity::Restart(record.negotiation) {
                 return Ok(Attach::Done(record));
             }
-            let Ok(next) = record.attach(role, connection, epoch) else {
+            let continuing = match continuity {
+                Continuity::Continue(negotiation) => negotiation,
+                Continuity::New | Continuity::Restart(_) => None,
+            };
+            let Ok(next) = record.attach(role, connection, epoch, continuing, new) else {
                 return Ok(Attach::Superseded);
             };
             self.check_lease()?;
-            record = match self.store.replace(&next).await? {
+            record = match self.store.put(&next, Some(&record)).await? {
                 Written::Missing => return Ok(Attach::Ended),
                 Written::Conflict(there) if !there.same_state(&next) => Arc::from(there),
                 Written::Done | Written::Conflict(_) => {
@@ -128,7 +144,11 @@ impl Node {
     ) {
         let (session, user) = (after.id.clone(), after.participant(role).user.clone());
         tracing::debug!(%session, %connection, "attached");
-        if before.participant(role).attachment().is_some() {
+        if before.participant(role).negotiation == Some(after.negotiation) {
+            // It was attached all along, and only the store did not know any more.
+            return;
+        }
+        if before.participant(role).connection().is_some() {
             self.emit(Event::ParticipantDisconnected {
                 session: session.clone(),
                 user: user.clone(),
@@ -148,8 +168,8 @@ impl Node {
 
     /// Detaches `connection`, which ended for `reason`, of which the host says `text`, from a session,
     /// beginning with `record` as the guess of what the store holds, and tells the partner. Nothing
-    /// happens where it is not attached any more. Where there is no record, which it says by false,
-    /// the partner may be about to restore it.
+    /// happens where it is not attached any more. False if there is no record: perhaps the store has lost
+    /// it.
     pub(super) async fn detach(
         self: &Arc<Self>,
         record: Arc<SessionRecord>,
@@ -165,7 +185,7 @@ impl Node {
             let (Some(role), Some(next)) = (attached, next) else {
                 return Ok(true);
             };
-            let done = match self.store.replace(&next).await? {
+            let done = match self.store.put(&next, Some(&record)).await? {
                 Written::Missing => {
                     self.tell_over(&record, role, reason);
                     return Ok(false);
@@ -180,7 +200,7 @@ impl Node {
                 Written::Conflict(there) => *there,
             };
             let first = done.revision == record.revision + 1 && done.opening == record.opening;
-            if first && done.participant(role).attachment().is_none() {
+            if first && done.participant(role).connection().is_none() {
                 tracing::debug!(session = %done.id, %connection, %reason, "detached");
                 self.emit(Event::ParticipantDisconnected {
                     session: done.id.clone(),
@@ -205,14 +225,13 @@ impl Node {
     /// Tells the partner of `role` that the attachment which `record` has of it is over. One that was
     /// written off may live on.
     fn tell_over(self: &Arc<Self>, record: &SessionRecord, role: Role, reason: DisconnectReason) {
-        let since = record.participant(role).attachment().map(|over| over.since);
-        let partner = record.participant(role.partner()).connection();
-        if let (Some(since), Some(partner)) = (since, partner)
+        let [own, partner] =
+            [role, role.partner()].map(|role| record.participant(role).connection().cloned());
+        if let (Some(connection), Some(partner)) = (own, partner)
             && reason != DisconnectReason::NodeLost
         {
-            let (session, opening) = (record.id.clone(), record.opening);
-            let reason = reason.into();
-            self.notify(partner, Notice::Detached { session, opening, since, reason });
+            let (session, reason) = (record.id.clone(), reason.into());
+            self.notify(&partner, Notice::Detached { session, connection, reason });
         }
     }
 
@@ -229,11 +248,13 @@ impl Node {
             if !condition(&record) {
                 return Ok(false);
             }
+            let generation = self.health.generation();
             let deleted = self.store.delete(&record).await.inspect_err(|_| {
-                self.tasks.spawn(self.clone().find_out(record.clone(), ending.clone()));
+                let (record, ending) = (record.clone(), ending.clone());
+                self.tasks.spawn(self.clone().find_out(record, ending, generation));
             });
             let there = match deleted? {
-                Written::Conflict(there) if there.opening == record.opening => {
+                Written::Conflict(there) if there.first_opening == record.first_opening => {
                     record = Arc::from(there);
                     continue;
                 }
@@ -246,30 +267,45 @@ impl Node {
         Err(StoreError::unavailable(Contended))
     }
 
-    /// Finds out whether a delete was done whose answer was lost, and tells if it was.
-    async fn find_out(self: Arc<Self>, record: Arc<SessionRecord>, ending: Ending) {
+    /// Finds out whether a delete in the store's `generation` was done whose answer was lost, and tells if
+    /// it was.
+    async fn find_out(
+        self: Arc<Self>,
+        record: Arc<SessionRecord>,
+        ending: Ending,
+        generation: u64,
+    ) {
+        let look = || async {
+            let there = self.load(&record.id).await?;
+            self.renew_lease().await?;
+            Ok::<_, StoreError>(there)
+        };
         let there = loop {
-            if let Ok(Ok(there)) = caught(self.load(&record.id)).await {
+            if let Ok(Ok(there)) = caught(look()).await {
                 break there;
             }
             if self.stopped.run_until_cancelled(time::sleep(RETRY)).await.is_none() {
                 return;
             }
         };
-        if there.is_none_or(|there| there.opening != record.opening) {
+        // What is missing after a loss of records may not have been deleted, and its participants open it
+        // again.
+        if self.health.generation() == generation
+            && there.is_none_or(|there| there.first_opening != record.first_opening)
+        {
             self.ended(&record, &ending, true).await;
         }
     }
 
     /// Tells the participants that their session is over; and the host, where it ended `here`.
     async fn ended(self: &Arc<Self>, record: &SessionRecord, ending: &Ending, here: bool) {
-        let (session, opening) = (&record.id, record.opening);
+        let (session, first_opening) = (&record.id, record.first_opening);
         for role in Role::BOTH {
             if let Some(connection) = record.participant(role).connection() {
                 let left = ending.by == Some(role);
                 let reason = if left { PartnerReason::Ended } else { ending.told };
                 let session = session.clone();
-                self.notify(connection, Notice::Ended { session, opening, reason });
+                self.notify(connection, Notice::Ended { session, first_opening, reason });
             }
         }
         if !here {

@@ -17,8 +17,8 @@ use crate::{
     id::{ConnectionId, NodeId, SessionId, UserId},
     session::SessionRecord,
     store::{
-        Accepted, Connect, Counts, Created, Enrolled, Heartbeat, Lease, Replace, SessionStore,
-        StoreError, UserRecord, Written,
+        Accepted, Connect, Counts, Enrolled, Heartbeat, Lease, Replace, SessionStore, StoreError,
+        UserRecord, Written,
     },
 };
 
@@ -187,16 +187,16 @@ impl FaultyStore {
 
 #[async_trait]
 impl SessionStore for FaultyStore {
-    async fn create(&self, record: &SessionRecord) -> Result<Created, StoreError> {
-        self.pass(self.store.create(record)).await
-    }
-
     async fn load(&self, session: &SessionId) -> Result<Option<SessionRecord>, StoreError> {
         self.pass(self.store.load(session)).await
     }
 
-    async fn replace(&self, record: &SessionRecord) -> Result<Written, StoreError> {
-        self.pass(self.store.replace(record)).await
+    async fn put(
+        &self,
+        record: &SessionRecord,
+        expected: Option<&SessionRecord>,
+    ) -> Result<Written, StoreError> {
+        self.pass(self.store.put(record, expected)).await
     }
 
     async fn delete(&self, record: &SessionRecord) -> Result<Written, StoreError> {
@@ -254,16 +254,13 @@ impl SessionStore for FaultyStore {
         node: &NodeId,
         lease: Duration,
         counts: Counts,
+        others: &[NodeId],
     ) -> Result<Lease, StoreError> {
-        self.pass(self.store.renew_lease(node, lease, counts)).await
+        self.pass(self.store.renew_lease(node, lease, counts, others)).await
     }
 
     async fn counts(&self) -> Result<Counts, StoreError> {
         self.pass(self.store.counts()).await
-    }
-
-    async fn presume_alive(&self, node: &NodeId, lease: Duration) -> Result<(), StoreError> {
-        self.pass(self.store.presume_alive(node, lease)).await
     }
 
     async fn attached_to(

@@ -354,10 +354,10 @@ impl World {
 fn check_record(record: &SessionRecord, live: &BTreeMap<UserId, &Actor>, settled: Instant) {
     for participant in &record.participants {
         let (user, session) = (&participant.user, &record.id);
-        match (participant.attachment(), live.get(user)) {
-            (Some(attachment), Some(actor)) => {
+        match (participant.connection(), live.get(user)) {
+            (Some(connection), Some(actor)) => {
                 let node = actor.relay.node_id();
-                assert_eq!(attachment.connection.node(), node, "{user} is elsewhere in {session}");
+                assert_eq!(connection.node(), node, "{user} is elsewhere in {session}");
             }
             (None, None) => {}
             (there, live) => {

@@ -11,7 +11,7 @@ use crate::{
     id::{ConnectionId, NodeId, SessionId, UserId},
     session::{Place, Role, SessionRecord},
     store::{
-        Accepted, Connect, Connected, Counts, Created, Heartbeat, Replace, SessionStore, StoreError,
+        Accepted, Connect, Connected, Counts, Heartbeat, Replace, SessionStore, StoreError, Written,
     },
     time::{Clock, SystemClock, Timestamp},
 };
@@ -34,8 +34,8 @@ pub async fn suite<S: SessionStore>(make: impl AsyncFn() -> S) {
     }
     run!(
         records::a_record_is_created_once,
-        records::a_record_that_is_older_is_created_anew,
-        records::a_record_is_replaced_by_its_next_revision_only,
+        records::a_record_is_put_in_place_of_the_expected_one,
+        records::a_record_is_replaced_at_its_revision_only,
         records::a_record_of_another_opening_is_neither_replaced_nor_deleted,
         records::a_record_is_deleted_at_its_revision_only,
         records::writes_done_twice_have_the_effect_of_one,
@@ -60,7 +60,7 @@ pub async fn suite<S: SessionStore>(make: impl AsyncFn() -> S) {
         nodes::a_lease_is_held_until_it_runs_out,
         nodes::what_living_nodes_have_is_added_up,
         nodes::a_lost_node_is_named_until_it_is_forgotten,
-        nodes::a_node_without_a_lease_is_presumed_alive,
+        nodes::a_node_without_a_lease_gets_one_from_another,
         nodes::attachments_to_a_node_are_listed,
         nodes::attachments_of_replaced_connections_are_listed_until_they_disconnect,
     );
@@ -81,9 +81,22 @@ async fn connect(
 /// The store's time, which comes with a lease.
 async fn store_time(store: Store<'_>) -> Result<Timestamp, StoreError> {
     let node = NodeId::generate(Some("store-suite")).expect("randomness");
-    let lease = store.renew_lease(&node, Duration::from_secs(60), Counts::default()).await?;
+    let lease = store.renew_lease(&node, Duration::from_secs(60), Counts::default(), &[]).await?;
     store.forget_node(&node).await?;
     Ok(lease.now)
+}
+
+/// The record with `role` on a connection of its own.
+async fn attach(
+    store: Store<'_>,
+    names: &Names,
+    record: &SessionRecord,
+    role: Role,
+    number: u64,
+) -> Result<SessionRecord, StoreError> {
+    let attached = names.attached(record, role, number);
+    assert_eq!(store.put(&attached, Some(record)).await?, Written::Done);
+    Ok(attached)
 }
 
 /// Ids that no other case has.
@@ -121,12 +134,14 @@ impl Names {
     }
 
     fn attached(&self, record: &SessionRecord, role: Role, number: u64) -> SessionRecord {
-        record.attach(role, &self.connection(number), number).expect("a newer connection")
+        record
+            .attach(role, &self.connection(number), number, None, number)
+            .expect("a newer connection")
     }
 
     async fn create(&self, store: Store<'_>) -> Result<SessionRecord, StoreError> {
         let record = self.record();
-        assert_eq!(store.create(&record).await?, Created::Done);
+        assert_eq!(store.put(&record, None).await?, Written::Done);
         Ok(record)
     }
 

@@ -258,7 +258,7 @@ async fn shutting_down_closes_everybody_and_writes_every_end() {
     assert_eq!(ends, [1001, 1001]);
     cat.expect("partner-disconnected").await;
     let record = other.relay.session(&session).await.unwrap().unwrap();
-    assert!(record.participants.iter().all(|p| p.attachment().is_none()));
+    assert!(record.participants.iter().all(|p| p.connection().is_none()));
     assert!(!other.relay.is_connected(&user("ann")).await.unwrap());
     Guest::connect(&node, "eve").expect_close(1001).await;
 }

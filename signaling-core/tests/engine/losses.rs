@@ -8,7 +8,7 @@ use signaling_core::{
     notice::Notice,
     protocol::PartnerReason,
     session::{SessionRecord, Status},
-    store::{Created, SessionStore, Written},
+    store::{SessionStore, Written},
     time::{Clock, SystemClock},
 };
 use tokio::time::{self, Instant};
@@ -26,11 +26,11 @@ async fn bring_back(deployment: &Deployment, before: SessionRecord) {
     let now = deployment.store.load(&before.id).await.unwrap().unwrap();
     let SessionRecord { id, opening, participants, .. } = before;
     let ahead = SessionRecord::stored(id, opening, now.revision + 1, participants);
-    assert_eq!(deployment.store.replace(&ahead).await.unwrap(), Written::Done);
+    assert_eq!(deployment.store.put(&ahead, Some(&now)).await.unwrap(), Written::Done);
 }
 
 #[tokio::test(start_paused = true)]
-async fn records_that_the_store_lost_are_written_again_and_nobody_notices() {
+async fn sessions_that_the_store_lost_are_opened_again_and_nobody_notices() {
     let deployment = Deployment::new();
     let (a, b) = (deployment.node().await, deployment.node().await);
     let (mut ann, mut bob, session) = matched(&a, &b).await;
@@ -77,12 +77,12 @@ async fn who_dies_with_its_node_while_the_store_is_emptied_is_missed_within_thir
 
 #[tokio::test(start_paused = true)]
 async fn who_leaves_while_the_store_is_empty_is_missed_once() {
-    for restored_by_then in [false, true] {
+    for reopened_by_then in [false, true] {
         let deployment = Deployment::new();
         let (a, b) = (deployment.node().await, deployment.node().await);
         let (ann, mut bob, session) = matched(&a, &b).await;
         deployment.store.lose_everything();
-        if restored_by_then {
+        if reopened_by_then {
             time::sleep(Duration::from_secs(7)).await;
         }
         let left = Instant::now();
@@ -104,7 +104,7 @@ async fn who_left_unheard_while_the_store_was_empty_is_missed_when_the_record_is
     let deployment = Deployment::new();
     let (a, b) = (deployment.node().await, deployment.node().await);
     let (ann, mut bob, session) = matched(&a, &b).await;
-    // Bob's node neither hears of it nor restores anything until Ann's has forgotten her.
+    // Bob's node neither hears of it nor opens anything again until Ann's has forgotten her.
     b.faults.cut(true);
     deployment.store.lose_everything();
     drop(ann);
@@ -130,7 +130,7 @@ async fn both_who_left_while_the_store_was_empty_find_each_other_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_comes_back_before_its_session_is_restored_finds_it() {
+async fn who_comes_back_before_its_session_is_opened_again_finds_it() {
     let deployment = Deployment::new();
     let (a, b) = (deployment.node().await, deployment.node().await);
     let (ann, mut bob, session) = matched(&a, &b).await;
@@ -155,7 +155,6 @@ async fn an_attachment_that_comes_back_with_a_lost_write_is_not_taken_for_the_ol
     bring_back(&deployment, before).await;
     a.faults.cut(false);
     bob.expect_match(&session, "ann", false).await;
-    ann.expect("partner-disconnected").await;
     ann.expect_match(&session, "bob", true).await;
     ann.signal(&session, "offer", "o").await;
     bob.expect("offer o").await;
@@ -249,7 +248,7 @@ async fn a_write_in_the_place_of_a_lost_one_is_not_taken_for_it() {
     let SessionRecord { opening, revision, participants, .. } = record;
     let other = SessionRecord::stored(session.clone(), opening, revision + 1, participants);
     deployment.store.lose_everything();
-    assert_eq!(deployment.store.create(&other).await.unwrap(), Created::Done);
+    assert_eq!(deployment.store.put(&other, None).await.unwrap(), Written::Done);
     time::sleep(Duration::from_secs(25)).await;
     hear_each_other(&mut ann, &mut bob, &session).await;
 }

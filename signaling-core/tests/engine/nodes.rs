@@ -309,7 +309,7 @@ async fn a_node_finds_out_that_it_lost_its_lease_also_when_the_word_of_it_was_lo
     a.faults.cut(true);
     bob.expect("partner-disconnected").await;
     let (store, node, nothing) = (&deployment.store, a.relay.node_id(), Counts::default());
-    let renewed = store.renew_lease(node, lease, nothing).await;
+    let renewed = store.renew_lease(node, lease, nothing, &[]).await;
     assert!(!renewed.unwrap().held);
     a.faults.cut(false);
     let mended = Instant::now();

@@ -162,6 +162,8 @@ async fn a_node_without_its_inbox_is_not_ready_and_opens_it_again() {
     assert!(b.relay.is_ready());
     faults.set(Trouble::NONE);
     until_ready(&a, true, Duration::from_secs(4)).await;
+    // The other node tries each half second to tell this one that it has missed notices.
+    time::sleep(Duration::from_secs(1)).await;
     all_is_well(&deployment, &a, &b).await;
 }
 

@@ -153,12 +153,16 @@ fn seeds_that_found_something_find_nothing_any_more() {
     (simulation.nodes, simulation.trouble) = (3, Trouble::NONE);
     run(simulation);
     for seed in [
-        5, 65, 278, 348, 522, 637, 1268, 1650, 1888, 2192, 2559, 3376, 5973, 6052, 8872, 8879,
-        16_675,
+        5, 65, 278, 348, 522, 637, 1268, 1650, 1679, 1888, 2192, 2559, 2978, 3376, 5266, 5973,
+        6052, 8872, 8879, 9276, 13_371, 13_685, 15_982, 16_459, 16_675, 21_899, 25_453, 25_995,
+        27_170, 39_703,
     ] {
         run_with_losses(Simulation::new(seed));
     }
     for seed in [6115, 7333, 11_638] {
         run(refusing(seed));
+    }
+    for seed in [5212, 16_440, 28_091] {
+        run_with_losses(refusing(seed));
     }
 }

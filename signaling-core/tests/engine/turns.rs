@@ -52,7 +52,7 @@ async fn a_partner_learns_of_an_end_before_the_store_does() {
     }
     let absent = async || {
         let record = relay.session(&session).await.unwrap().unwrap();
-        record.participants.iter().filter(|there| there.attachment().is_none()).count()
+        record.participants.iter().filter(|there| there.connection().is_none()).count()
     };
     assert!(received(&mut bob).is_some_and(|told| told.contains(r#""match-found""#)));
     assert_eq!(absent().await, 0);

@@ -5,7 +5,7 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local result = {}
 for _, node in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], string.format('(%.0f', now), '+inf')) do
   local counts = redis.call('HGET', KEYS[2], node)
-  -- A node that is only presumed to be alive has said nothing.
+  -- A node whose lease another node added has reported nothing.
   if counts then
     result[#result + 1] = node
     result[#result + 1] = counts

@@ -46,10 +46,9 @@ fn untils(record: &SessionRecord) -> impl Iterator<Item = Timestamp> {
     })
 }
 
-/// Whether the record's last change set a time: when it attached nobody.
-pub(super) fn are_new(record: &SessionRecord) -> bool {
-    let attached = record.participants.iter().filter_map(|participant| participant.attachment());
-    !attached.into_iter().any(|attachment| attachment.since == record.revision)
+/// Whether `record` has a time that the one before it has not.
+pub(super) fn are_new(record: &SessionRecord, before: &SessionRecord) -> bool {
+    untils(record).any(|until| untils(before).all(|listed| listed != until))
 }
 
 /// The times of one page that do not count any more, and the records that are overdue.

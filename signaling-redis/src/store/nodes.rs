@@ -106,9 +106,10 @@ impl RedisStore {
         node: &NodeId,
         lease: Duration,
         counts: Counts,
+        others: &[NodeId],
     ) -> Result<Lease, StoreError> {
         let keys = &self.shared.keys;
-        let args = vec![
+        let mut args = vec![
             node.as_str().into(),
             millis(lease),
             fastrand::u64(..).to_string().into(),
@@ -117,6 +118,7 @@ impl RedisStore {
             millis(self.shared.settings.retention / 2),
             format!("{} {}", counts.connections, counts.sessions).into(),
         ];
+        args.extend(others.iter().map(|other| Value::from(other.as_str())));
         let script = &self.shared.scripts.renew_lease;
         let lists = vec![keys.leases(), keys.marker(), keys.counts()];
         let (done, histories) = futures::join!(self.run(script, lists, args), self.histories());
@@ -172,16 +174,6 @@ impl RedisStore {
         let info = self.shared.link.call_at(server.as_ref(), get).await?;
         let history = info.lines().find_map(|line| line.strip_prefix("master_replid:"));
         Ok(history.unwrap_or_default().trim().to_owned())
-    }
-
-    pub(super) async fn presume_node(
-        &self,
-        node: &NodeId,
-        lease: Duration,
-    ) -> Result<(), StoreError> {
-        let (script, keys) = (&self.shared.scripts.presume_alive, &self.shared.keys);
-        let args = vec![node.as_str().into(), millis(lease), self.retention()];
-        self.run(script, vec![keys.leases()], args).await.map(drop)
     }
 
     /// The connections of a node and their users. Where a user cannot be read, the records of sessions

@@ -203,8 +203,9 @@ async fn emptied_without_a_restart() {
     scene.server.cli(&["flushall"]);
     scene.local_pair_talks("emptied").await;
     let (a, b, (_, _, session)) = (&scene.a, &scene.b, &scene.across);
-    let restored = until("the record is back", async || is_active_on(a, session, a, b).await).await;
-    assert!(restored < Duration::from_secs(8), "{restored:?}");
+    let reopened =
+        until("the session is open again", async || is_active_on(a, session, a, b).await).await;
+    assert!(reopened < Duration::from_secs(8), "{reopened:?}");
     scene.all_is_well().await;
 }
 

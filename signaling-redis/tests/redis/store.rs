@@ -10,8 +10,8 @@ use signaling_core::{
     id::{ConnectionId, NodeId, SessionId, UserId},
     session::{Place, Role, SessionRecord},
     store::{
-        Accepted, Connect, Connected, Counts, Created, Enrolled, Heartbeat, Lease, Replace,
-        SessionStore, StoreError, Written,
+        Accepted, Connect, Connected, Counts, Enrolled, Heartbeat, Lease, Replace, SessionStore,
+        StoreError, Written,
     },
     time::{Clock, SystemClock, Timestamp},
 };
@@ -53,17 +53,31 @@ async fn come(store: &RedisStore, user: &UserId, connection: &ConnectionId) -> C
 }
 
 async fn renew(store: &RedisStore, node: &NodeId, lease: Duration) -> Result<Lease, StoreError> {
-    store.renew_lease(node, lease, Counts::default()).await
+    store.renew_lease(node, lease, Counts::default(), &[]).await
 }
 
 async fn create(store: &RedisStore, name: &str, until: Timestamp) -> SessionRecord {
     let record = opened(name, until);
-    assert_eq!(store.create(&record).await.unwrap(), Created::Done);
+    assert_eq!(store.put(&record, None).await.unwrap(), Written::Done);
     record
 }
 
-async fn replace(store: &RedisStore, record: SessionRecord) -> SessionRecord {
-    assert_eq!(store.replace(&record).await.unwrap(), Written::Done);
+/// The initiator on `connection`, for the first time.
+async fn attach(
+    store: &RedisStore,
+    record: &SessionRecord,
+    connection: &ConnectionId,
+) -> SessionRecord {
+    let attached = record.attach(Role::Initiator, connection, 1, None, 1).unwrap();
+    replace(store, record, attached).await
+}
+
+async fn replace(
+    store: &RedisStore,
+    before: &SessionRecord,
+    record: SessionRecord,
+) -> SessionRecord {
+    assert_eq!(store.put(&record, Some(before)).await.unwrap(), Written::Done);
     record
 }
 
@@ -177,7 +191,7 @@ async fn a_call_waits_for_a_server_that_comes_back_and_is_not_made_when_it_was_g
     server.kill();
     let id = session("s");
     until("the loss is noticed", async || store.load(&id).await.is_err()).await;
-    assert!(store.create(&opened("s", now())).await.is_err());
+    assert!(store.put(&opened("s", now()), None).await.is_err());
     let back = tokio::task::spawn_blocking(move || {
         server.restart();
         server
@@ -238,16 +252,6 @@ async fn who_is_in_the_way_goes_with_its_node_also_when_the_list_of_that_was_los
     assert_eq!(server.cli(&["exists", "session:connections:b"]), "0");
     store.forget_node(there.node()).await.unwrap();
     assert!(matches!(refused().await, Connect::Done(_)));
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn a_first_revision_replaces_nothing() {
-    let server = Server::start();
-    let (_redis, store) = connect(&server).await;
-    let first = opened("s", now());
-    assert_eq!(store.replace(&first).await.unwrap(), Written::Missing);
-    create(&store, "s", first.deadline().unwrap()).await;
-    assert_eq!(store.replace(&first).await.unwrap(), Written::Conflict(Box::new(first)));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]

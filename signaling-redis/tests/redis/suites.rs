@@ -5,7 +5,7 @@ use std::time::Duration;
 use signaling_core::{
     id::UserId,
     session::SessionRecord,
-    store::{Created, Enrolled, SessionStore},
+    store::{Enrolled, SessionStore, Written},
     testing::{bus, store},
     time::{Clock, SystemClock},
 };
@@ -61,7 +61,7 @@ async fn a_lost_list_is_rebuilt(redis: &Redis) {
         assert_eq!(enrolled, Enrolled::Done(None));
         let until = now.after(Duration::from_secs(60));
         let record = SessionRecord::open(session, 1, ann.clone(), partner, until).unwrap();
-        assert_eq!(store.create(&record).await.unwrap(), Created::Done);
+        assert_eq!(store.put(&record, None).await.unwrap(), Written::Done);
     }
     let garbage = ("session:user:ann-of-many", "what");
     redis.client().set::<(), _, _>(garbage.0, garbage.1, None, None, false).await.unwrap();

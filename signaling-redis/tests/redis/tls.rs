@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use signaling_core::{
     id::SessionId,
     session::SessionRecord,
-    store::{Created, SessionStore},
+    store::{SessionStore, Written},
     time::{Clock, SystemClock},
 };
 use signaling_redis::{
@@ -40,7 +40,7 @@ async fn a_host_brings_the_certificates_that_it_trusts() {
     let (store, session) = (redis.store(), SessionId::new("s").unwrap());
     let until = SystemClock.now().after(Duration::from_secs(60));
     let record = SessionRecord::open(session.clone(), 1, user("ann"), user("bob"), until).unwrap();
-    assert_eq!(store.create(&record).await.unwrap(), Created::Done);
+    assert_eq!(store.put(&record, None).await.unwrap(), Written::Done);
     assert_eq!(store.load(&session).await.unwrap(), Some(record));
     assert_eq!(server.server().cli(&["exists", "session:active:s"]), "1");
 }

@@ -24,7 +24,7 @@ const RECORDS: [&str; 9] = [
     "redis.call('HSET', KEYS[1], 'epoch1', '99999999999999999999')",
     r"redis.call('HSET', KEYS[1], 'participant2Ws', '\255:1')",
     "redis.call('HSET', KEYS[1], 'participant1Id', '')",
-    "redis.call('HDEL', KEYS[1], 'since1')",
+    "redis.call('HDEL', KEYS[1], 'negotiation1')",
     "redis.call('SET', KEYS[1], 'what')",
     "redis.call('DEL', KEYS[1]) redis.call('ZADD', KEYS[1], 1, 'what')",
 ];

@@ -18,11 +18,13 @@ fn connect(call: &mut Call, dialect: Dialect) {
 /// The store has Ann's connection, and attached it.
 fn attach(call: &mut Call) {
     let (id, number) = (call.id(ANN), call.numbers);
-    let next = call.record.as_ref().unwrap().attach(Role::Initiator, &id, number).unwrap();
+    let next =
+        call.record.as_ref().unwrap().attach(Role::Initiator, &id, number, None, number).unwrap();
     call.record = Some(Arc::new(next));
+    let now = call.now;
     call.with_connection(ANN, |ann, record| {
         ann.on_admitted(number);
-        ann.on_record(record, false);
+        ann.on_attached(record, false, now);
     });
 }
 

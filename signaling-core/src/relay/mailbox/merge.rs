@@ -7,6 +7,9 @@ use std::{cmp::Ordering, sync::Arc};
 use super::{Mail, Queue, Refused};
 use crate::{notice::Notice, session::SessionRecord};
 
+/// Negotiations of a session of which refusals wait. A signal of an earlier one can come late.
+pub(super) const NEGOTIATIONS: usize = 4;
+
 enum Merged {
     /// They have nothing to do with each other.
     Unrelated,
@@ -24,6 +27,9 @@ impl Queue {
         if let Mail::Notice(Notice::Changed(record)) = &newer {
             return (!self.merge_record(record)).then_some(newer);
         }
+        if let Mail::Refused(refused) = &newer {
+            self.drop_void(refused);
+        }
         for at in (0..self.mails.len()).rev() {
             match merge(&mut self.mails[at], &newer) {
                 Merged::Unrelated => {}
@@ -40,8 +46,24 @@ impl Queue {
         Some(newer)
     }
 
+    /// Keeps refusals of few negotiations of a session. Signals of earlier ones are void, and so is what
+    /// became of them.
+    fn drop_void(&mut self, newer: &Refused) {
+        let is_other = |mail: &Mail| match mail {
+            Mail::Refused(older) => {
+                older.session == newer.session && older.negotiation != newer.negotiation
+            }
+            _ => false,
+        };
+        if self.mails.iter().filter(|mail| is_other(mail)).count() >= NEGOTIATIONS
+            && let Some(oldest) = self.mails.iter().position(is_other)
+        {
+            self.mails.remove(oldest);
+        }
+    }
+
     /// Has the latest record of the same session that waits say what `newer` says, in its place:
-    /// signals that came after that are for the attachments of `newer`, or for ones that have ended.
+    /// signals that came after that are of the negotiation of `newer`, or of one that has ended.
     /// False when `newer` is to wait behind what waits.
     fn merge_record(&mut self, newer: &Arc<SessionRecord>) -> bool {
         let mut mails = self.mails.iter_mut().rev();
@@ -83,29 +105,30 @@ impl Queue {
 fn ends_attachment(older: &SessionRecord, newer: &SessionRecord) -> bool {
     let mut both = older.participants.iter().zip(&newer.participants);
     both.any(|(older, newer)| {
-        older.attachment().is_some() && older.attachment() != newer.attachment()
+        older.connection().is_some()
+            && (older.connection(), older.negotiation) != (newer.connection(), newer.negotiation)
     })
 }
 
 /// Whether all who are attached in `latest` are attached in `earlier`, too.
 fn attaches_as_many(earlier: &SessionRecord, latest: &SessionRecord) -> bool {
     let mut both = earlier.participants.iter().zip(&latest.participants);
-    both.all(|(earlier, latest)| earlier.attachment().is_some() || latest.attachment().is_none())
+    both.all(|(earlier, latest)| earlier.connection().is_some() || latest.connection().is_none())
 }
 
 fn merge(older: &mut Mail, newer: &Mail) -> Merged {
     match (older, newer) {
         (Mail::Notice(older), Mail::Notice(newer)) => merge_notices(older, newer),
         (Mail::Notice(Notice::Signal(signal)), Mail::Refused(newer))
-            if signal.pair.opening == newer.pair.opening =>
+            if (&signal.session, signal.negotiation) == (&newer.session, newer.negotiation) =>
         {
             Merged::Ordered
         }
         (Mail::Refused(older), Mail::Refused(newer)) => merge_refused(older, newer),
         (
-            Mail::Undelivered { session, pair, numbers, code },
-            Mail::Undelivered { session: of, pair: between, numbers: newer, code: same },
-        ) if (&*session, &*pair, &*code, numbers.end) == (of, between, same, newer.start) => {
+            Mail::Undelivered { session, negotiation, numbers, code },
+            Mail::Undelivered { session: of, negotiation: within, numbers: newer, code: same },
+        ) if (&*session, &*negotiation, &*code, numbers.end) == (of, within, same, newer.start) => {
             numbers.end = newer.end;
             Merged::Into
         }
@@ -128,28 +151,30 @@ fn merge_notices(older: &mut Notice, newer: &Notice) -> Merged {
             Merged::Ordered
         }
         (
-            Notice::Ended { session, opening, .. },
-            Notice::Ended { session: of, opening: same, .. },
-        ) if (&*session, &*opening) == (of, same) => Merged::Into,
-        // Behind the record that has the attachment which is over.
+            Notice::Ended { session, first_opening, .. },
+            Notice::Ended { session: of, first_opening: same, .. },
+        ) if (&*session, &*first_opening) == (of, same) => Merged::Into,
+        // Behind the record with the connection that has ended. A node numbers its connections.
         (
-            Notice::Detached { session, opening, since, .. },
-            Notice::Detached { session: of, opening: same, since: newer, .. },
-        ) if (&*session, &*opening) == (of, same) => match (*since).cmp(newer) {
-            Ordering::Less => Merged::Replaced,
-            Ordering::Equal => Merged::Into,
-            Ordering::Greater => Merged::Unrelated,
-        },
+            Notice::Detached { session, connection, .. },
+            Notice::Detached { session: of, connection: newer, .. },
+        ) if (&*session, connection.node()) == (of, newer.node()) => {
+            match connection.number().cmp(&newer.number()) {
+                Ordering::Less => Merged::Replaced,
+                Ordering::Equal => Merged::Into,
+                Ordering::Greater => Merged::Unrelated,
+            }
+        }
         (
-            Notice::SignalsLost { session, pair, received, before, reason },
+            Notice::SignalsLost { session, negotiation, received, before, reason },
             Notice::SignalsLost {
                 session: of,
-                pair: same,
+                negotiation: same,
                 received: from,
                 before: to,
                 reason: why,
             },
-        ) if (&*session, &*pair, &*reason) == (of, same, why) => {
+        ) if (&*session, &*negotiation, &*reason) == (of, same, why) => {
             *received = (*received).min(*from);
             *before = before.zip(*to).map(|(older, newer)| older.max(newer));
             Merged::Into
@@ -160,22 +185,14 @@ fn merge_notices(older: &mut Notice, newer: &Notice) -> Merged {
 }
 
 fn merge_refused(older: &mut Refused, newer: &Refused) -> Merged {
-    if older.pair.opening != newer.pair.opening {
+    if (&older.session, older.negotiation) != (&newer.session, newer.negotiation) {
         return Merged::Unrelated;
     }
-    let attachments = |refused: &Refused| (refused.pair.from, refused.pair.to);
-    match attachments(older).cmp(&attachments(newer)) {
-        // Signals of older attachments are void, and so is what became of them.
-        Ordering::Less => Merged::Replaced,
-        Ordering::Greater => Merged::Into,
-        Ordering::Equal => {
-            if older.numbers.end < newer.numbers.end {
-                older.numbers.end = newer.numbers.end;
-                older.reported = false;
-            }
-            Merged::Into
-        }
+    if older.numbers.end < newer.numbers.end {
+        older.numbers.end = newer.numbers.end;
+        older.reported = false;
     }
+    Merged::Into
 }
 
 fn same_opening(older: &SessionRecord, newer: &SessionRecord) -> bool {

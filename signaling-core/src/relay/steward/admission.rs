@@ -165,7 +165,7 @@ impl Steward {
     async fn contest(&self, present: ConnectionId) -> Result<(), StoreError> {
         let (node, user) = (&self.node, &self.local.user);
         if *present.node() != node.id {
-            node.store.presume_alive(present.node(), node.config.node_lease).await?;
+            node.renew_lease_beside(std::slice::from_ref(present.node())).await?;
             node.notify(&present, Notice::Contested { user: user.clone() });
         }
         Ok(())

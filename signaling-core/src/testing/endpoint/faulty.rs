@@ -16,8 +16,8 @@ use crate::{
     memory::MemoryStore,
     session::SessionRecord,
     store::{
-        Accepted, Connect, Counts, Created, Enrolled, Heartbeat, Lease, Replace, SessionStore,
-        StoreError, UserRecord, Written,
+        Accepted, Connect, Counts, Enrolled, Heartbeat, Lease, Replace, SessionStore, StoreError,
+        UserRecord, Written,
     },
 };
 
@@ -69,19 +69,18 @@ impl FaultyStore {
 
 #[async_trait]
 impl SessionStore for FaultyStore {
-    async fn create(&self, record: &SessionRecord) -> Result<Created, StoreError> {
-        self.check()?;
-        self.inner.create(record).await
-    }
-
     async fn load(&self, session: &SessionId) -> Result<Option<SessionRecord>, StoreError> {
         self.check()?;
         self.inner.load(session).await
     }
 
-    async fn replace(&self, record: &SessionRecord) -> Result<Written, StoreError> {
+    async fn put(
+        &self,
+        record: &SessionRecord,
+        expected: Option<&SessionRecord>,
+    ) -> Result<Written, StoreError> {
         self.check()?;
-        self.inner.replace(record).await
+        self.inner.put(record, expected).await
     }
 
     async fn delete(&self, record: &SessionRecord) -> Result<Written, StoreError> {
@@ -147,19 +146,15 @@ impl SessionStore for FaultyStore {
         node: &NodeId,
         lease: Duration,
         counts: Counts,
+        others: &[NodeId],
     ) -> Result<Lease, StoreError> {
         self.check()?;
-        self.inner.renew_lease(node, lease, counts).await
+        self.inner.renew_lease(node, lease, counts, others).await
     }
 
     async fn counts(&self) -> Result<Counts, StoreError> {
         self.check()?;
         self.inner.counts().await
-    }
-
-    async fn presume_alive(&self, node: &NodeId, lease: Duration) -> Result<(), StoreError> {
-        self.check()?;
-        self.inner.presume_alive(node, lease).await
     }
 
     async fn attached_to(

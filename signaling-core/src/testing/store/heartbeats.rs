@@ -2,18 +2,17 @@
 
 use std::time::Duration;
 
-use super::{Names, Outcome, Store, connect, last_heartbeats};
+use super::{Names, Outcome, Store, attach, connect, last_heartbeats};
 use crate::{
     id::SessionId,
     session::{Place, Role},
-    store::{Created, Written},
+    store::Written,
 };
 
 pub(super) async fn heartbeats_move_forward_only(store: Store<'_>) -> Outcome {
     let names = Names::new();
     let record = names.create(store).await?;
-    let record = names.attached(&record, Role::Initiator, 1);
-    assert_eq!(store.replace(&record).await?, Written::Done);
+    let record = attach(store, &names, &record, Role::Initiator, 1).await?;
     assert_eq!(last_heartbeats(store, &names).await?, [None, None]);
     let later = names.now.after(Duration::from_secs(10));
     for at in [names.now, later, names.now] {
@@ -22,8 +21,7 @@ pub(super) async fn heartbeats_move_forward_only(store: Store<'_>) -> Outcome {
     }
     assert_eq!(last_heartbeats(store, &names).await?, [Some(later), None]);
     // A write of the record that knows of none leaves them alone.
-    let record = names.attached(&record, Role::Responder, 2);
-    assert_eq!(store.replace(&record).await?, Written::Done);
+    attach(store, &names, &record, Role::Responder, 2).await?;
     assert_eq!(last_heartbeats(store, &names).await?, [Some(later), None]);
     Ok(())
 }
@@ -31,8 +29,7 @@ pub(super) async fn heartbeats_move_forward_only(store: Store<'_>) -> Outcome {
 pub(super) async fn heartbeats_are_for_who_is_attached(store: Store<'_>) -> Outcome {
     let names = Names::new();
     let record = names.create(store).await?;
-    let record = names.attached(&record, Role::Initiator, 1);
-    assert_eq!(store.replace(&record).await?, Written::Done);
+    attach(store, &names, &record, Role::Initiator, 1).await?;
     let foreign = [
         names.heartbeat(2, Role::Initiator, names.now),
         names.heartbeat(1, Role::Responder, names.now),
@@ -46,7 +43,7 @@ pub(super) async fn heartbeats_do_not_bring_a_session_back(store: Store<'_>) -> 
     let names = Names::new();
     store.record_heartbeats(&[names.heartbeat(1, Role::Initiator, names.now)]).await?;
     assert_eq!(store.load(&names.session).await?, None);
-    assert_eq!(store.create(&names.record()).await?, Created::Done);
+    assert_eq!(store.put(&names.record(), None).await?, Written::Done);
     Ok(())
 }
 
@@ -59,10 +56,8 @@ pub(super) async fn connections_that_believe_something_wrong_are_named(
     connect(store, ann, &names.connection(2)).await?;
     connect(store, bob, &names.connection(3)).await?;
     let record = names.create(store).await?;
-    let record = names.attached(&record, Role::Initiator, 2);
-    assert_eq!(store.replace(&record).await?, Written::Done);
-    let record = names.attached(&record, Role::Responder, 3);
-    assert_eq!(store.replace(&record).await?, Written::Done);
+    let record = attach(store, &names, &record, Role::Initiator, 2).await?;
+    attach(store, &names, &record, Role::Responder, 3).await?;
     let beat = |number, role, change: fn(&mut Place)| {
         let mut heartbeat = names.heartbeat(number, role, names.now);
         heartbeat.places[0].revision = 2;

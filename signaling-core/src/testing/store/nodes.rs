@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::{Names, Outcome, Store, connect, store_time};
+use super::{Names, Outcome, Store, attach, connect, store_time};
 use crate::{
     protocol::PartnerReason,
     session::{Role, SessionRecord},
-    store::{Counts, Created, Enrolled, StoreError, Written},
+    store::{Counts, Enrolled, StoreError, Written},
 };
 
 /// A session whose deadline was so many seconds ago.
@@ -17,7 +17,7 @@ async fn overdue_since(
     let now = store_time(store).await?.before(Duration::from_secs(seconds));
     let names = Names { now, ..Names::new() };
     let record = names.opened(1, Duration::ZERO);
-    assert_eq!(store.create(&record).await?, Created::Done);
+    assert_eq!(store.put(&record, None).await?, Written::Done);
     Ok((names, record))
 }
 
@@ -31,9 +31,9 @@ pub(super) async fn overdue_sessions_are_listed_with_the_longest_first(
     // Active sessions have no deadline, and deleted ones are gone.
     let (names, record) = &all[3];
     let attached = names.attached(record, Role::Initiator, 1);
-    assert_eq!(store.replace(&attached).await?, Written::Done);
+    assert_eq!(store.put(&attached, Some(record)).await?, Written::Done);
     let active = names.attached(&attached, Role::Responder, 2);
-    assert_eq!(store.replace(&active).await?, Written::Done);
+    assert_eq!(store.put(&active, Some(&attached)).await?, Written::Done);
     assert_eq!(store.delete(&all[4].1).await?, Written::Done);
     let listed = store.overdue(1_000).await?;
     let of = |record: &SessionRecord| all.iter().position(|(n, _)| n.session == record.id);
@@ -53,7 +53,7 @@ pub(super) async fn a_session_is_overdue_by_the_clock_of_the_store(store: Store<
     let now = store_time(store).await?;
     let names = Names { now, ..Names::new() };
     let record = names.opened(1, Duration::from_secs(1));
-    assert_eq!(store.create(&record).await?, Created::Done);
+    assert_eq!(store.put(&record, None).await?, Written::Done);
     let listed = async || {
         let listed = store.overdue(1_000).await?;
         Ok::<_, StoreError>(listed.iter().any(|record| record.id == names.session))
@@ -73,23 +73,23 @@ const NOTHING: Counts = Counts { connections: 0, sessions: 0 };
 
 pub(super) async fn a_lease_is_held_until_it_runs_out(store: Store<'_>) -> Outcome {
     let names = Names::new();
-    let first = store.renew_lease(&names.node, LEASE, NOTHING).await?;
+    let first = store.renew_lease(&names.node, LEASE, NOTHING, &[]).await?;
     assert!(!first.held);
-    let second = store.renew_lease(&names.node, LEASE, NOTHING).await?;
+    let second = store.renew_lease(&names.node, LEASE, NOTHING, &[]).await?;
     assert!(second.held);
     assert_eq!(second.generation, first.generation);
     assert!(!second.lost.contains(&names.node));
     store.forget_node(&names.node).await?;
-    assert!(!store.renew_lease(&names.node, LEASE, NOTHING).await?.held);
+    assert!(!store.renew_lease(&names.node, LEASE, NOTHING, &[]).await?.held);
     store.forget_node(&names.node).await
 }
 
 pub(super) async fn what_living_nodes_have_is_added_up(store: Store<'_>) -> Outcome {
-    let (first, second) = (Names::new(), Names::new());
+    let (first, second, third) = (Names::new(), Names::new(), Names::new());
     // Others may be at work on the same store, and have nothing.
     let has = |connections, sessions| Counts { connections, sessions };
     let say = async |names: &Names, lease, counts| {
-        store.renew_lease(&names.node, lease, counts).await.map(drop)
+        store.renew_lease(&names.node, lease, counts, &[]).await.map(drop)
     };
     assert_eq!(store.counts().await?, NOTHING);
     say(&first, LEASE, has(3, 1)).await?;
@@ -97,7 +97,8 @@ pub(super) async fn what_living_nodes_have_is_added_up(store: Store<'_>) -> Outc
     assert_eq!(store.counts().await?, has(23, 11));
     say(&first, LEASE, has(4_000_000_000, 0)).await?;
     assert_eq!(store.counts().await?, has(4_000_000_020, 10));
-    store.presume_alive(&first.node, LEASE * 1_000).await?;
+    let others = [&first, &second].map(|names| names.node.clone());
+    store.renew_lease(&third.node, LEASE * 1_000, NOTHING, &others).await?;
     for _ in 0..100 {
         tokio::time::sleep(LEASE / 10).await;
         if store.counts().await? == has(20, 10) {
@@ -105,52 +106,56 @@ pub(super) async fn what_living_nodes_have_is_added_up(store: Store<'_>) -> Outc
         }
     }
     assert_eq!(store.counts().await?, has(20, 10), "without the one that is lost");
-    for names in [&first, &second] {
+    for node in &others {
+        store.forget_node(node).await?;
+    }
+    // A node that is back reports its counts again.
+    store.renew_lease(&third.node, LEASE * 1_000, NOTHING, &others).await?;
+    assert_eq!(store.counts().await?, NOTHING);
+    for names in [&first, &second, &third] {
         store.forget_node(&names.node).await?;
     }
-    // A node that is back says anew what it has.
-    store.presume_alive(&second.node, LEASE * 1_000).await?;
-    assert_eq!(store.counts().await?, NOTHING);
-    store.forget_node(&second.node).await
+    Ok(())
 }
 
 pub(super) async fn a_lost_node_is_named_until_it_is_forgotten(store: Store<'_>) -> Outcome {
     let (names, survivor) = (Names::new(), Names::new());
     let (lost, [ann, _]) = (&names.node, &names.users);
-    store.renew_lease(lost, LEASE, NOTHING).await?;
+    store.renew_lease(lost, LEASE, NOTHING, &[]).await?;
     connect(store, ann, &names.connection(1)).await?;
     for _ in 0..100 {
         tokio::time::sleep(LEASE / 10).await;
-        if store.renew_lease(&survivor.node, LEASE, NOTHING).await?.lost.contains(lost) {
+        if store.renew_lease(&survivor.node, LEASE, NOTHING, &[]).await?.lost.contains(lost) {
             break;
         }
     }
-    let again = store.renew_lease(&survivor.node, LEASE, NOTHING).await?;
+    let again = store.renew_lease(&survivor.node, LEASE, NOTHING, &[]).await?;
     assert!(again.held && again.lost.contains(lost), "named until forgotten: {again:?}");
     store.forget_node(lost).await?;
-    assert!(!store.renew_lease(&survivor.node, LEASE, NOTHING).await?.lost.contains(lost));
+    assert!(!store.renew_lease(&survivor.node, LEASE, NOTHING, &[]).await?.lost.contains(lost));
     store.forget_node(&survivor.node).await
 }
 
-pub(super) async fn a_node_without_a_lease_is_presumed_alive(store: Store<'_>) -> Outcome {
-    let (presumed, held, survivor) = (Names::new(), Names::new(), Names::new());
-    store.presume_alive(&presumed.node, LEASE).await?;
-    let first = store.renew_lease(&presumed.node, LEASE, NOTHING).await?;
+pub(super) async fn a_node_without_a_lease_gets_one_from_another(store: Store<'_>) -> Outcome {
+    let (added, held, survivor) = (Names::new(), Names::new(), Names::new());
+    let others = [&added, &held].map(|names| names.node.clone());
+    store.renew_lease(&survivor.node, LEASE, NOTHING, &others[..1]).await?;
+    let first = store.renew_lease(&added.node, LEASE, NOTHING, &[]).await?;
     assert!(first.held);
     // A lease that is known is not made longer, whether it has run out or not.
-    store.renew_lease(&held.node, LEASE, NOTHING).await?;
-    store.presume_alive(&held.node, LEASE * 1_000).await?;
+    store.renew_lease(&held.node, LEASE, NOTHING, &[]).await?;
+    store.renew_lease(&survivor.node, LEASE * 1_000, NOTHING, &others).await?;
     for _ in 0..100 {
         tokio::time::sleep(LEASE / 10).await;
-        let lost = store.renew_lease(&survivor.node, LEASE, NOTHING).await?.lost;
-        if lost.contains(&held.node) && lost.contains(&presumed.node) {
+        let lost = store.renew_lease(&survivor.node, LEASE, NOTHING, &[]).await?.lost;
+        if lost.contains(&held.node) && lost.contains(&added.node) {
             break;
         }
     }
-    store.presume_alive(&held.node, LEASE * 1_000).await?;
-    let lost = store.renew_lease(&survivor.node, LEASE, NOTHING).await?.lost;
-    assert!(lost.contains(&held.node) && lost.contains(&presumed.node), "{lost:?}");
-    for names in [&presumed, &held, &survivor] {
+    store.renew_lease(&survivor.node, LEASE * 1_000, NOTHING, &others).await?;
+    let lost = store.renew_lease(&survivor.node, LEASE, NOTHING, &[]).await?.lost;
+    assert!(lost.contains(&held.node) && lost.contains(&added.node), "{lost:?}");
+    for names in [&added, &held, &survivor] {
         store.forget_node(&names.node).await?;
     }
     Ok(())
@@ -174,18 +179,19 @@ pub(super) async fn attachments_to_a_node_are_listed(store: Store<'_>) -> Outcom
     connect(store, ann, &names.connection(1)).await?;
     connect(store, bob, &other.connection(2)).await?;
     assert_eq!(store.attached_to(&names.node, 10).await?, []);
-    let record = names.attached(&record, Role::Initiator, 1);
-    assert_eq!(store.replace(&record).await?, Written::Done);
-    let record = record.attach(Role::Responder, &other.connection(2), 2).expect("newer");
-    assert_eq!(store.replace(&record).await?, Written::Done);
+    let record = attach(store, &names, &record, Role::Initiator, 1).await?;
+    let before = record;
+    let record = before.attach(Role::Responder, &other.connection(2), 2, None, 2).expect("newer");
+    assert_eq!(store.put(&record, Some(&before)).await?, Written::Done);
     for node in [&names.node, &other.node] {
         assert_eq!(store.attached_to(node, 10).await?, std::slice::from_ref(&record));
     }
     assert_eq!(store.attached_to(&names.node, 0).await?, []);
-    let record = record
+    let before = record;
+    let record = before
         .detach(&names.connection(1), PartnerReason::Timeout, names.now, Duration::from_secs(9))
         .expect("attached");
-    assert_eq!(store.replace(&record).await?, Written::Done);
+    assert_eq!(store.put(&record, Some(&before)).await?, Written::Done);
     assert_eq!(store.attached_to(&names.node, 10).await?, []);
     assert_eq!(store.attached_to(&other.node, 10).await?, [record]);
     Ok(())
@@ -199,8 +205,7 @@ pub(super) async fn attachments_of_replaced_connections_are_listed_until_they_di
     names.enrol(store).await?;
     let record = names.create(store).await?;
     connect(store, ann, &names.connection(1)).await?;
-    let record = names.attached(&record, Role::Initiator, 1);
-    assert_eq!(store.replace(&record).await?, Written::Done);
+    let record = attach(store, &names, &record, Role::Initiator, 1).await?;
     connect(store, ann, &names.connection(2)).await?;
     assert_eq!(store.attached_to(&names.node, 10).await?, std::slice::from_ref(&record));
     assert!(store.disconnect(ann, &names.connection(2)).await?);
@@ -208,8 +213,9 @@ pub(super) async fn attachments_of_replaced_connections_are_listed_until_they_di
     connect(store, ann, &other.connection(3)).await?;
     assert_eq!(store.attached_to(&names.node, 10).await?, std::slice::from_ref(&record));
     assert_eq!(store.attached_to(&other.node, 10).await?, []);
-    let record = record.attach(Role::Initiator, &other.connection(3), 3).expect("newer");
-    assert_eq!(store.replace(&record).await?, Written::Done);
+    let before = record;
+    let record = before.attach(Role::Initiator, &other.connection(3), 3, None, 3).expect("newer");
+    assert_eq!(store.put(&record, Some(&before)).await?, Written::Done);
     assert_eq!(store.attached_to(&names.node, 10).await?, []);
     assert_eq!(store.attached_to(&other.node, 10).await?, [record]);
     assert!(!store.disconnect(ann, &names.connection(1)).await?);

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::{Names, Outcome, Store, connect, last_heartbeats, store_time};
+use super::{Names, Outcome, Store, attach, connect, last_heartbeats, store_time};
 use crate::{
     protocol::PartnerReason,
     session::{Metadata, Role, SessionRecord},
-    store::{Created, StoreError, Written},
+    store::{StoreError, Written},
 };
 
 pub(super) async fn a_record_is_created_once(store: Store<'_>) -> Outcome {
@@ -15,59 +15,64 @@ pub(super) async fn a_record_is_created_once(store: Store<'_>) -> Outcome {
     let record = names.create(store).await?;
     assert_eq!(store.load(&names.session).await?, Some(record.clone()));
     let other = names.opened(2, Duration::from_secs(9));
-    assert_eq!(store.create(&other).await?, Created::Exists(Box::new(record.clone())));
+    assert_eq!(store.put(&other, None).await?, Written::Conflict(Box::new(record.clone())));
     assert_eq!(store.load(&names.session).await?, Some(record));
     Ok(())
 }
 
-pub(super) async fn a_record_that_is_older_is_created_anew(store: Store<'_>) -> Outcome {
+pub(super) async fn a_record_is_put_in_place_of_the_expected_one(store: Store<'_>) -> Outcome {
     let names = Names::new();
     let opened = names.create(store).await?;
     let first = names.attached(&opened, Role::Initiator, 1);
-    assert_eq!(store.replace(&first).await?, Written::Done);
+    assert_eq!(store.put(&first, Some(&opened)).await?, Written::Done);
     store.record_heartbeats(&[names.heartbeat(1, Role::Initiator, names.now)]).await?;
-    let first = store.load(&names.session).await?.expect("it was created");
-    let exists = |record: &SessionRecord| Created::Exists(Box::new(record.clone()));
-    let second = names.attached(&first, Role::Responder, 2);
-    let past = store_time(store).await?.before(Duration::from_secs(9));
-    let mut third = second
-        .detach(&names.connection(1), PartnerReason::Timeout, past, Duration::from_secs(5))
-        .expect("it is attached");
-    assert_eq!(store.create(&opened).await?, exists(&first));
-    assert_eq!(store.create(&first).await?, exists(&first));
-    let other = names.attached(&names.opened(2, Duration::from_secs(60)), Role::Responder, 2);
-    let other = names.attached(&other, Role::Initiator, 3);
-    assert_eq!(store.create(&other).await?, exists(&first));
-    // What the writer knows of heartbeats does not count, here as elsewhere.
-    third.participants[0].last_heartbeat = None;
-    assert_eq!(store.create(&third).await?, Created::Done);
     let there = store.load(&names.session).await?.expect("it was created");
-    assert!(there.same_state(&third), "{there:?} is not {third:?}");
+    let exists = |record: &SessionRecord| Written::Conflict(Box::new(record.clone()));
+    // Its deadline has passed already.
+    let past = store_time(store).await?.before(Duration::from_secs(9));
+    let mut again = names.attached(&first, Role::Responder, 2).reopen(2, past);
+    // What the writer knows of heartbeats does not count, here as elsewhere.
+    again.participants[0].last_heartbeat = None;
+    let other = names.opened(3, Duration::from_secs(60));
+    for expected in [None, Some(&opened), Some(&other), Some(&again)] {
+        assert_eq!(store.put(&again, expected).await?, exists(&there), "{expected:?}");
+    }
+    assert_eq!(store.put(&again, Some(&first)).await?, Written::Done);
+    let there = store.load(&names.session).await?.expect("it was created");
+    assert!(there.same_state(&again), "{there:?} is not {again:?}");
+    assert_eq!((there.first_opening, there.opening, there.revision), (1, 2, 0));
     assert_eq!(last_heartbeats(store, &names).await?, [Some(names.now), None]);
-    assert_eq!(store.create(&second).await?, exists(&there));
+    // Once more, after an answer that was lost.
+    assert_eq!(store.put(&again, Some(&first)).await?, exists(&there));
+    assert_eq!(store.put(&first, Some(&opened)).await?, exists(&there));
     // Its deadline went with it, and the new one counts.
     let due = store.overdue(1_000).await?;
     assert!(due.iter().any(|record| record.id == names.session));
-    assert_eq!(store.delete(&there).await?, Written::Done);
+    let next = names.attached(&there, Role::Initiator, 1);
+    assert_eq!(store.put(&next, Some(&there)).await?, Written::Done);
+    assert_eq!(store.delete(&next).await?, Written::Done);
+    assert_eq!(store.put(&again, Some(&next)).await?, Written::Missing);
+    assert_eq!(store.load(&names.session).await?, None);
     Ok(())
 }
 
-pub(super) async fn a_record_is_replaced_by_its_next_revision_only(store: Store<'_>) -> Outcome {
+pub(super) async fn a_record_is_replaced_at_its_revision_only(store: Store<'_>) -> Outcome {
     let names = Names::new();
     let record = names.record();
     let first = names.attached(&record, Role::Initiator, 1);
-    assert_eq!(store.replace(&first).await?, Written::Missing);
+    assert_eq!(store.put(&first, Some(&record)).await?, Written::Missing);
     assert_eq!(store.load(&names.session).await?, None);
     names.create(store).await?;
     let second = names.attached(&first, Role::Responder, 2);
-    assert_eq!(store.replace(&second).await?, Written::Conflict(Box::new(record)));
-    assert_eq!(store.replace(&first).await?, Written::Done);
-    assert_eq!(store.replace(&second).await?, Written::Done);
+    let there = Written::Conflict(Box::new(record.clone()));
+    assert_eq!(store.put(&second, Some(&first)).await?, there);
+    assert_eq!(store.put(&first, Some(&record)).await?, Written::Done);
+    assert_eq!(store.put(&second, Some(&first)).await?, Written::Done);
     assert_eq!(store.load(&names.session).await?, Some(second.clone()));
     let third = second
         .detach(&names.connection(1), PartnerReason::Timeout, names.now, Duration::from_secs(5))
         .expect("it is attached");
-    assert_eq!(store.replace(&third).await?, Written::Done);
+    assert_eq!(store.put(&third, Some(&second)).await?, Written::Done);
     assert_eq!(store.load(&names.session).await?, Some(third));
     Ok(())
 }
@@ -79,7 +84,8 @@ pub(super) async fn a_record_of_another_opening_is_neither_replaced_nor_deleted(
     let record = names.create(store).await?;
     let other = names.opened(2, Duration::from_secs(60));
     let there = Written::Conflict(Box::new(record));
-    assert_eq!(store.replace(&names.attached(&other, Role::Initiator, 1)).await?, there);
+    let attached = names.attached(&other, Role::Initiator, 1);
+    assert_eq!(store.put(&attached, Some(&other)).await?, there);
     assert_eq!(store.delete(&other).await?, there);
     Ok(())
 }
@@ -87,8 +93,7 @@ pub(super) async fn a_record_of_another_opening_is_neither_replaced_nor_deleted(
 pub(super) async fn a_record_is_deleted_at_its_revision_only(store: Store<'_>) -> Outcome {
     let names = Names::new();
     let record = names.create(store).await?;
-    let next = names.attached(&record, Role::Initiator, 1);
-    assert_eq!(store.replace(&next).await?, Written::Done);
+    let next = attach(store, &names, &record, Role::Initiator, 1).await?;
     assert_eq!(store.delete(&record).await?, Written::Conflict(Box::new(next.clone())));
     assert_eq!(store.delete(&next).await?, Written::Done);
     assert_eq!(store.load(&names.session).await?, None);
@@ -98,10 +103,9 @@ pub(super) async fn a_record_is_deleted_at_its_revision_only(store: Store<'_>) -
 pub(super) async fn writes_done_twice_have_the_effect_of_one(store: Store<'_>) -> Outcome {
     let names = Names::new();
     let record = names.create(store).await?;
-    assert_eq!(store.create(&record).await?, Created::Exists(Box::new(record.clone())));
-    let next = names.attached(&record, Role::Initiator, 1);
-    assert_eq!(store.replace(&next).await?, Written::Done);
-    match store.replace(&next).await? {
+    assert_eq!(store.put(&record, None).await?, Written::Conflict(Box::new(record.clone())));
+    let next = attach(store, &names, &record, Role::Initiator, 1).await?;
+    match store.put(&next, Some(&record)).await? {
         Written::Conflict(there) => assert!(there.same_state(&next)),
         other => panic!("the second write was {other:?}"),
     }
@@ -126,7 +130,8 @@ pub(super) async fn of_racing_writes_one_wins(store: Store<'_>) -> Outcome {
     let record = names.create(store).await?;
     let writes = (1..=16).map(|n| {
         let next = names.attached(&record, Role::BOTH[n as usize % 2], n);
-        async move { Ok::<_, StoreError>((store.replace(&next).await?, next)) }
+        let record = &record;
+        async move { Ok::<_, StoreError>((store.put(&next, Some(record)).await?, next)) }
     });
     let mut winners = Vec::new();
     for result in futures::future::join_all(writes).await {
@@ -150,32 +155,31 @@ pub(super) async fn metadata_is_kept_as_it_was_first(store: Store<'_>) -> Outcom
         let names = Names::new();
         let opened = with(&names.record(), first);
         let metadata = || opened.metadata.clone();
-        assert_eq!(store.create(&opened).await?, Created::Done);
+        assert_eq!(store.put(&opened, None).await?, Written::Done);
         assert_eq!(store.load(&names.session).await?, Some(opened.clone()));
         let other = with(&names.opened(2, Duration::from_secs(60)), "other");
-        assert_eq!(store.create(&other).await?, Created::Exists(Box::new(opened.clone())));
+        assert_eq!(store.put(&other, None).await?, Written::Conflict(Box::new(opened.clone())));
         // A change by one that knows another, and by one that knows none.
         let first = names.attached(&with(&opened, "other"), Role::Initiator, 1);
-        assert_eq!(store.replace(&first).await?, Written::Done);
+        assert_eq!(store.put(&first, Some(&opened)).await?, Written::Done);
         let mut second = names.attached(&first, Role::Responder, 2);
         second.metadata = None;
-        assert_eq!(store.replace(&second).await?, Written::Done);
+        assert_eq!(store.put(&second, Some(&first)).await?, Written::Done);
         let there = store.load(&names.session).await?.expect("it was created");
         assert_eq!(there.metadata, metadata());
-        // One that is put back over an older one, by one that knows none.
-        let mut fourth =
-            names.attached(&names.attached(&there, Role::Initiator, 3), Role::Responder, 4);
-        fourth.metadata = None;
-        assert_eq!(store.create(&fourth).await?, Created::Done);
+        // It is opened again in place of that one, by a node that knows no metadata.
+        let mut again = there.reopen(4, names.now.after(Duration::from_secs(60)));
+        again.metadata = None;
+        assert_eq!(store.put(&again, Some(&there)).await?, Written::Done);
         let there = store.load(&names.session).await?.expect("it was created");
-        assert_eq!((there.revision, there.metadata.clone()), (4, metadata()));
+        assert_eq!((there.opening, there.metadata.clone()), (4, metadata()));
         assert_eq!(store.delete(&there).await?, Written::Done);
-        // One that is put back into a store that has lost it.
-        assert_eq!(store.create(&there).await?, Created::Done);
+        // It is opened again in a store that has lost it.
+        assert_eq!(store.put(&there, None).await?, Written::Done);
         assert_eq!(store.load(&names.session).await?, Some(there.clone()));
         assert_eq!(store.delete(&there).await?, Written::Done);
         let plain = names.opened(3, Duration::from_secs(60));
-        assert_eq!(store.create(&plain).await?, Created::Done);
+        assert_eq!(store.put(&plain, None).await?, Written::Done);
         assert_eq!(store.load(&names.session).await?, Some(plain));
     }
     Ok(())
@@ -188,14 +192,14 @@ pub(super) async fn why_somebody_is_away_is_kept_until_it_is_away_again(
         let names = Names::new();
         let opened = names.create(store).await?;
         let first = names.attached(&opened, Role::Initiator, 1);
-        assert_eq!(store.replace(&first).await?, Written::Done);
+        assert_eq!(store.put(&first, Some(&opened)).await?, Written::Done);
         let left = first
             .detach(&names.connection(1), reason, names.now, Duration::from_secs(5))
             .expect("it is attached");
-        assert_eq!(store.replace(&left).await?, Written::Done);
+        assert_eq!(store.put(&left, Some(&first)).await?, Written::Done);
         assert_eq!(store.load(&names.session).await?, Some(left.clone()));
         let back = names.attached(&left, Role::Initiator, 2);
-        assert_eq!(store.replace(&back).await?, Written::Done);
+        assert_eq!(store.put(&back, Some(&left)).await?, Written::Done);
         let there = store.load(&names.session).await?.expect("it was created");
         assert_eq!(there.participants.map(|one| one.ended), [Some(reason), None]);
     }

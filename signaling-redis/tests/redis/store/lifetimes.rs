@@ -8,7 +8,7 @@ use signaling_core::{
 };
 use signaling_redis::testing::Server;
 
-use super::{come, connect, connection, create, lifetime, now, renew, replace, session};
+use super::{attach, come, connect, connection, create, lifetime, now, renew, session};
 use crate::harness::user;
 
 /// In ms, far below what the store gives.
@@ -33,7 +33,7 @@ async fn every_write_gives_its_key_a_lifetime() {
     let enrolled = store.enrol(&user("bob"), &record.id, 9).await.unwrap();
     assert!(matches!(enrolled, Enrolled::Done(_)));
     lives("user:bob");
-    store.presume_alive(ann.node(), lease).await.unwrap();
+    renew(&store, ann.node(), lease).await.unwrap();
     lives("{nodes}:leases");
     server.cli(&["persist", "session:{nodes}:leases"]);
     renew(&store, ann.node(), lease).await.unwrap();
@@ -41,7 +41,7 @@ async fn every_write_gives_its_key_a_lifetime() {
     lives("{nodes}:marker");
     lives("{nodes}:counts");
     server.cli(&["pexpire", "session:active:s", DYING]);
-    let record = replace(&store, record.attach(Role::Initiator, &ann, 1).unwrap()).await;
+    let record = attach(&store, &record, &ann).await;
     assert!(lives("active:s") > 3_000_000);
     assert_eq!(store.delete(&record).await.unwrap(), Written::Done);
     assert!(lives("ended:{session:active:s}") <= 30_000);
@@ -78,7 +78,7 @@ async fn what_is_in_use_lives_on() {
     let record = create(&store, "s", now().after(Duration::from_secs(60))).await;
     let ann = connection("a", 1);
     come(&store, &user("ann"), &ann).await;
-    replace(&store, record.attach(Role::Initiator, &ann, 1).unwrap()).await;
+    attach(&store, &record, &ann).await;
     let keys = ["active:s", "user:ann", "connections:a", "deadlines"];
     let keys = keys.map(|key| format!("session:{key}"));
     for key in &keys {

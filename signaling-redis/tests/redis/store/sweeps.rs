@@ -6,12 +6,12 @@ use signaling_core::{
     id::NodeId,
     protocol::PartnerReason,
     session::{Participant, Role, SessionRecord},
-    store::{Created, Enrolled, SessionStore, StoreError, Written},
+    store::{Enrolled, SessionStore, StoreError, Written},
     time::Timestamp,
 };
 use signaling_redis::testing::Server;
 
-use super::{come, connect, connection, create, now, opened, replace, session};
+use super::{attach, come, connect, connection, create, now, opened, replace, session};
 use crate::harness::user;
 
 fn a_minute_ago() -> Timestamp {
@@ -94,7 +94,7 @@ async fn overdue_sessions_are_found_and_removed_where_redis_has_no_memory_left()
     let (_redis, store) = connect(&server).await;
     let record = create(&store, "s", a_minute_ago()).await;
     server.cli(&["config", "set", "maxmemory", "1"]);
-    assert!(store.create(&opened("t", now())).await.is_err());
+    assert!(store.put(&opened("t", now()), None).await.is_err());
     assert_eq!(ids(&store.overdue(9).await.unwrap()), ["s"]);
     assert_eq!(store.delete(&record).await.unwrap(), Written::Done);
 }
@@ -129,12 +129,11 @@ async fn only_changes_that_set_a_deadline_list_one() {
     let (_redis, store) = connect(&server).await;
     let opened = create(&store, "s", now().after(Duration::from_secs(60))).await;
     server.cli(&["del", "session:deadlines"]);
-    let attached = opened.attach(Role::Initiator, &connection("a", 1), 1).unwrap();
-    let attached = replace(&store, attached).await;
+    let attached = attach(&store, &opened, &connection("a", 1)).await;
     assert_eq!(listed(&server), 0);
     let (id, reason, patience) = (connection("a", 1), PartnerReason::Left, Duration::from_secs(5));
     let left = attached.detach(&id, reason, now(), patience).unwrap();
-    replace(&store, left).await;
+    replace(&store, &attached, left).await;
     assert!(listed(&server) > 0);
 }
 
@@ -161,7 +160,7 @@ async fn records_that_cannot_be_read_stop_neither_the_sweep_nor_the_next() {
     come(&store, &user("ann"), &ann).await;
     let enrolled = store.enrol(&user("ann"), &due.id, 9).await.unwrap();
     assert!(matches!(enrolled, Enrolled::Done(_)));
-    replace(&store, due.attach(Role::Initiator, &ann, 1).unwrap()).await;
+    attach(&store, &due, &ann).await;
     assert_eq!(ids(&store.attached_to(ann.node(), 9).await.unwrap()), ["due"]);
 }
 
@@ -183,11 +182,11 @@ async fn all_that_a_lost_node_left_is_found_some_at_a_time_until_nothing_is() {
         come(&store, &ann, &connection("lost", 1)).await;
         come(&store, &bob, &connection("lost", 100 + n)).await;
         let record = SessionRecord::open(id, 1, ann, bob, far).unwrap();
-        assert_eq!(store.create(&record).await.unwrap(), Created::Done);
-        let record = record.attach(Role::Initiator, &connection("lost", 1), 1).unwrap();
-        let record = replace(&store, record).await;
-        let record = record.attach(Role::Responder, &connection("lost", 100 + n), 2).unwrap();
-        left.insert(replace(&store, record).await.id);
+        assert_eq!(store.put(&record, None).await.unwrap(), Written::Done);
+        let one = attach(&store, &record, &connection("lost", 1)).await;
+        let bobs = connection("lost", 100 + n);
+        let both = one.attach(Role::Responder, &bobs, 2, None, 2).unwrap();
+        left.insert(replace(&store, &one, both).await.id);
     }
     assert_eq!(store.attached_to(&lost, 99).await.unwrap().len(), left.len());
     let mut calls = 0;
@@ -208,7 +207,7 @@ async fn all_that_a_lost_node_left_is_found_some_at_a_time_until_nothing_is() {
                 let next = record
                     .detach(&connection, PartnerReason::Lost, now(), Duration::from_secs(9))
                     .unwrap();
-                record = replace(&store, next).await;
+                record = replace(&store, &record, next).await;
             }
             assert!(left.remove(&record.id), "{} was found before", record.id);
         }
@@ -229,8 +228,8 @@ async fn what_a_lost_node_left_is_all_found_also_where_nobody_detaches_it() {
         assert!(matches!(store.enrol(&ann, &id, 1).await.unwrap(), Enrolled::Done(_)));
         come(&store, &ann, &connection("lost", n)).await;
         let record = SessionRecord::open(id, 1, ann, bob, far).unwrap();
-        assert_eq!(store.create(&record).await.unwrap(), Created::Done);
-        replace(&store, record.attach(Role::Initiator, &connection("lost", n), 1).unwrap()).await;
+        assert_eq!(store.put(&record, None).await.unwrap(), Written::Done);
+        attach(&store, &record, &connection("lost", n)).await;
     }
     let mut all = BTreeSet::new();
     for _ in 0..8 {

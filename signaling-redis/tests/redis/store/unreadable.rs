@@ -7,8 +7,7 @@ use signaling_core::{
     protocol::PartnerReason,
     session::{Participant, Place, Role, SessionRecord},
     store::{
-        Accepted, Connect, Counts, Created, Heartbeat, Lease, Replace, SessionStore, StoreError,
-        Written,
+        Accepted, Connect, Counts, Heartbeat, Lease, Replace, SessionStore, StoreError, Written,
     },
 };
 use signaling_redis::{
@@ -25,7 +24,7 @@ const VALUES: [&str; 6] =
     ["''", "'a b'", "'007'", "'9007199254740993'", "'99999999999999999999'", r"'\255\254'"];
 
 /// Fields of a session's record.
-const FIELDS: [&str; 18] = [
+const FIELDS: [&str; 20] = [
     "opening",
     "revision",
     "status",
@@ -35,8 +34,10 @@ const FIELDS: [&str; 18] = [
     "participant2Ws",
     "lastHeartbeat1",
     "lastHeartbeat2",
-    "since1",
-    "since2",
+    "firstOpening",
+    "negotiation",
+    "negotiation1",
+    "negotiation2",
     "until1",
     "until2",
     "epoch1",
@@ -134,10 +135,11 @@ impl Deployment {
             let _ = self.store.enrol(user, &id, 9).await?;
         }
         let opened = record.as_mut().unwrap();
-        let _ = self.store.create(opened).await?;
+        let _ = self.store.put(opened, None).await?;
         for (role, at) in [(Role::Initiator, one), (Role::Responder, other)] {
-            *opened = opened.attach(role, &at.parse().unwrap(), u64::MAX >> 12).unwrap();
-            assert_eq!(self.store.replace(opened).await?, Written::Done);
+            let before = opened.clone();
+            *opened = before.attach(role, &at.parse().unwrap(), u64::MAX >> 12, None, 2).unwrap();
+            assert_eq!(self.store.put(opened, Some(&before)).await?, Written::Done);
         }
         Ok(record.unwrap())
     }
@@ -154,7 +156,7 @@ impl Deployment {
         new.call(["o", "n1:1", "n2:2"], ["ann", "dan"]).await?;
         let past = signaling_core::time::Timestamp::from_millis(now().as_millis() - 1_000);
         let waiting = SessionRecord::open(session("w"), 1, user("eve"), user("fay"), past);
-        let _ = new.store.create(&waiting.unwrap()).await?;
+        let _ = new.store.put(&waiting.unwrap(), None).await?;
         for node in ["n1", "n2"] {
             new.renew(node, Duration::from_secs(if node == "n1" { 0 } else { 60 })).await?;
         }
@@ -163,7 +165,7 @@ impl Deployment {
 
     async fn renew(&self, node: &str, lease: Duration) -> Result<Lease, StoreError> {
         let counts = Counts { connections: 2, sessions: 2 };
-        self.store.renew_lease(&node.parse().unwrap(), lease, counts).await
+        self.store.renew_lease(&node.parse().unwrap(), lease, counts, &[]).await
     }
 
     /// What the nodes and the users do next. No call fails for garbage, but of a record itself.
@@ -201,7 +203,6 @@ impl Deployment {
         }
         let counted = store.counts().await?;
         assert_eq!(counted, Counts { connections: 2, sessions: 2 });
-        store.presume_alive(&"n2".parse().unwrap(), Duration::from_secs(9)).await?;
         let gus = come(store, &user("gus"), &connection("n2", 7)).await;
         assert_eq!(gus.enrolments, []);
         assert_eq!(store.user(&user("gus")).await?.connection, Some(connection("n2", 7)));
@@ -254,14 +255,15 @@ impl Deployment {
         // Bob, who knows the record, writes it again; then it can be read, changed and ended.
         let mut known = match store.load(&self.ours.id).await {
             Ok(Some(there)) => there,
-            Ok(None) | Err(StoreError::Corrupt(_)) => self.put_back().await?,
+            Ok(None) | Err(StoreError::Corrupt(_)) => self.open_again().await?,
             Err(error) => return Err(error),
         };
         assert_eq!(store.load(&self.ours.id).await?.as_ref(), Some(&known));
         if let Some(there) = known.participants[1].connection().cloned() {
             let ended = PartnerReason::Left;
-            known = known.detach(&there, ended, now(), Duration::from_secs(9)).unwrap();
-            assert_eq!(store.replace(&known).await?, Written::Done);
+            let before = known;
+            known = before.detach(&there, ended, now(), Duration::from_secs(9)).unwrap();
+            assert_eq!(store.put(&known, Some(&before)).await?, Written::Done);
         }
         assert_eq!(store.delete(&known).await?, Written::Done);
         assert_eq!(store.load(&self.ours.id).await?, None);
@@ -285,18 +287,18 @@ impl Deployment {
         let on_n1 = |p: &Participant| p.connection().cloned().filter(|c| c.node().as_str() == "n1");
         for gone in record.participants.each_ref().map(on_n1).into_iter().flatten() {
             let (reason, patience) = (PartnerReason::Lost, Duration::from_secs(60));
-            record = record.detach(&gone, reason, now(), patience).unwrap();
+            let before = record;
+            record = before.detach(&gone, reason, now(), patience).unwrap();
             // One that became unreadable meanwhile is left alone.
-            let _ = self.store.replace(&record).await?;
+            let _ = self.store.put(&record, Some(&before)).await?;
         }
         Ok(())
     }
 
-    async fn put_back(&self) -> Result<SessionRecord, StoreError> {
-        let mut known = self.ours.clone();
-        known.revision += 1 << 24;
-        assert_eq!(self.store.create(&known).await?, Created::Done);
-        Ok(known)
+    async fn open_again(&self) -> Result<SessionRecord, StoreError> {
+        let reopened = self.ours.reopen(2, now().after(Duration::from_secs(60)));
+        assert_eq!(self.store.put(&reopened, None).await?, Written::Done);
+        Ok(reopened)
     }
 
     async fn keys_that_stay(&self) -> String {

@@ -1,0 +1,245 @@
+//! Compares what a connection believes with what the store has, and opens sessions again that the store
+//! has lost.
+
+use std::sync::Arc;
+
+use futures::{future::try_join_all, try_join};
+
+use super::{
+    super::{
+        hooks::SecondConnection,
+        local::Local,
+        mailbox::Mail,
+        writes::{Contended, Continuity, ROUNDS},
+    },
+    Duty, Steward,
+};
+use crate::{
+    event::DisconnectReason,
+    id,
+    notice::Notice,
+    protocol::PartnerReason,
+    session::SessionRecord,
+    store::{Accepted, Connect, Enrolled, Enrolment, Replace, StoreError, UserRecord, Written},
+};
+
+/// What the store has under the id of a session.
+enum Loaded {
+    Record(Arc<SessionRecord>),
+    Unreadable,
+    Missing,
+}
+
+impl Loaded {
+    fn record(&self) -> Option<&SessionRecord> {
+        match self {
+            Self::Record(record) => Some(record),
+            Self::Unreadable | Self::Missing => None,
+        }
+    }
+}
+
+impl Steward {
+    pub(super) async fn look_up(&self, believed: Vec<Arc<SessionRecord>>) {
+        // One that was refused is not to become its user's after all.
+        if self.local.mailbox.closing().is_some() {
+            return;
+        }
+        if let Err(error) = self.try_look_up(believed.clone()).await {
+            self.later("not looked up yet", &error, Duty::LookUp(believed));
+        }
+    }
+
+    async fn try_look_up(&self, believed: Vec<Arc<SessionRecord>>) -> Result<(), StoreError> {
+        let (node, Local { user, mailbox, duties, .. }) = (&self.node, &*self.local);
+        // Read before anything is written: what is written into a store that then loses it is written
+        // again in the next generation.
+        let generation = node.health.generation();
+        let lost_records = duties.agenda().generation != generation;
+        let believed = duties.with_unheard(believed);
+        let loaded = try_join_all(believed.iter().map(|record| self.load(record)));
+        let (known, loaded) = try_join!(node.store.user(user), loaded)?;
+        // Before this connection gets a new epoch, since that decides.
+        if lost_records && self.was_replaced(loaded.iter().filter_map(Loaded::record)) {
+            mailbox.close(DisconnectReason::Replaced);
+            return Ok(());
+        }
+        let Some(enrolments) = self.claim_again(known, lost_records).await? else {
+            return Ok(());
+        };
+        let believes = |one: &Enrolment| believed.iter().any(|record| record.id == one.session);
+        let others = enrolments.iter().filter(|enrolment| !believes(enrolment));
+        let others = try_join_all(others.map(|enrolment| self.follow(enrolment))).await?;
+        let mut there = Vec::new();
+        for (record, loaded) in believed.iter().zip(loaded) {
+            let now = match loaded {
+                Loaded::Record(now) if !lost_records && !now.lacks(record) => Some(now),
+                Loaded::Missing if !lost_records => {
+                    if self.store_lost_records().await? {
+                        return Ok(());
+                    }
+                    None
+                }
+                Loaded::Record(_) | Loaded::Missing | Loaded::Unreadable => {
+                    self.open_again(record).await?
+                }
+            };
+            if now.as_ref().is_none_or(|now| now.first_opening != record.first_opening) {
+                // How it ended is not known any more.
+                let (session, reason) = (record.id.clone(), PartnerReason::Ended);
+                let first_opening = record.first_opening;
+                let ended = Notice::Ended { session, first_opening, reason };
+                mailbox.push(Mail::Notice(ended));
+            }
+            there.extend(now.map(|now| {
+                // In the same opening, the connection is attached, or its partner was told that it is not.
+                let continuity = match now.opening == record.opening {
+                    true => Continuity::New,
+                    false => Continuity::Continue(self.negotiation_in(record)),
+                };
+                (now, continuity)
+            }));
+        }
+        let others = others.into_iter().flatten().map(|record| (record.into(), Continuity::New));
+        for (record, continuity) in there.into_iter().chain(others) {
+            if let Some(record) = self.try_attach(record, continuity).await? {
+                mailbox.push(Mail::Record { record, looked_up: true });
+            }
+        }
+        duties.agenda().generation = generation;
+        Ok(())
+    }
+
+    async fn load(&self, record: &SessionRecord) -> Result<Loaded, StoreError> {
+        match self.node.store.load(&record.id).await {
+            Err(StoreError::Corrupt(_)) => Ok(Loaded::Unreadable),
+            loaded => Ok(loaded?.map_or(Loaded::Missing, |there| Loaded::Record(there.into()))),
+        }
+    }
+
+    fn negotiation_in(&self, record: &SessionRecord) -> Option<u64> {
+        record.participant(record.role_of(&self.local.user)?).negotiation
+    }
+
+    /// Claims the user for this connection again, unless it is `known` to be the user's. Returns what the
+    /// user is enrolled in; none if a newer connection has the user, or if the connection looks up again
+    /// because the store has lost records.
+    async fn claim_again(
+        &self,
+        known: UserRecord,
+        lost_records: bool,
+    ) -> Result<Option<Vec<Enrolment>>, StoreError> {
+        if !lost_records && known.connection.as_ref() == Some(&self.local.id) {
+            return Ok(Some(known.enrolments));
+        }
+        if !lost_records && self.store_lost_records().await? {
+            return Ok(None);
+        }
+        let (accepted, replace) = match lost_records {
+            true => (self.accepted_before_loss(), Replace::Older),
+            // Another one that is there is newer.
+            false => (self.accepted(), Replace::Nothing),
+        };
+        match self.connect(accepted, replace).await? {
+            Connect::Done(connected) => Ok(Some(connected.enrolments)),
+            Connect::Taken(_) => {
+                self.local.mailbox.close(DisconnectReason::Replaced);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Whether what is missing in the store is missing because it has lost records. Then the connection is
+    /// about to look its sessions up and open them again.
+    pub(super) async fn store_lost_records(&self) -> Result<bool, StoreError> {
+        self.node.renew_lease().await?;
+        Ok(self.node.health.generation() != self.local.duties.agenda().generation)
+    }
+
+    /// The record of a session of which the store held `known`: what is there, or a new opening if the
+    /// store has lost it. None if another session has its id.
+    ///
+    /// Both users are enrolled again, and their connections told. They attach as at any other time, each
+    /// with the negotiation that it takes part in.
+    pub(super) async fn open_again(
+        &self,
+        known: &SessionRecord,
+    ) -> Result<Option<Arc<SessionRecord>>, StoreError> {
+        let node = &self.node;
+        let [one, other] = known.participants.each_ref().map(|participant| {
+            // It was within the limit before the loss.
+            node.store.enrol(&participant.user, &known.id, usize::MAX)
+        });
+        let (one, other) = try_join!(one, other)?;
+        let Some(record) = self.put_reopened(known).await? else {
+            return Ok(None);
+        };
+        // Those that are known for either user: the one that took part, and one that has come since.
+        let mut told: Vec<_> = known.participants.iter().filter_map(|p| p.connection()).collect();
+        for enrolled in [&one, &other] {
+            if let Enrolled::Done(Some(connection)) = enrolled {
+                told.push(connection);
+            }
+        }
+        told.sort_unstable();
+        told.dedup();
+        for connection in told.into_iter().filter(|connection| **connection != self.local.id) {
+            node.notify(connection, Notice::Opened(record.clone()));
+        }
+        Ok(Some(record))
+    }
+
+    /// What the store has of the session, and a new opening of it if that is nothing or older than
+    /// `known`. None if another session has its id.
+    async fn put_reopened(
+        &self,
+        known: &SessionRecord,
+    ) -> Result<Option<Arc<SessionRecord>>, StoreError> {
+        let node = &self.node;
+        let opening = id::random_u64().map_err(StoreError::unavailable)?;
+        let reopened = known.reopen(opening, node.now().after(node.config.abandon_after));
+        let mut there = node.load(&known.id).await?;
+        for _ in 0..ROUNDS {
+            if let Some(there) = &there
+                && !there.lacks(known)
+            {
+                let is_same = there.first_opening == known.first_opening;
+                return Ok(is_same.then(|| Arc::new(there.clone())));
+            }
+            node.check_lease()?;
+            there = match node.store.put(&reopened, there.as_ref()).await? {
+                Written::Done => {
+                    tracing::info!(session = %known.id, "session opened again");
+                    return Ok(Some(Arc::new(reopened)));
+                }
+                Written::Conflict(there) => Some(*there),
+                Written::Missing => None,
+            };
+        }
+        Err(StoreError::unavailable(Contended))
+    }
+
+    /// What decides whether this connection replaces one that is there in a store that has lost records.
+    pub(super) fn accepted_before_loss(&self) -> Accepted {
+        let accepted = self.accepted();
+        match self.node.second_connection {
+            SecondConnection::Replace => accepted,
+            // That was admitted only because the store had lost this one.
+            SecondConnection::Refuse | SecondConnection::Ask(_) => {
+                Accepted { latest: Accepted::UNKNOWN.latest, ..accepted }
+            }
+        }
+    }
+
+    /// Whether a newer connection of the user has attached to one of `records`.
+    pub(super) fn was_replaced<'a>(
+        &self,
+        records: impl IntoIterator<Item = &'a SessionRecord>,
+    ) -> bool {
+        let epoch = self.local.duties.agenda().epoch;
+        let own = |record: &'a SessionRecord| {
+            record.participants.iter().find(|it| it.user == self.local.user)
+        };
+        records.into_iter().filter_map(own).any(|own| own.epoch > epoch)
+    }
+}
