@@ -19,10 +19,10 @@ mod outbox;
 mod refusal;
 mod share;
 mod sockets;
-mod steward;
 mod sweep;
 mod turnstile;
 mod user_limits;
+mod worker;
 mod writes;
 
 use std::{

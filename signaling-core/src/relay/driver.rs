@@ -24,7 +24,7 @@ use super::{
     local::Local,
     mailbox::{Mail, Refused},
     outbox::Lane,
-    steward::Duty,
+    worker::Job,
 };
 use crate::{
     auth::Client,
@@ -123,7 +123,7 @@ struct Driver {
     local: Arc<Local>,
     connection: Connection,
     /// The admission, until the transport was looked at for the first time.
-    admission: Option<Box<Duty>>,
+    admission: Option<Box<Job>>,
     /// What the client sent before it was admitted.
     early: VecDeque<Frame>,
     routes: VecDeque<(ConnectionId, Route)>,
@@ -198,7 +198,7 @@ impl Driver {
         let ice_servers = node.ice_servers.is_some() && connection.expect_ice_servers();
         let dialect = connection.dialect();
         tracing::debug!(connection = %local.id, user = %local.user, ?dialect, "connected");
-        let admission = Duty::Admit { newcomer: Newcomer::new(id, client), ice_servers };
+        let admission = Job::Admit { newcomer: Newcomer::new(id, client), ice_servers };
         Ok(Self {
             admission: Some(Box::new(admission)),
             early: VecDeque::new(),
@@ -240,7 +240,7 @@ impl Driver {
     {
         if let Some(reason) = self.ended {
             self.written = true;
-            self.assign(Duty::End);
+            self.submit(Job::End);
             return Poll::Ready(reason);
         }
         ready!(self.poll_parting(cx));
@@ -278,7 +278,7 @@ impl Driver {
                     continue;
                 }
                 if let Some(admission) = self.admission.take() {
-                    self.node.begin(&self.local, *admission);
+                    self.node.run_job(&self.local, *admission);
                     continue;
                 }
             }
@@ -479,7 +479,7 @@ impl Driver {
             Mail::Send(text) => self.outgoing.push_back(Frame::Text(text)),
             Mail::Notice(notice) => {
                 if let Notice::Ended { session, .. } = &notice {
-                    self.local.duties.forget(session);
+                    self.local.jobs.forget(session);
                 }
                 if let Notice::Disconnect { text } = &notice {
                     let _ = self.local.goodbye.set(text.clone());
@@ -555,13 +555,13 @@ impl Driver {
                     at: self.node.now(),
                     places: self.connection.places(),
                 }),
-                Effect::Attach(record) => self.assign(Duty::Attach(record)),
-                Effect::Renew(record) => self.assign(Duty::Renew(record)),
-                Effect::Leave(record) => self.assign(Duty::Leave(record)),
-                Effect::EndAgain(record) => self.assign(Duty::EndAgain(record)),
+                Effect::Attach(record) => self.submit(Job::Attach(record)),
+                Effect::Renew(record) => self.submit(Job::Renew(record)),
+                Effect::Leave(record) => self.submit(Job::Leave(record)),
+                Effect::EndAgain(record) => self.submit(Job::EndAgain(record)),
                 Effect::LookUp => {
                     let records = self.connection.records();
-                    self.assign(Duty::LookUp(records));
+                    self.submit(Job::LookUp(records));
                 }
                 Effect::Close(reason) => {
                     self.end(reason);
@@ -572,11 +572,11 @@ impl Driver {
         ControlFlow::Continue(())
     }
 
-    fn assign(&self, duty: Duty) {
+    fn submit(&self, job: Job) {
         // Nothing is begun where nobody polls.
         match self.dropped {
-            true => self.node.assign(&self.local, duty),
-            false => self.node.begin(&self.local, duty),
+            true => self.node.spawn_job(&self.local, job),
+            false => self.node.run_job(&self.local, job),
         }
     }
 
@@ -618,7 +618,7 @@ impl Driver {
         let queued = self.local.mailbox.take();
         for mail in &queued {
             if let Mail::Notice(Notice::Ended { session, .. }) = mail {
-                self.local.duties.forget(session);
+                self.local.jobs.forget(session);
             }
         }
         if reason != DisconnectReason::ReadsTooSlowly {
@@ -629,7 +629,7 @@ impl Driver {
             }));
         }
         self.node.locals.end(self.local.id.number());
-        self.local.duties.learn(&self.local.id, self.connection.records());
+        self.local.jobs.learn(&self.local.id, self.connection.records());
     }
 }
 
@@ -642,7 +642,7 @@ impl Drop for Driver {
             let _ = self.carry_out();
         }
         if self.ended.is_some() && !self.written {
-            self.assign(Duty::End);
+            self.submit(Job::End);
         }
         self.node.users.disconnected(&self.local.user, Instant::now().into_std());
     }

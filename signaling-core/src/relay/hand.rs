@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::{Node, local::Local, mailbox::Mail, steward::Duty};
+use super::{Node, local::Local, mailbox::Mail, worker::Job};
 use crate::{
     id::{ConnectionId, UserId},
     notice::Notice,
@@ -35,27 +35,27 @@ impl Node {
     /// says that it is attached to it. It was added to the node's before anything was written of it,
     /// so it is over for certain.
     ///
-    /// Its steward does that after what it may be doing still, so that nothing is written twice.
+    /// Its worker does that after what it may be doing still, so that nothing is written twice.
     fn reclaim(self: &Arc<Self>, gone: &ConnectionId, record: &SessionRecord) {
         let Some(role) = record.attached_as(gone) else {
             return;
         };
         if let Some(closing) = self.locals.get(gone.number()) {
-            closing.duties.may_be_attached(&record.id);
+            closing.jobs.may_be_attached(&record.id);
             // While it is there, its end is still to come, and takes this along.
             if self.locals.get(gone.number()).is_some() {
                 return;
             }
         }
         let local = self.ending(gone, &record.participant(role).user);
-        local.duties.may_be_attached(&record.id);
-        self.assign(&local, Duty::End);
+        local.jobs.may_be_attached(&record.id);
+        self.spawn_job(&local, Job::End);
     }
 
     /// Has the store forget `gone`, a connection of `user` on this node that is over, if it has not.
     fn disown(self: &Arc<Self>, gone: &ConnectionId, user: &UserId) {
         let local = self.ending(gone, user);
-        self.assign(&local, Duty::End);
+        self.spawn_job(&local, Job::End);
     }
 
     fn ending(&self, gone: &ConnectionId, user: &UserId) -> Arc<Local> {

@@ -1,5 +1,5 @@
-//! Asks for the ICE servers of a connection's client. Where one is already matched, that is no duty
-//! of its steward's: a leave or an end would wait behind it.
+//! Asks for the ICE servers of a connection's client. Where one is already matched, that is no job
+//! of its worker's: a leave or an end would wait behind it.
 
 use std::{error::Error, sync::Arc};
 

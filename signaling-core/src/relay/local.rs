@@ -10,7 +10,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{mailbox::Mailbox, steward::Duties};
+use super::{mailbox::Mailbox, worker::JobQueue};
 use crate::{
     config::Config,
     frame::CloseReason,
@@ -26,7 +26,7 @@ pub(super) struct Local {
     /// When this node accepted it.
     pub(super) accepted: Instant,
     pub(super) mailbox: Mailbox,
-    pub(super) duties: Duties,
+    pub(super) jobs: JobQueue,
     /// Sessions that are counted at this connection; see [`Locals::count`].
     sessions: AtomicUsize,
     /// The host's own words for the close frame.
@@ -40,7 +40,7 @@ impl Local {
             user,
             accepted: Instant::now(),
             mailbox: Mailbox::new(config),
-            duties: Duties::new(generation),
+            jobs: JobQueue::new(generation),
             sessions: AtomicUsize::new(0),
             goodbye: OnceLock::new(),
         }

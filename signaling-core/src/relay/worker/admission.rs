@@ -9,7 +9,7 @@ use super::{
         local::Local,
         writes::{Contended, ROUNDS},
     },
-    Admission, Steward,
+    Admission, Worker,
 };
 use crate::{
     event::{DisconnectReason, Event},
@@ -44,11 +44,11 @@ impl From<HookError> for NotAdmitted {
     }
 }
 
-impl Steward {
+impl Worker {
     /// Asks the host, and makes the connection its user's.
     pub(super) async fn win(&self, newcomer: &Newcomer) -> Result<Connected, NotAdmitted> {
         let (node, limit) = (&self.node, self.node.config.hook_timeout);
-        self.local.duties.agenda().admission = Admission::Pending;
+        self.local.jobs.state().admission = Admission::Pending;
         let asked = async { node.hooks.before_connection(newcomer).await };
         ask(limit, asked).await?.map_err(NotAdmitted::Refused)?;
         let mut over = None;
@@ -138,18 +138,18 @@ impl Steward {
     }
 
     fn tell_connected(&self) {
-        let Local { id, user, duties, .. } = &*self.local;
-        duties.agenda().admission = Admission::Done;
+        let Local { id, user, jobs, .. } = &*self.local;
+        jobs.state().admission = Admission::Done;
         let (user, connection) = (user.clone(), id.clone());
         self.node.emit(Event::UserConnected { user, connection });
     }
 
     /// Tells the host that the connection is over, once.
     pub(super) fn tell_end(&self, reason: DisconnectReason) {
-        let Local { id, user, duties, goodbye, .. } = &*self.local;
+        let Local { id, user, jobs, goodbye, .. } = &*self.local;
         let (user, connection) = (user.clone(), id.clone());
         let text = goodbye.get().cloned().unwrap_or_default();
-        match std::mem::take(&mut duties.agenda().admission) {
+        match std::mem::take(&mut jobs.state().admission) {
             Admission::Untold => {}
             Admission::Pending => {
                 self.node.connection_refused(user, connection, reason, text);

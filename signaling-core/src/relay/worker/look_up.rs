@@ -12,7 +12,7 @@ use super::{
         mailbox::Mail,
         writes::{Contended, Continuity, ROUNDS},
     },
-    Duty, Steward,
+    Job, Worker,
 };
 use crate::{
     event::DisconnectReason,
@@ -39,24 +39,24 @@ impl Loaded {
     }
 }
 
-impl Steward {
+impl Worker {
     pub(super) async fn look_up(&self, believed: Vec<Arc<SessionRecord>>) {
         // One that was refused is not to become its user's after all.
         if self.local.mailbox.closing().is_some() {
             return;
         }
         if let Err(error) = self.try_look_up(believed.clone()).await {
-            self.later("not looked up yet", &error, Duty::LookUp(believed));
+            self.later("not looked up yet", &error, Job::LookUp(believed));
         }
     }
 
     async fn try_look_up(&self, believed: Vec<Arc<SessionRecord>>) -> Result<(), StoreError> {
-        let (node, Local { user, mailbox, duties, .. }) = (&self.node, &*self.local);
+        let (node, Local { user, mailbox, jobs, .. }) = (&self.node, &*self.local);
         // Read before anything is written: what is written into a store that then loses it is written
         // again in the next generation.
         let generation = node.health.generation();
-        let lost_records = duties.agenda().generation != generation;
-        let believed = duties.with_unheard(believed);
+        let lost_records = jobs.state().generation != generation;
+        let believed = jobs.with_unheard(believed);
         let loaded = try_join_all(believed.iter().map(|record| self.load(record)));
         let (known, loaded) = try_join!(node.store.user(user), loaded)?;
         // Before this connection gets a new epoch, since that decides.
@@ -106,7 +106,7 @@ impl Steward {
                 mailbox.push(Mail::Record { record, looked_up: true });
             }
         }
-        duties.agenda().generation = generation;
+        jobs.state().generation = generation;
         Ok(())
     }
 
@@ -153,7 +153,7 @@ impl Steward {
     /// about to look its sessions up and open them again.
     pub(super) async fn store_lost_records(&self) -> Result<bool, StoreError> {
         self.node.renew_lease().await?;
-        Ok(self.node.health.generation() != self.local.duties.agenda().generation)
+        Ok(self.node.health.generation() != self.local.jobs.state().generation)
     }
 
     /// The record of a session of which the store held `known`: what is there, or a new opening if the
@@ -236,7 +236,7 @@ impl Steward {
         &self,
         records: impl IntoIterator<Item = &'a SessionRecord>,
     ) -> bool {
-        let epoch = self.local.duties.agenda().epoch;
+        let epoch = self.local.jobs.state().epoch;
         let own = |record: &'a SessionRecord| {
             record.participants.iter().find(|it| it.user == self.local.user)
         };

@@ -1,6 +1,9 @@
-//! What one connection has to write to the store, one thing after the other, so that the
-//! connection itself never waits. A steward lives while there is something to do; it is a task where it
-//! has to wait.
+//! Per-connection job queue that serialises store writes, so that the connection itself never waits.
+//!
+//! A job is submitted by [`Node::run_job`] or [`Node::spawn_job`]. If no job of the connection is running, a
+//! [`Worker`] is made, which runs the queued jobs one after the other until none is left. `run_job` polls it
+//! once in the caller's task and spawns a task only if it has to wait; with the store in memory it never
+//! has.
 
 mod admission;
 mod look_up;
@@ -34,9 +37,9 @@ use crate::{
 };
 use admission::NotAdmitted;
 
-/// Something to write.
+/// Something to write for one connection.
 #[derive(Debug)]
-pub(super) enum Duty {
+pub(super) enum Job {
     /// Make the connection its user's, and attach it to the user's sessions. Its client is to be
     /// told of ICE servers, or not.
     Admit { newcomer: Newcomer, ice_servers: bool },
@@ -54,8 +57,21 @@ pub(super) enum Duty {
     End,
 }
 
+impl Job {
+    /// Whether it makes `queued`, an earlier job of the same connection, needless.
+    fn supersedes(&self, queued: &Self) -> bool {
+        match (self, queued) {
+            (Self::LookUp(_), Self::LookUp(_)) | (Self::End, Self::End) => true,
+            (Self::Attach(record), Self::Attach(older))
+            | (Self::Renew(record), Self::Renew(older))
+            | (Self::EndAgain(record), Self::EndAgain(older)) => record.opening == older.opening,
+            _ => false,
+        }
+    }
+}
+
 #[derive(Debug)]
-pub(super) struct Duties(Mutex<Agenda>);
+pub(super) struct JobQueue(Mutex<State>);
 
 /// What the host was told of a connection.
 #[derive(Debug, Default)]
@@ -70,10 +86,10 @@ enum Admission {
 }
 
 #[derive(Debug, Default)]
-struct Agenda {
-    /// One of each kind at most for each session; of what concerns no session, one of each kind.
-    waiting: VecDeque<Duty>,
-    at_work: bool,
+struct State {
+    /// At most one of each kind for each session, and for the connection; see [`Job::supersedes`].
+    waiting: VecDeque<Job>,
+    running: bool,
     admission: Admission,
     epoch: u64,
     /// The store's generation in which the connection and its sessions are known.
@@ -88,31 +104,31 @@ struct Agenda {
 /// Before the first look for a record that is not there yet; then twice as long, up to [`RETRY`].
 const FIRST_LOOK: Duration = Duration::from_millis(50);
 
-impl Duties {
+impl JobQueue {
     /// None yet, for a connection of a store in its `generation`.
     pub(super) fn new(generation: u64) -> Self {
-        Self(Mutex::new(Agenda { generation, ..Agenda::default() }))
+        Self(Mutex::new(State { generation, ..State::default() }))
     }
 
-    fn agenda(&self) -> MutexGuard<'_, Agenda> {
+    fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A session is over: there is nothing to detach from.
     pub(super) fn forget(&self, session: &SessionId) {
-        self.agenda().attached.remove(session);
+        self.state().attached.remove(session);
     }
 
     /// The connection may be attached to `session`.
     pub(super) fn may_be_attached(&self, session: &SessionId) {
-        self.agenda().attached.entry(session.clone()).or_insert(None);
+        self.state().attached.entry(session.clone()).or_insert(None);
     }
 
-    /// What `connection`, whose duties these are, knows of where it is attached.
+    /// What `connection`, whose jobs these are, knows of where it is attached.
     pub(super) fn learn(&self, connection: &ConnectionId, records: Vec<Arc<SessionRecord>>) {
-        let mut agenda = self.agenda();
+        let mut state = self.state();
         for record in records.into_iter().filter(|r| r.attached_as(connection).is_some()) {
-            if let Some(Some(known)) = agenda.attached.get_mut(&record.id)
+            if let Some(Some(known)) = state.attached.get_mut(&record.id)
                 && (known.opening, known.revision) < (record.opening, record.revision)
                 && known.opening == record.opening
             {
@@ -124,7 +140,7 @@ impl Duties {
     /// `records`, and those of other sessions to which the connection is attached, of which its client
     /// has not heard yet.
     fn with_unheard(&self, mut records: Vec<Arc<SessionRecord>>) -> Vec<Arc<SessionRecord>> {
-        for record in self.agenda().attached.values().flatten() {
+        for record in self.state().attached.values().flatten() {
             if !records.iter().any(|heard| heard.id == record.id) {
                 records.push(record.clone());
             }
@@ -132,77 +148,64 @@ impl Duties {
         records
     }
 
-    fn next(&self) -> Option<Duty> {
-        let mut agenda = self.agenda();
-        let duty = agenda.waiting.pop_front();
-        agenda.at_work = duty.is_some();
-        if duty.is_none() {
-            agenda.waiting = VecDeque::new();
+    fn next(&self) -> Option<Job> {
+        let mut state = self.state();
+        let job = state.waiting.pop_front();
+        state.running = job.is_some();
+        if job.is_none() {
+            state.waiting = VecDeque::new();
         }
-        duty
+        job
     }
 }
 
 impl Node {
-    /// Has `duty` done after those that wait already.
-    pub(super) fn assign(self: &Arc<Self>, local: &Arc<Local>, duty: Duty) {
-        if let Some(steward) = self.steward(local, duty) {
-            self.tasks.spawn(steward.work());
+    /// Runs `job` after the connection's queued jobs, in a task of its own.
+    pub(super) fn spawn_job(self: &Arc<Self>, local: &Arc<Local>, job: Job) {
+        if let Some(worker) = self.submit(local, job) {
+            self.tasks.spawn(worker.work());
         }
     }
 
-    /// The same, and begins it here: what has to wait for nothing is done when this returns. A task is made
-    /// for the rest.
-    pub(super) fn begin(self: &Arc<Self>, local: &Arc<Local>, duty: Duty) {
-        if let Some(steward) = self.steward(local, duty) {
-            let mut work = Box::pin(self.tasks.track_future(steward.work()));
-            let begun = work.as_mut().poll(&mut Context::from_waker(Waker::noop()));
-            if begun.is_pending() {
+    /// Runs `job` after the connection's queued jobs. It starts in the caller's task: a job that does not have
+    /// to wait is done when this returns. Otherwise a task is spawned for the rest.
+    pub(super) fn run_job(self: &Arc<Self>, local: &Arc<Local>, job: Job) {
+        if let Some(worker) = self.submit(local, job) {
+            let mut work = Box::pin(self.tasks.track_future(worker.work()));
+            let polled = work.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            if polled.is_pending() {
                 tokio::spawn(work);
             }
         }
     }
 
-    /// Whoever is to see to it, where nobody is at work.
-    fn steward(self: &Arc<Self>, local: &Arc<Local>, duty: Duty) -> Option<Steward> {
-        let mut agenda = local.duties.agenda();
-        match &duty {
-            Duty::LookUp(_) => agenda.waiting.retain(|duty| !matches!(duty, Duty::LookUp(_))),
-            Duty::End => agenda.waiting.retain(|duty| !matches!(duty, Duty::End)),
-            Duty::EndAgain(again) => agenda
-                .waiting
-                .retain(|duty| !matches!(duty, Duty::EndAgain(r) if r.opening == again.opening)),
-            Duty::Attach(newer) => agenda
-                .waiting
-                .retain(|duty| !matches!(duty, Duty::Attach(r) if r.opening == newer.opening)),
-            Duty::Renew(newer) => agenda
-                .waiting
-                .retain(|duty| !matches!(duty, Duty::Renew(r) if r.opening == newer.opening)),
-            Duty::Admit { .. } | Duty::Leave(_) => {}
-        }
-        agenda.waiting.push_back(duty);
-        let idle = !std::mem::replace(&mut agenda.at_work, true);
-        idle.then(|| Steward { node: self.clone(), local: local.clone() })
+    /// Queues `job`. Returns the worker to run if none is running.
+    fn submit(self: &Arc<Self>, local: &Arc<Local>, job: Job) -> Option<Worker> {
+        let mut state = local.jobs.state();
+        state.waiting.retain(|queued| !job.supersedes(queued));
+        state.waiting.push_back(job);
+        let idle = !std::mem::replace(&mut state.running, true);
+        idle.then(|| Worker { node: self.clone(), local: local.clone() })
     }
 }
 
 /// Where a connection that has ended is still to be detached. What is left when this is dropped, because of
 /// a panic or the end of the node, stays to be done.
 struct Attached<'a> {
-    duties: &'a Duties,
+    jobs: &'a JobQueue,
     left: BTreeMap<SessionId, Option<Arc<SessionRecord>>>,
 }
 
 impl<'a> Attached<'a> {
-    fn take(duties: &'a Duties) -> Self {
-        Self { duties, left: std::mem::take(&mut duties.agenda().attached) }
+    fn take(jobs: &'a JobQueue) -> Self {
+        Self { jobs, left: std::mem::take(&mut jobs.state().attached) }
     }
 }
 
 impl Drop for Attached<'_> {
     fn drop(&mut self) {
         if !self.left.is_empty() {
-            let attached = &mut self.duties.agenda().attached;
+            let attached = &mut self.jobs.state().attached;
             for (session, record) in std::mem::take(&mut self.left) {
                 attached.entry(session).or_insert(record);
             }
@@ -210,18 +213,18 @@ impl Drop for Attached<'_> {
     }
 }
 
-pub(super) struct Steward {
+pub(super) struct Worker {
     pub(super) node: Arc<Node>,
     pub(super) local: Arc<Local>,
 }
 
-impl Steward {
+impl Worker {
     /// What is seldom done is boxed, so that what is done for each connection is small.
     async fn work(self) {
         let mut ended = false;
-        while let Some(duty) = self.local.duties.next() {
-            let end = matches!(duty, Duty::End);
-            match caught(self.carry_out(duty)).await {
+        while let Some(job) = self.local.jobs.next() {
+            let end = matches!(job, Job::End);
+            match caught(self.carry_out(job)).await {
                 Ok(()) => ended |= end,
                 Err(_) => self.panicked(end).await,
             }
@@ -242,22 +245,22 @@ impl Steward {
         if !end {
             self.local.mailbox.close(DisconnectReason::Internal);
         } else if !self.given_up().await {
-            self.local.duties.agenda().waiting.push_back(Duty::End);
+            self.local.jobs.state().waiting.push_back(Job::End);
         }
     }
 
-    async fn carry_out(&self, duty: Duty) {
-        match duty {
-            Duty::Admit { newcomer, ice_servers } => self.admit(&newcomer, ice_servers).await,
-            Duty::Attach(record) => self.attach(record, Continuity::New).await,
-            Duty::Renew(record) => {
+    async fn carry_out(&self, job: Job) {
+        match job {
+            Job::Admit { newcomer, ice_servers } => self.admit(&newcomer, ice_servers).await,
+            Job::Attach(record) => self.attach(record, Continuity::New).await,
+            Job::Renew(record) => {
                 let stale = record.negotiation;
                 self.attach(record, Continuity::Restart(stale)).await;
             }
-            Duty::Leave(record) => self.leave(record).await,
-            Duty::EndAgain(record) => self.end_again(record).await,
-            Duty::LookUp(records) => Box::pin(self.look_up(records)).await,
-            Duty::End => self.end().await,
+            Job::Leave(record) => self.leave(record).await,
+            Job::EndAgain(record) => self.end_again(record).await,
+            Job::LookUp(records) => Box::pin(self.look_up(records)).await,
+            Job::End => self.end().await,
         }
     }
 
@@ -274,7 +277,7 @@ impl Steward {
             true => Box::pin(self.win_and_ask(newcomer)).await?,
             false => self.win(newcomer).await?,
         };
-        self.local.duties.agenda().generation = generation;
+        self.local.jobs.state().generation = generation;
         let attached = connected.enrolments.iter().map(|enrolment| async {
             match self.follow(enrolment).await? {
                 Some(record) => self.try_attach(Arc::new(record), Continuity::New).await,
@@ -307,7 +310,7 @@ impl Steward {
     /// record.
     fn await_record(&self, enrolment: Enrolment) {
         let (node, local) = (self.node.clone(), self.local.clone());
-        if !local.duties.agenda().awaited.insert(enrolment.session.clone()) {
+        if !local.jobs.state().awaited.insert(enrolment.session.clone()) {
             return;
         }
         self.node.tasks.spawn(async move {
@@ -326,7 +329,7 @@ impl Steward {
                     Ok(Err(error)) => node.health.note(&error),
                 }
             }
-            local.duties.agenda().awaited.remove(&enrolment.session);
+            local.jobs.state().awaited.remove(&enrolment.session);
         });
     }
 
@@ -350,11 +353,11 @@ impl Steward {
         accepted: Accepted,
         replace: Replace<'_>,
     ) -> Result<Connect, StoreError> {
-        let (node, Local { id, user, duties, .. }) = (&self.node, &*self.local);
+        let (node, Local { id, user, jobs, .. }) = (&self.node, &*self.local);
         node.check_lease()?;
         let connect = node.store.connect(user, id, accepted, replace).await?;
         if let Connect::Done(connected) = &connect {
-            duties.agenda().epoch = connected.epoch;
+            jobs.state().epoch = connected.epoch;
             if let Some(previous) = connected.previous.as_ref().filter(|previous| *previous != id) {
                 node.notify(previous, Notice::Replaced);
             }
@@ -368,20 +371,20 @@ impl Steward {
         record: Arc<SessionRecord>,
         continuity: Continuity,
     ) -> Result<Option<Arc<SessionRecord>>, StoreError> {
-        let Local { id, user, mailbox, duties, .. } = &*self.local;
+        let Local { id, user, mailbox, jobs, .. } = &*self.local;
         let session = record.id.clone();
         let epoch = {
-            let mut agenda = duties.agenda();
-            agenda.attached.entry(session.clone()).or_insert(None);
-            agenda.epoch
+            let mut state = jobs.state();
+            state.attached.entry(session.clone()).or_insert(None);
+            state.epoch
         };
         match self.node.attach(record, user, id, epoch, continuity).await? {
             Attach::Done(record) => {
-                duties.agenda().attached.insert(session, Some(record.clone()));
+                jobs.state().attached.insert(session, Some(record.clone()));
                 Ok(Some(record))
             }
             Attach::Ended => {
-                duties.forget(&session);
+                jobs.forget(&session);
                 Ok(None)
             }
             Attach::Superseded => {
@@ -390,7 +393,7 @@ impl Steward {
                 let newest = self.node.store.user(user).await?.connection;
                 if newest.as_ref() == Some(id) {
                     tracing::warn!(%session, connection = %id, "not attached: the record has a higher epoch");
-                    duties.forget(&session);
+                    jobs.forget(&session);
                 } else {
                     mailbox.close(DisconnectReason::Replaced);
                 }
@@ -411,11 +414,11 @@ impl Steward {
             }
             Ok(None) => {}
             Err(error) => {
-                let duty = match continuity {
-                    Continuity::Restart(_) => Duty::Renew,
-                    Continuity::New | Continuity::Continue(_) => Duty::Attach,
+                let job = match continuity {
+                    Continuity::Restart(_) => Job::Renew,
+                    Continuity::New | Continuity::Continue(_) => Job::Attach,
                 };
-                self.later("not attached yet", &error, duty(record));
+                self.later("not attached yet", &error, job(record));
             }
         }
     }
@@ -429,7 +432,7 @@ impl Steward {
             Ok(_) => {
                 // Here, and not when the connection learns of it: its own end may come before that, and would
                 // open the session again in a store that has lost records.
-                self.local.duties.forget(&session);
+                self.local.jobs.forget(&session);
                 let (first_opening, reason) = (record.first_opening, PartnerReason::Ended);
                 let ended = Notice::Ended { session, first_opening, reason };
                 self.local.mailbox.push(Mail::Notice(ended));
@@ -444,17 +447,17 @@ impl Steward {
     async fn end_again(&self, record: Arc<SessionRecord>) {
         let ending = Ending { told: PartnerReason::Ended, ..EndReason::Left.into() };
         if let Err(error) = self.node.end(record.clone(), ending, |_| true).await {
-            self.later("session not ended again yet", &error, Duty::EndAgain(record));
+            self.later("session not ended again yet", &error, Job::EndAgain(record));
         }
     }
 
     /// Goes on until the store knows, for a connection that counts as attached for ever otherwise.
     async fn end(&self) {
-        let (node, Local { id, user, duties, mailbox, .. }) = (&self.node, &*self.local);
+        let (node, Local { id, user, jobs, mailbox, .. }) = (&self.node, &*self.local);
         // None where this node does not remember the connection.
         let reason = mailbox.closing().unwrap_or(DisconnectReason::Lost);
         self.tell_end(reason);
-        let mut attached = Attached::take(duties);
+        let mut attached = Attached::take(jobs);
         let detached = attached.left.iter().map(|(session, record)| async move {
             self.detach_until_known(session, record.clone(), reason).await;
         });
@@ -497,11 +500,11 @@ impl Steward {
         let Some(record) = record else {
             return Ok(());
         };
-        let Local { id, goodbye, duties, .. } = &*self.local;
+        let Local { id, goodbye, jobs, .. } = &*self.local;
         let text = goodbye.get().cloned().unwrap_or_default();
         let there = self.node.detach(record.clone(), id, reason, text).await?;
         let lost_records = match there {
-            true => duties.agenda().generation != self.node.health.generation(),
+            true => jobs.state().generation != self.node.health.generation(),
             false => self.store_lost_records().await?,
         };
         let (now, patience) = (self.node.now(), self.node.config.abandon_after);
@@ -524,14 +527,14 @@ impl Steward {
         self.node.stopped.run_until_cancelled(time::sleep(RETRY)).await.is_none()
     }
 
-    /// Has `duty` done again after a while, if the connection still lives then.
-    fn later(&self, what: &'static str, error: &StoreError, duty: Duty) {
+    /// Has `job` done again after a while, if the connection still lives then.
+    fn later(&self, what: &'static str, error: &StoreError, job: Job) {
         self.failed(what, error);
         let (node, local) = (self.node.clone(), self.local.clone());
         self.node.tasks.spawn(async move {
             let waited = node.stopped.run_until_cancelled(time::sleep(RETRY)).await;
             if waited.is_some() && local.mailbox.closing().is_none() {
-                node.assign(&local, duty);
+                node.spawn_job(&local, job);
             }
         });
     }
