@@ -10,13 +10,13 @@ mod hooks;
 mod host;
 mod ice;
 mod inbox;
-mod local;
 mod lost_nodes;
 mod mailbox;
 mod monitor;
 mod new_session;
 mod outbox;
 mod refusal;
+mod registry;
 mod share;
 mod sockets;
 mod sweep;
@@ -64,9 +64,9 @@ use crate::{
 use background::Background;
 use health::Health;
 use heartbeats::Heartbeats;
-use local::Locals;
 use outbox::Outbox;
 use refusal::Refusals;
+use registry::Registry;
 use sockets::Sockets;
 use turnstile::Turnstile;
 use user_limits::UserTable;
@@ -93,7 +93,7 @@ struct Node {
     hooks: Arc<dyn Hooks>,
     second_connection: SecondConnection,
     ice_servers: Option<Arc<dyn IceServerProvider>>,
-    locals: Locals,
+    registry: Registry,
     sockets: Sockets,
     users: UserTable,
     outbox: Outbox,
@@ -148,14 +148,14 @@ impl Relay {
     /// How many connections this node has.
     #[must_use]
     pub fn connections(&self) -> usize {
-        self.node.locals.len()
+        self.node.registry.len()
     }
 
     /// What this node has now. What it says of sessions is behind by no more than the messages that
     /// are on their way to its connections.
     #[must_use]
     pub fn counts_here(&self) -> Counts {
-        self.node.locals.counts()
+        self.node.registry.counts()
     }
 
     /// What all nodes have together, by one read of the store: this node as it is now, and each other
@@ -247,9 +247,9 @@ impl Relay {
     pub async fn shutdown(&self, deadline: Duration) -> Shutdown {
         let node = &self.node;
         node.shutting_down.store(true, Ordering::SeqCst);
-        tracing::info!(node = %node.id, connections = node.locals.len(), "shutting down");
-        for local in node.locals.all() {
-            local.mailbox.close(DisconnectReason::ShuttingDown);
+        tracing::info!(node = %node.id, connections = node.registry.len(), "shutting down");
+        for handle in node.registry.all() {
+            handle.mailbox.close(DisconnectReason::ShuttingDown);
         }
         node.tasks.close();
         let ended = async {

@@ -21,9 +21,9 @@ use tokio::{
 use super::{
     Node,
     hooks::Newcomer,
-    local::Local,
     mailbox::{Mail, Refused},
     outbox::Lane,
+    registry::ConnectionHandle,
     worker::Job,
 };
 use crate::{
@@ -120,7 +120,7 @@ pub(super) async fn close<T, E>(
 
 struct Driver {
     node: Arc<Node>,
-    local: Arc<Local>,
+    handle: Arc<ConnectionHandle>,
     connection: Connection,
     /// The admission, until the transport was looked at for the first time.
     admission: Option<Box<Job>>,
@@ -157,7 +157,7 @@ struct Parting {
 }
 
 enum Route {
-    Here(Arc<Local>),
+    Here(Arc<ConnectionHandle>),
     Elsewhere(Arc<Lane>),
 }
 
@@ -165,9 +165,10 @@ impl Driver {
     /// `accepted` unless the node has as many connections as it accepts.
     fn admit(node: Arc<Node>, client: Client, accepted: bool) -> Result<Self, DisconnectReason> {
         let now = Instant::now().into_std();
-        let id = ConnectionId::new(node.id.clone(), node.locals.next_number());
+        let id = ConnectionId::new(node.id.clone(), node.registry.next_number());
         let (user, generation) = (client.identity.user.clone(), node.health.generation());
-        let local = Arc::new(Local::new(id.clone(), user.clone(), &node.config, generation));
+        let handle =
+            Arc::new(ConnectionHandle::new(id.clone(), user.clone(), &node.config, generation));
         let refused = |reason| {
             let text = CloseReason::default();
             node.log_refusal(&user, &id, reason, &text, None);
@@ -184,11 +185,11 @@ impl Driver {
             node.users.disconnected(&user, now);
             return refused(DisconnectReason::RateLimited);
         }
-        node.locals.add(local.clone());
+        node.registry.add(handle.clone());
         // After it was added: a shutdown that begins in between closes it.
         if node.is_shutting_down() {
-            node.locals.end(id.number());
-            node.locals.ended(id.number());
+            node.registry.end(id.number());
+            node.registry.ended(id.number());
             node.users.disconnected(&user, now);
             return refused(DisconnectReason::ShuttingDown);
         }
@@ -197,7 +198,7 @@ impl Driver {
             Connection::new(id.clone(), user, client.dialect, config, limits, token_life, now);
         let ice_servers = node.ice_servers.is_some() && connection.expect_ice_servers();
         let dialect = connection.dialect();
-        tracing::debug!(connection = %local.id, user = %local.user, ?dialect, "connected");
+        tracing::debug!(connection = %handle.id, user = %handle.user, ?dialect, "connected");
         let admission = Job::Admit { newcomer: Newcomer::new(id, client), ice_servers };
         Ok(Self {
             admission: Some(Box::new(admission)),
@@ -213,7 +214,7 @@ impl Driver {
             parting: None,
             dropped: false,
             connection,
-            local,
+            handle,
             node,
         })
     }
@@ -222,7 +223,7 @@ impl Driver {
     /// to tell.
     fn close_frame(&self, reason: DisconnectReason) -> Option<CloseFrame> {
         let said = match reason {
-            DisconnectReason::ByHost | DisconnectReason::Refused => self.local.goodbye.get(),
+            DisconnectReason::ByHost | DisconnectReason::Refused => self.handle.goodbye.get(),
             _ => None,
         };
         let code = reason.close_code()?;
@@ -244,10 +245,10 @@ impl Driver {
             return Poll::Ready(reason);
         }
         ready!(self.poll_parting(cx));
-        self.local.mailbox.register(cx);
+        self.handle.mailbox.register(cx);
         let (mut frames, mut readable) = (0, true);
         loop {
-            if let Some(reason) = self.local.mailbox.closing() {
+            if let Some(reason) = self.handle.mailbox.closing() {
                 self.connection.on_close(reason);
             }
             let _ = self.carry_out();
@@ -278,7 +279,7 @@ impl Driver {
                     continue;
                 }
                 if let Some(admission) = self.admission.take() {
-                    self.node.run_job(&self.local, *admission);
+                    self.node.run_job(&self.handle, *admission);
                     continue;
                 }
             }
@@ -411,7 +412,7 @@ impl Driver {
             }
             Last::Error(error) => {
                 tracing::debug!(
-                    connection = %self.local.id,
+                    connection = %self.handle.id,
                     error = &error as &dyn std::error::Error,
                     "transport failed"
                 );
@@ -433,7 +434,7 @@ impl Driver {
     {
         loop {
             if self.outgoing.is_empty() {
-                match self.local.mailbox.pop() {
+                match self.handle.mailbox.pop() {
                     Some(mail) => {
                         self.on_mail(mail);
                         if self.carry_out().is_break() {
@@ -462,8 +463,8 @@ impl Driver {
     /// The client takes nothing now. The senders of signals that were refused meanwhile are told at
     /// once, and not when it is their turn in the queue.
     fn on_write_blocked(&mut self) {
-        let Self { local, connection, .. } = self;
-        local.mailbox.blocked(|refused| {
+        let Self { handle, connection, .. } = self;
+        handle.mailbox.blocked(|refused| {
             connection.report_refused(&refused.session, refused.negotiation, &refused.numbers)
         });
         let _ = self.carry_out();
@@ -479,10 +480,10 @@ impl Driver {
             Mail::Send(text) => self.outgoing.push_back(Frame::Text(text)),
             Mail::Notice(notice) => {
                 if let Notice::Ended { session, .. } = &notice {
-                    self.local.jobs.forget(session);
+                    self.handle.jobs.forget(session);
                 }
                 if let Notice::Disconnect { text } = &notice {
-                    let _ = self.local.goodbye.set(text.clone());
+                    let _ = self.handle.goodbye.set(text.clone());
                 }
                 self.connection.on_notice(notice, now());
             }
@@ -512,7 +513,7 @@ impl Driver {
         }
         if changes_sessions {
             let sessions = self.connection.counted_sessions();
-            self.node.locals.count(&self.local, sessions);
+            self.node.registry.count(&self.handle, sessions);
             self.set_alarm_earlier();
         }
     }
@@ -533,7 +534,7 @@ impl Driver {
     /// Behind what waits for the client already.
     fn queue(&mut self, frame: Frame) {
         match frame {
-            Frame::Text(text) => self.local.mailbox.push(Mail::Send(text)),
+            Frame::Text(text) => self.handle.mailbox.push(Mail::Send(text)),
             other => self.outgoing.push_back(other),
         }
     }
@@ -546,12 +547,12 @@ impl Driver {
                     let found = self.connection.match_found(&record, role);
                     to_client(self, Frame::Text(found));
                 }
-                Effect::AskForIceServers => self.node.renew_ice_servers(&self.local),
+                Effect::AskForIceServers => self.node.renew_ice_servers(&self.handle),
                 Effect::Ping => to_client(self, Frame::Ping(Bytes::new())),
                 Effect::Notify { to, notice } => self.notify(to, notice),
                 Effect::Heartbeat => self.node.heartbeats.add(Heartbeat {
-                    user: self.local.user.clone(),
-                    connection: self.local.id.clone(),
+                    user: self.handle.user.clone(),
+                    connection: self.handle.id.clone(),
                     at: self.node.now(),
                     places: self.connection.places(),
                 }),
@@ -575,8 +576,8 @@ impl Driver {
     fn submit(&self, job: Job) {
         // Nothing is begun where nobody polls.
         match self.dropped {
-            true => self.node.spawn_job(&self.local, job),
-            false => self.node.run_job(&self.local, job),
+            true => self.node.spawn_job(&self.handle, job),
+            false => self.node.run_job(&self.handle, job),
         }
     }
 
@@ -586,10 +587,10 @@ impl Driver {
             Some(at) => &self.routes[at].1,
             None => {
                 let route = if *to.node() == self.node.id {
-                    let Some(local) = self.node.locals.get(to.number()) else {
+                    let Some(handle) = self.node.registry.get(to.number()) else {
                         return self.node.hand(&to, notice);
                     };
-                    Route::Here(local)
+                    Route::Here(handle)
                 } else {
                     Route::Elsewhere(self.node.outbox.lane(to.node()))
                 };
@@ -601,9 +602,9 @@ impl Driver {
             }
         };
         match route {
-            Route::Here(local) => self.node.hand_to(local, notice),
+            Route::Here(handle) => self.node.hand_to(handle, notice),
             Route::Elsewhere(lane) => {
-                lane.send(Envelope::Notice { to, notice }, Some(&self.local));
+                lane.send(Envelope::Notice { to, notice }, Some(&self.handle));
             }
         }
     }
@@ -613,12 +614,12 @@ impl Driver {
         if self.ended.replace(reason).is_some() {
             return;
         }
-        tracing::debug!(connection = %self.local.id, user = %self.local.user, %reason, "disconnected");
-        self.local.mailbox.close(reason);
-        let queued = self.local.mailbox.take();
+        tracing::debug!(connection = %self.handle.id, user = %self.handle.user, %reason, "disconnected");
+        self.handle.mailbox.close(reason);
+        let queued = self.handle.mailbox.take();
         for mail in &queued {
             if let Mail::Notice(Notice::Ended { session, .. }) = mail {
-                self.local.jobs.forget(session);
+                self.handle.jobs.forget(session);
             }
         }
         if reason != DisconnectReason::ReadsTooSlowly {
@@ -628,8 +629,8 @@ impl Driver {
                 _ => None,
             }));
         }
-        self.node.locals.end(self.local.id.number());
-        self.local.jobs.learn(&self.local.id, self.connection.records());
+        self.node.registry.end(self.handle.id.number());
+        self.handle.jobs.learn(&self.handle.id, self.connection.records());
     }
 }
 
@@ -644,6 +645,6 @@ impl Drop for Driver {
         if self.ended.is_some() && !self.written {
             self.submit(Job::End);
         }
-        self.node.users.disconnected(&self.local.user, Instant::now().into_std());
+        self.node.users.disconnected(&self.handle.user, Instant::now().into_std());
     }
 }

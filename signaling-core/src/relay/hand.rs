@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::{Node, local::Local, mailbox::Mail, worker::Job};
+use super::{Node, mailbox::Mail, registry::ConnectionHandle, worker::Job};
 use crate::{
     id::{ConnectionId, UserId},
     notice::Notice,
@@ -13,8 +13,8 @@ use crate::{
 impl Node {
     /// Hands `notice` to a connection of this node.
     pub(super) fn hand(self: &Arc<Self>, to: &ConnectionId, notice: Notice) {
-        if let Some(local) = self.locals.get(to.number()) {
-            self.hand_to(&local, notice);
+        if let Some(handle) = self.registry.get(to.number()) {
+            self.hand_to(&handle, notice);
         } else if let Some(record) = notice.attaching(to) {
             self.reclaim(to, record);
         } else if let Notice::Contested { user } = &notice {
@@ -23,11 +23,11 @@ impl Node {
     }
 
     /// Hands `notice` to a connection of this node that may have ended meanwhile.
-    pub(super) fn hand_to(self: &Arc<Self>, local: &Local, notice: Notice) {
-        let attaching = notice.attaching(&local.id).cloned();
-        let taken = local.mailbox.offer(Mail::Notice(notice));
+    pub(super) fn hand_to(self: &Arc<Self>, handle: &ConnectionHandle, notice: Notice) {
+        let attaching = notice.attaching(&handle.id).cloned();
+        let taken = handle.mailbox.offer(Mail::Notice(notice));
         if let Some(record) = attaching.filter(|_| !taken) {
-            self.reclaim(&local.id, &record);
+            self.reclaim(&handle.id, &record);
         }
     }
 
@@ -40,27 +40,32 @@ impl Node {
         let Some(role) = record.attached_as(gone) else {
             return;
         };
-        if let Some(closing) = self.locals.get(gone.number()) {
+        if let Some(closing) = self.registry.get(gone.number()) {
             closing.jobs.may_be_attached(&record.id);
             // While it is there, its end is still to come, and takes this along.
-            if self.locals.get(gone.number()).is_some() {
+            if self.registry.get(gone.number()).is_some() {
                 return;
             }
         }
-        let local = self.ending(gone, &record.participant(role).user);
-        local.jobs.may_be_attached(&record.id);
-        self.spawn_job(&local, Job::End);
+        let handle = self.ending(gone, &record.participant(role).user);
+        handle.jobs.may_be_attached(&record.id);
+        self.spawn_job(&handle, Job::End);
     }
 
     /// Has the store forget `gone`, a connection of `user` on this node that is over, if it has not.
     fn disown(self: &Arc<Self>, gone: &ConnectionId, user: &UserId) {
-        let local = self.ending(gone, user);
-        self.spawn_job(&local, Job::End);
+        let handle = self.ending(gone, user);
+        self.spawn_job(&handle, Job::End);
     }
 
-    fn ending(&self, gone: &ConnectionId, user: &UserId) -> Arc<Local> {
-        self.locals.ending(gone.number(), || {
-            Local::new(gone.clone(), user.clone(), &self.config, self.health.generation())
+    fn ending(&self, gone: &ConnectionId, user: &UserId) -> Arc<ConnectionHandle> {
+        self.registry.ending(gone.number(), || {
+            ConnectionHandle::new(
+                gone.clone(),
+                user.clone(),
+                &self.config,
+                self.health.generation(),
+            )
         })
     }
 }

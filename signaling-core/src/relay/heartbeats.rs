@@ -50,15 +50,15 @@ pub(super) async fn run(node: Arc<Node>) {
         match node.store.record_heartbeats(&batch).await {
             Ok(doubtful) => {
                 for connection in doubtful.iter().filter(|id| *id.node() == node.id) {
-                    if let Some(local) = node.locals.get(connection.number()) {
-                        local.mailbox.push(Mail::Doubt);
+                    if let Some(handle) = node.registry.get(connection.number()) {
+                        handle.mailbox.push(Mail::Doubt);
                     }
                 }
             }
             Err(error) => {
                 node.health.note(&error);
                 node.warn("heartbeats not written yet", &error);
-                let live = |beat: &Heartbeat| node.locals.get(beat.connection.number()).is_some();
+                let live = |beat: &Heartbeat| node.registry.get(beat.connection.number()).is_some();
                 node.heartbeats.put_back(batch.into_iter().filter(live).collect());
             }
         }

@@ -35,7 +35,7 @@ pub(super) async fn run(node: Arc<Node>, inbox: Option<Inbox>) {
 
 fn notices_lost(node: &Arc<Node>) {
     tracing::warn!(node = %node.id, "notices were lost; looking sessions up");
-    for local in node.locals.all() {
-        local.mailbox.push(Mail::NoticesLost);
+    for handle in node.registry.all() {
+        handle.mailbox.push(Mail::NoticesLost);
     }
 }

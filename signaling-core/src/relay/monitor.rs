@@ -62,7 +62,7 @@ impl Node {
 
     /// The same, and gives each of `others` of which no lease is known a first one.
     pub(super) async fn renew_lease_beside(&self, others: &[NodeId]) -> Result<Lease, StoreError> {
-        let (asked, counts) = (Instant::now(), self.locals.counts());
+        let (asked, counts) = (Instant::now(), self.registry.counts());
         let lease = self.config.node_lease;
         let renewed = self.store.renew_lease(&self.id, lease, counts, others).await;
         let lease = renewed.inspect_err(|error| self.health.not_renewed(error))?;
@@ -79,8 +79,8 @@ impl Node {
     }
 
     fn tell_all(&self, mail: fn() -> Mail) {
-        for local in self.locals.all() {
-            local.mailbox.push(mail());
+        for handle in self.registry.all() {
+            handle.mailbox.push(mail());
         }
     }
 

@@ -24,8 +24,8 @@ use super::{
     WARNING_INTERVAL,
     background::caught,
     health::Health,
-    local::Local,
     mailbox::Mail,
+    registry::ConnectionHandle,
     share::{self, Load},
 };
 use crate::{
@@ -82,7 +82,7 @@ struct Loads {
 struct Parcel {
     envelope: Envelope,
     /// Who must know when it is a signal that gets nowhere.
-    sender: Option<Arc<Local>>,
+    sender: Option<Arc<ConnectionHandle>>,
 }
 
 impl Parcel {
@@ -154,7 +154,7 @@ impl State {
 
 impl Lane {
     /// Puts `envelope` into the lane; `sender` is told when it is a signal that gets nowhere.
-    pub(super) fn send(&self, envelope: Envelope, sender: Option<&Arc<Local>>) {
+    pub(super) fn send(&self, envelope: Envelope, sender: Option<&Arc<ConnectionHandle>>) {
         let mut parcel = Parcel { envelope, sender: sender.cloned() };
         if !self.state.reserve(&parcel.envelope) {
             return parcel.lost(LossReason::QueueFull, &self.state.lossy);

@@ -23,8 +23,8 @@ use super::{
     Node,
     background::caught,
     hooks::Newcomer,
-    local::Local,
     mailbox::Mail,
+    registry::ConnectionHandle,
     writes::{Attach, Continuity, Ending, RETRY},
 };
 use crate::{
@@ -161,16 +161,16 @@ impl JobQueue {
 
 impl Node {
     /// Runs `job` after the connection's queued jobs, in a task of its own.
-    pub(super) fn spawn_job(self: &Arc<Self>, local: &Arc<Local>, job: Job) {
-        if let Some(worker) = self.submit(local, job) {
+    pub(super) fn spawn_job(self: &Arc<Self>, handle: &Arc<ConnectionHandle>, job: Job) {
+        if let Some(worker) = self.submit(handle, job) {
             self.tasks.spawn(worker.work());
         }
     }
 
     /// Runs `job` after the connection's queued jobs. It starts in the caller's task: a job that does not have
     /// to wait is done when this returns. Otherwise a task is spawned for the rest.
-    pub(super) fn run_job(self: &Arc<Self>, local: &Arc<Local>, job: Job) {
-        if let Some(worker) = self.submit(local, job) {
+    pub(super) fn run_job(self: &Arc<Self>, handle: &Arc<ConnectionHandle>, job: Job) {
+        if let Some(worker) = self.submit(handle, job) {
             let mut work = Box::pin(self.tasks.track_future(worker.work()));
             let polled = work.as_mut().poll(&mut Context::from_waker(Waker::noop()));
             if polled.is_pending() {
@@ -180,12 +180,12 @@ impl Node {
     }
 
     /// Queues `job`. Returns the worker to run if none is running.
-    fn submit(self: &Arc<Self>, local: &Arc<Local>, job: Job) -> Option<Worker> {
-        let mut state = local.jobs.state();
+    fn submit(self: &Arc<Self>, handle: &Arc<ConnectionHandle>, job: Job) -> Option<Worker> {
+        let mut state = handle.jobs.state();
         state.waiting.retain(|queued| !job.supersedes(queued));
         state.waiting.push_back(job);
         let idle = !std::mem::replace(&mut state.running, true);
-        idle.then(|| Worker { node: self.clone(), local: local.clone() })
+        idle.then(|| Worker { node: self.clone(), handle: handle.clone() })
     }
 }
 
@@ -215,14 +215,14 @@ impl Drop for Attached<'_> {
 
 pub(super) struct Worker {
     pub(super) node: Arc<Node>,
-    pub(super) local: Arc<Local>,
+    pub(super) handle: Arc<ConnectionHandle>,
 }
 
 impl Worker {
     /// What is seldom done is boxed, so that what is done for each connection is small.
     async fn work(self) {
         let mut ended = false;
-        while let Some(job) = self.local.jobs.next() {
+        while let Some(job) = self.handle.jobs.next() {
             let end = matches!(job, Job::End);
             match caught(self.carry_out(job)).await {
                 Ok(()) => ended |= end,
@@ -231,21 +231,21 @@ impl Worker {
         }
         // Until the end is written, a late notice must find this entry: it has the reason.
         if ended {
-            self.node.locals.ended(self.local.id.number());
+            self.node.registry.ended(self.handle.id.number());
         }
     }
 
     /// A connection of which it is not known any more what was written ends, and its end is written
     /// again and again.
     async fn panicked(&self, end: bool) {
-        let (node, connection) = (&self.node, &self.local.id);
+        let (node, connection) = (&self.node, &self.handle.id);
         if let Some(suppressed) = node.warnings.pass("panic") {
             tracing::error!(%connection, end, suppressed, "a panic while a connection's sessions were written");
         }
         if !end {
-            self.local.mailbox.close(DisconnectReason::Internal);
+            self.handle.mailbox.close(DisconnectReason::Internal);
         } else if !self.given_up().await {
-            self.local.jobs.state().waiting.push_back(Job::End);
+            self.handle.jobs.state().waiting.push_back(Job::End);
         }
     }
 
@@ -266,7 +266,7 @@ impl Worker {
 
     async fn admit(&self, newcomer: &Newcomer, ice_servers: bool) {
         match self.try_admit(newcomer, ice_servers).await {
-            Ok(admitted) => self.local.mailbox.push(admitted),
+            Ok(admitted) => self.handle.mailbox.push(admitted),
             Err(not) => self.not_admitted(not),
         }
     }
@@ -277,7 +277,7 @@ impl Worker {
             true => Box::pin(self.win_and_ask(newcomer)).await?,
             false => self.win(newcomer).await?,
         };
-        self.local.jobs.state().generation = generation;
+        self.handle.jobs.state().generation = generation;
         let attached = connected.enrolments.iter().map(|enrolment| async {
             match self.follow(enrolment).await? {
                 Some(record) => self.try_attach(Arc::new(record), Continuity::New).await,
@@ -291,7 +291,7 @@ impl Worker {
     /// The record that an enrolment of the user leads to. One that is not there yet is waited for beside
     /// this, and so is an unreadable one, until the partner has written it again or it has expired.
     async fn follow(&self, enrolment: &Enrolment) -> Result<Option<SessionRecord>, StoreError> {
-        let record = match self.node.follow(&self.local.user, enrolment).await {
+        let record = match self.node.follow(&self.handle.user, enrolment).await {
             Err(StoreError::Corrupt(_)) => {
                 let (session, since) = (enrolment.session.clone(), self.node.now());
                 self.await_record(Enrolment { session, since });
@@ -309,34 +309,34 @@ impl Worker {
     /// learn of it: the host that opens it may know of no connection, or its news may be faster than the
     /// record.
     fn await_record(&self, enrolment: Enrolment) {
-        let (node, local) = (self.node.clone(), self.local.clone());
-        if !local.jobs.state().awaited.insert(enrolment.session.clone()) {
+        let (node, handle) = (self.node.clone(), self.handle.clone());
+        if !handle.jobs.state().awaited.insert(enrolment.session.clone()) {
             return;
         }
         self.node.tasks.spawn(async move {
             let mut pause = FIRST_LOOK;
-            while local.mailbox.closing().is_none() && node.is_opening(&enrolment) {
+            while handle.mailbox.closing().is_none() && node.is_opening(&enrolment) {
                 if node.stopped.run_until_cancelled(time::sleep(pause)).await.is_none() {
                     break;
                 }
                 pause = RETRY.min(pause * 2);
-                match caught(node.load_for(&local.user, &enrolment.session)).await {
+                match caught(node.load_for(&handle.user, &enrolment.session)).await {
                     Ok(Ok(Some(record))) => {
-                        node.hand(&local.id, Notice::Opened(Arc::new(record)));
+                        node.hand(&handle.id, Notice::Opened(Arc::new(record)));
                         break;
                     }
                     Ok(Ok(None)) | Err(_) => {}
                     Ok(Err(error)) => node.health.note(&error),
                 }
             }
-            local.jobs.state().awaited.remove(&enrolment.session);
+            handle.jobs.state().awaited.remove(&enrolment.session);
         });
     }
 
     /// At the same time, has its ICE servers asked for.
     async fn win_and_ask(&self, newcomer: &Newcomer) -> Result<Connected, NotAdmitted> {
         let asked = async {
-            self.node.ask_for_ice_servers(&self.local).await;
+            self.node.ask_for_ice_servers(&self.handle).await;
             Ok(())
         };
         let (connected, ()) = tokio::try_join!(self.win(newcomer), asked)?;
@@ -344,7 +344,7 @@ impl Worker {
     }
 
     fn accepted(&self) -> Accepted {
-        self.node.health.accepted(self.local.accepted)
+        self.node.health.accepted(self.handle.accepted)
     }
 
     /// Claims the user for this connection, accepted at `accepted`, if `replace` allows it.
@@ -353,7 +353,7 @@ impl Worker {
         accepted: Accepted,
         replace: Replace<'_>,
     ) -> Result<Connect, StoreError> {
-        let (node, Local { id, user, jobs, .. }) = (&self.node, &*self.local);
+        let (node, ConnectionHandle { id, user, jobs, .. }) = (&self.node, &*self.handle);
         node.check_lease()?;
         let connect = node.store.connect(user, id, accepted, replace).await?;
         if let Connect::Done(connected) = &connect {
@@ -371,7 +371,7 @@ impl Worker {
         record: Arc<SessionRecord>,
         continuity: Continuity,
     ) -> Result<Option<Arc<SessionRecord>>, StoreError> {
-        let Local { id, user, mailbox, jobs, .. } = &*self.local;
+        let ConnectionHandle { id, user, mailbox, jobs, .. } = &*self.handle;
         let session = record.id.clone();
         let epoch = {
             let mut state = jobs.state();
@@ -405,7 +405,7 @@ impl Worker {
     async fn attach(&self, record: Arc<SessionRecord>, continuity: Continuity) {
         match self.try_attach(record.clone(), continuity).await {
             Ok(Some(record)) => {
-                self.local.mailbox.push(Mail::Record { record, looked_up: false });
+                self.handle.mailbox.push(Mail::Record { record, looked_up: false });
             }
             Ok(None) if record.revision == 0 => {
                 // The news was faster than the record, or the session has ended already.
@@ -425,21 +425,21 @@ impl Worker {
 
     async fn leave(&self, record: Arc<SessionRecord>) {
         let session = record.id.clone();
-        let by = record.role_of(&self.local.user);
+        let by = record.role_of(&self.handle.user);
         let ending = Ending { by, ..EndReason::Left.into() };
         match self.node.end(record.clone(), ending, |_| true).await {
             // Also if the session was gone already, so that the connection knows.
             Ok(_) => {
                 // Here, and not when the connection learns of it: its own end may come before that, and would
                 // open the session again in a store that has lost records.
-                self.local.jobs.forget(&session);
+                self.handle.jobs.forget(&session);
                 let (first_opening, reason) = (record.first_opening, PartnerReason::Ended);
                 let ended = Notice::Ended { session, first_opening, reason };
-                self.local.mailbox.push(Mail::Notice(ended));
+                self.handle.mailbox.push(Mail::Notice(ended));
             }
             Err(error) => {
                 self.failed("session not ended", &error);
-                self.local.mailbox.push(Mail::LeaveFailed(session));
+                self.handle.mailbox.push(Mail::LeaveFailed(session));
             }
         }
     }
@@ -453,7 +453,7 @@ impl Worker {
 
     /// Goes on until the store knows, for a connection that counts as attached for ever otherwise.
     async fn end(&self) {
-        let (node, Local { id, user, jobs, mailbox, .. }) = (&self.node, &*self.local);
+        let (node, ConnectionHandle { id, user, jobs, mailbox, .. }) = (&self.node, &*self.handle);
         // None where this node does not remember the connection.
         let reason = mailbox.closing().unwrap_or(DisconnectReason::Lost);
         self.tell_end(reason);
@@ -500,7 +500,7 @@ impl Worker {
         let Some(record) = record else {
             return Ok(());
         };
-        let Local { id, goodbye, jobs, .. } = &*self.local;
+        let ConnectionHandle { id, goodbye, jobs, .. } = &*self.handle;
         let text = goodbye.get().cloned().unwrap_or_default();
         let there = self.node.detach(record.clone(), id, reason, text).await?;
         let lost_records = match there {
@@ -530,11 +530,11 @@ impl Worker {
     /// Has `job` done again after a while, if the connection still lives then.
     fn later(&self, what: &'static str, error: &StoreError, job: Job) {
         self.failed(what, error);
-        let (node, local) = (self.node.clone(), self.local.clone());
+        let (node, handle) = (self.node.clone(), self.handle.clone());
         self.node.tasks.spawn(async move {
             let waited = node.stopped.run_until_cancelled(time::sleep(RETRY)).await;
-            if waited.is_some() && local.mailbox.closing().is_none() {
-                node.spawn_job(&local, job);
+            if waited.is_some() && handle.mailbox.closing().is_none() {
+                node.spawn_job(&handle, job);
             }
         });
     }
@@ -543,7 +543,7 @@ impl Worker {
         self.node.health.note(error);
         if let Some(suppressed) = self.node.warnings.pass(what) {
             let error = error as &dyn std::error::Error;
-            tracing::warn!(connection = %self.local.id, error, suppressed, "{what}");
+            tracing::warn!(connection = %self.handle.id, error, suppressed, "{what}");
         }
     }
 }

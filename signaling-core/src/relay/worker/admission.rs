@@ -6,7 +6,7 @@ use std::error::Error;
 use super::{
     super::{
         hooks::{HookError, Newcomer, SecondConnection, Stays, ask},
-        local::Local,
+        registry::ConnectionHandle,
         writes::{Contended, ROUNDS},
     },
     Admission, Worker,
@@ -48,12 +48,12 @@ impl Worker {
     /// Asks the host, and makes the connection its user's.
     pub(super) async fn win(&self, newcomer: &Newcomer) -> Result<Connected, NotAdmitted> {
         let (node, limit) = (&self.node, self.node.config.hook_timeout);
-        self.local.jobs.state().admission = Admission::Pending;
+        self.handle.jobs.state().admission = Admission::Pending;
         let asked = async { node.hooks.before_connection(newcomer).await };
         ask(limit, asked).await?.map_err(NotAdmitted::Refused)?;
         let mut over = None;
         for _ in 0..ROUNDS {
-            if self.local.mailbox.closing().is_some() {
+            if self.handle.mailbox.closing().is_some() {
                 return Err(NotAdmitted::Over);
             }
             let replace = match (&node.second_connection, &over) {
@@ -84,7 +84,7 @@ impl Worker {
 
     /// Closes the connection, and says why.
     pub(super) fn not_admitted(&self, not: NotAdmitted) {
-        let Local { id, user, mailbox, goodbye, .. } = &*self.local;
+        let ConnectionHandle { id, user, mailbox, goodbye, .. } = &*self.handle;
         if let NotAdmitted::Store(error) = &not {
             self.node.health.note(error);
         }
@@ -124,7 +124,7 @@ impl Worker {
     ) -> Result<bool, HookError> {
         let node = &self.node;
         // One of this node that is over; the store is about to learn of it.
-        if *present.node() == node.id && node.locals.get(present.number()).is_none() {
+        if *present.node() == node.id && node.registry.get(present.number()).is_none() {
             return Ok(true);
         }
         match &node.second_connection {
@@ -138,7 +138,7 @@ impl Worker {
     }
 
     fn tell_connected(&self) {
-        let Local { id, user, jobs, .. } = &*self.local;
+        let ConnectionHandle { id, user, jobs, .. } = &*self.handle;
         jobs.state().admission = Admission::Done;
         let (user, connection) = (user.clone(), id.clone());
         self.node.emit(Event::UserConnected { user, connection });
@@ -146,7 +146,7 @@ impl Worker {
 
     /// Tells the host that the connection is over, once.
     pub(super) fn tell_end(&self, reason: DisconnectReason) {
-        let Local { id, user, jobs, goodbye, .. } = &*self.local;
+        let ConnectionHandle { id, user, jobs, goodbye, .. } = &*self.handle;
         let (user, connection) = (user.clone(), id.clone());
         let text = goodbye.get().cloned().unwrap_or_default();
         match std::mem::take(&mut jobs.state().admission) {
@@ -163,7 +163,7 @@ impl Worker {
     /// Has `present`, which keeps another connection out, found out where it is over and only the
     /// store does not know: by its node, or when that turns out to be dead.
     async fn contest(&self, present: ConnectionId) -> Result<(), StoreError> {
-        let (node, user) = (&self.node, &self.local.user);
+        let (node, user) = (&self.node, &self.handle.user);
         if *present.node() != node.id {
             node.renew_lease_beside(std::slice::from_ref(present.node())).await?;
             node.notify(&present, Notice::Contested { user: user.clone() });

@@ -8,8 +8,8 @@ use futures::{future::try_join_all, try_join};
 use super::{
     super::{
         hooks::SecondConnection,
-        local::Local,
         mailbox::Mail,
+        registry::ConnectionHandle,
         writes::{Contended, Continuity, ROUNDS},
     },
     Job, Worker,
@@ -42,7 +42,7 @@ impl Loaded {
 impl Worker {
     pub(super) async fn look_up(&self, believed: Vec<Arc<SessionRecord>>) {
         // One that was refused is not to become its user's after all.
-        if self.local.mailbox.closing().is_some() {
+        if self.handle.mailbox.closing().is_some() {
             return;
         }
         if let Err(error) = self.try_look_up(believed.clone()).await {
@@ -51,7 +51,7 @@ impl Worker {
     }
 
     async fn try_look_up(&self, believed: Vec<Arc<SessionRecord>>) -> Result<(), StoreError> {
-        let (node, Local { user, mailbox, jobs, .. }) = (&self.node, &*self.local);
+        let (node, ConnectionHandle { user, mailbox, jobs, .. }) = (&self.node, &*self.handle);
         // Read before anything is written: what is written into a store that then loses it is written
         // again in the next generation.
         let generation = node.health.generation();
@@ -118,7 +118,7 @@ impl Worker {
     }
 
     fn negotiation_in(&self, record: &SessionRecord) -> Option<u64> {
-        record.participant(record.role_of(&self.local.user)?).negotiation
+        record.participant(record.role_of(&self.handle.user)?).negotiation
     }
 
     /// Claims the user for this connection again, unless it is `known` to be the user's. Returns what the
@@ -129,7 +129,7 @@ impl Worker {
         known: UserRecord,
         lost_records: bool,
     ) -> Result<Option<Vec<Enrolment>>, StoreError> {
-        if !lost_records && known.connection.as_ref() == Some(&self.local.id) {
+        if !lost_records && known.connection.as_ref() == Some(&self.handle.id) {
             return Ok(Some(known.enrolments));
         }
         if !lost_records && self.store_lost_records().await? {
@@ -143,7 +143,7 @@ impl Worker {
         match self.connect(accepted, replace).await? {
             Connect::Done(connected) => Ok(Some(connected.enrolments)),
             Connect::Taken(_) => {
-                self.local.mailbox.close(DisconnectReason::Replaced);
+                self.handle.mailbox.close(DisconnectReason::Replaced);
                 Ok(None)
             }
         }
@@ -153,7 +153,7 @@ impl Worker {
     /// about to look its sessions up and open them again.
     pub(super) async fn store_lost_records(&self) -> Result<bool, StoreError> {
         self.node.renew_lease().await?;
-        Ok(self.node.health.generation() != self.local.jobs.state().generation)
+        Ok(self.node.health.generation() != self.handle.jobs.state().generation)
     }
 
     /// The record of a session of which the store held `known`: what is there, or a new opening if the
@@ -183,7 +183,7 @@ impl Worker {
         }
         told.sort_unstable();
         told.dedup();
-        for connection in told.into_iter().filter(|connection| **connection != self.local.id) {
+        for connection in told.into_iter().filter(|connection| **connection != self.handle.id) {
             node.notify(connection, Notice::Opened(record.clone()));
         }
         Ok(Some(record))
@@ -236,9 +236,9 @@ impl Worker {
         &self,
         records: impl IntoIterator<Item = &'a SessionRecord>,
     ) -> bool {
-        let epoch = self.local.jobs.state().epoch;
+        let epoch = self.handle.jobs.state().epoch;
         let own = |record: &'a SessionRecord| {
-            record.participants.iter().find(|it| it.user == self.local.user)
+            record.participants.iter().find(|it| it.user == self.handle.user)
         };
         records.into_iter().filter_map(own).any(|own| own.epoch > epoch)
     }

@@ -1,4 +1,4 @@
-//! The connections of this node.
+//! The connections of this node, by number.
 
 use std::{
     collections::BTreeMap,
@@ -20,20 +20,20 @@ use crate::{
 
 /// One connection, as the rest of its node knows it.
 #[derive(Debug)]
-pub(super) struct Local {
+pub(super) struct ConnectionHandle {
     pub(super) id: ConnectionId,
     pub(super) user: UserId,
     /// When this node accepted it.
     pub(super) accepted: Instant,
     pub(super) mailbox: Mailbox,
     pub(super) jobs: JobQueue,
-    /// Sessions that are counted at this connection; see [`Locals::count`].
+    /// Sessions that are counted at this connection; see [`Registry::count`].
     sessions: AtomicUsize,
     /// The host's own words for the close frame.
     pub(super) goodbye: OnceLock<CloseReason>,
 }
 
-impl Local {
+impl ConnectionHandle {
     pub(super) fn new(id: ConnectionId, user: UserId, config: &Config, generation: u64) -> Self {
         Self {
             id,
@@ -48,22 +48,21 @@ impl Local {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Locals {
+pub(super) struct Registry {
     last_number: AtomicU64,
-    /// Those that are counted at all live connections.
+    /// The sum over all live connections.
     sessions: AtomicUsize,
     tables: Mutex<Tables>,
 }
 
-/// By number.
 #[derive(Debug, Default)]
 struct Tables {
-    live: BTreeMap<u64, Arc<Local>>,
-    /// Those that have ended, until the store knows.
-    ending: BTreeMap<u64, Arc<Local>>,
+    live: BTreeMap<u64, Arc<ConnectionHandle>>,
+    /// Connections that have ended, until their ends are written.
+    ending: BTreeMap<u64, Arc<ConnectionHandle>>,
 }
 
-impl Locals {
+impl Registry {
     fn tables(&self) -> MutexGuard<'_, Tables> {
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -73,37 +72,41 @@ impl Locals {
     }
 
     /// Adds a connection.
-    pub(super) fn add(&self, local: Arc<Local>) {
-        self.tables().live.insert(local.id.number(), local);
+    pub(super) fn add(&self, handle: Arc<ConnectionHandle>) {
+        self.tables().live.insert(handle.id.number(), handle);
     }
 
-    /// The connection is over; the store does not know yet.
+    /// The connection has ended; its end is not written yet.
     pub(super) fn end(&self, number: u64) {
         let mut tables = self.tables();
-        if let Some(local) = tables.live.remove(&number) {
-            self.count(&local, 0);
-            tables.ending.insert(number, local);
+        if let Some(handle) = tables.live.remove(&number) {
+            self.count(&handle, 0);
+            tables.ending.insert(number, handle);
         }
     }
 
-    /// What the store was to know of a connection that is over, it does.
+    /// The end of a connection is written.
     pub(super) fn ended(&self, number: u64) {
         self.tables().ending.remove(&number);
     }
 
     /// The connection number `number`, while it lives.
-    pub(super) fn get(&self, number: u64) -> Option<Arc<Local>> {
+    pub(super) fn get(&self, number: u64) -> Option<Arc<ConnectionHandle>> {
         self.tables().live.get(&number).cloned()
     }
 
-    /// The connection number `number`, which is over, for something that the store does not know;
-    /// from `again` where it was thought to know everything.
-    pub(super) fn ending(&self, number: u64, again: impl FnOnce() -> Local) -> Arc<Local> {
+    /// The connection number `number`, which has ended, to write something more of it. It is made by `again`
+    /// if its end was written already.
+    pub(super) fn ending(
+        &self,
+        number: u64,
+        again: impl FnOnce() -> ConnectionHandle,
+    ) -> Arc<ConnectionHandle> {
         let mut tables = self.tables();
         tables.ending.entry(number).or_insert_with(|| Arc::new(again())).clone()
     }
 
-    pub(super) fn all(&self) -> Vec<Arc<Local>> {
+    pub(super) fn all(&self) -> Vec<Arc<ConnectionHandle>> {
         self.tables().live.values().cloned().collect()
     }
 
@@ -111,10 +114,10 @@ impl Locals {
         self.tables().live.len()
     }
 
-    /// So many sessions are counted at `local`, which lives, from now on.
-    pub(super) fn count(&self, local: &Local, sessions: usize) {
-        let before = local.sessions.swap(sessions, Ordering::Relaxed);
-        // Round the end, where there are less.
+    /// Sets how many sessions are counted at a live connection.
+    pub(super) fn count(&self, handle: &ConnectionHandle, sessions: usize) {
+        let before = handle.sessions.swap(sessions, Ordering::Relaxed);
+        // Wrapping add: subtracts if the count falls.
         self.sessions.fetch_add(sessions.wrapping_sub(before), Ordering::Relaxed);
     }
 
