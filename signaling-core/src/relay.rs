@@ -2,8 +2,8 @@
 
 mod background;
 mod builder;
+mod delivery;
 mod driver;
-mod hand;
 mod health;
 mod heartbeats;
 mod hooks;
@@ -308,7 +308,7 @@ impl Node {
     /// Hands `notice` to a connection, wherever it is.
     fn notify(self: &Arc<Self>, to: &ConnectionId, notice: Notice) {
         if *to.node() == self.id {
-            self.hand(to, notice);
+            self.deliver(to, notice);
         } else {
             self.outbox.lane(to.node()).send(Envelope::Notice { to: to.clone(), notice }, None);
         }

@@ -588,7 +588,7 @@ impl Driver {
             None => {
                 let route = if *to.node() == self.node.id {
                     let Some(handle) = self.node.registry.get(to.number()) else {
-                        return self.node.hand(&to, notice);
+                        return self.node.deliver(&to, notice);
                     };
                     Route::Here(handle)
                 } else {
@@ -602,7 +602,7 @@ impl Driver {
             }
         };
         match route {
-            Route::Here(handle) => self.node.hand_to(handle, notice),
+            Route::Here(handle) => self.node.deliver_to(handle, notice),
             Route::Elsewhere(lane) => {
                 lane.send(Envelope::Notice { to, notice }, Some(&self.handle));
             }

@@ -23,7 +23,7 @@ pub(super) async fn run(node: Arc<Node>, inbox: Option<Inbox>) {
     while let Some(delivery) = inbox.next().await {
         match delivery {
             Delivery::Envelope(Envelope::Notice { to, notice }) if *to.node() == node.id => {
-                node.hand(&to, notice);
+                node.deliver(&to, notice);
             }
             Delivery::Envelope(Envelope::Notice { to, .. }) => {
                 tracing::warn!(connection = %to, "a notice for another node came here");

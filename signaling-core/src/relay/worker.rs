@@ -322,7 +322,7 @@ impl Worker {
                 pause = RETRY.min(pause * 2);
                 match caught(node.load_for(&handle.user, &enrolment.session)).await {
                     Ok(Ok(Some(record))) => {
-                        node.hand(&handle.id, Notice::Opened(Arc::new(record)));
+                        node.deliver(&handle.id, Notice::Opened(Arc::new(record)));
                         break;
                     }
                     Ok(Ok(None)) | Err(_) => {}

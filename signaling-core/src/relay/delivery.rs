@@ -1,5 +1,7 @@
-//! Hands notices to the connections of this node, and finds those out that are for one that is no
-//! more: a record may have put it back, or never have lost it.
+//! Delivers notices to the connections of this node.
+//!
+//! A notice with a record in which an ended connection is attached shows that the record is stale: the
+//! connection is then detached from it.
 
 use std::sync::Arc;
 
@@ -11,38 +13,38 @@ use crate::{
 };
 
 impl Node {
-    /// Hands `notice` to a connection of this node.
-    pub(super) fn hand(self: &Arc<Self>, to: &ConnectionId, notice: Notice) {
+    /// Delivers `notice` to a connection of this node.
+    pub(super) fn deliver(self: &Arc<Self>, to: &ConnectionId, notice: Notice) {
         if let Some(handle) = self.registry.get(to.number()) {
-            self.hand_to(&handle, notice);
+            self.deliver_to(&handle, notice);
         } else if let Some(record) = notice.attaching(to) {
-            self.reclaim(to, record);
+            self.detach_stale(to, record);
         } else if let Notice::Contested { user } = &notice {
-            self.disown(to, user);
+            self.disconnect_stale(to, user);
         }
     }
 
-    /// Hands `notice` to a connection of this node that may have ended meanwhile.
-    pub(super) fn hand_to(self: &Arc<Self>, handle: &ConnectionHandle, notice: Notice) {
+    /// Delivers `notice` to a connection of this node that may have ended meanwhile.
+    pub(super) fn deliver_to(self: &Arc<Self>, handle: &ConnectionHandle, notice: Notice) {
         let attaching = notice.attaching(&handle.id).cloned();
         let taken = handle.mailbox.offer(Mail::Notice(notice));
         if let Some(record) = attaching.filter(|_| !taken) {
-            self.reclaim(&handle.id, &record);
+            self.detach_stale(&handle.id, &record);
         }
     }
 
-    /// Has `gone`, a connection of this node that is over, taken out of a session of which `record`
-    /// says that it is attached to it. It was added to the node's before anything was written of it,
-    /// so it is over for certain.
+    /// Detaches `gone`, a connection of this node that has ended, from a session in whose `record` it is
+    /// attached. A connection is registered before anything is written of it, so one that is not
+    /// registered has ended.
     ///
-    /// Its worker does that after what it may be doing still, so that nothing is written twice.
-    fn reclaim(self: &Arc<Self>, gone: &ConnectionId, record: &SessionRecord) {
+    /// The connection's own worker does it, after its other jobs, so that nothing is written twice.
+    fn detach_stale(self: &Arc<Self>, gone: &ConnectionId, record: &SessionRecord) {
         let Some(role) = record.attached_as(gone) else {
             return;
         };
         if let Some(closing) = self.registry.get(gone.number()) {
             closing.jobs.may_be_attached(&record.id);
-            // While it is there, its end is still to come, and takes this along.
+            // While it is registered, its end is still to come and includes this session.
             if self.registry.get(gone.number()).is_some() {
                 return;
             }
@@ -52,8 +54,8 @@ impl Node {
         self.spawn_job(&handle, Job::End);
     }
 
-    /// Has the store forget `gone`, a connection of `user` on this node that is over, if it has not.
-    fn disown(self: &Arc<Self>, gone: &ConnectionId, user: &UserId) {
+    /// Removes `gone`, a connection of `user` on this node that has ended, from the user's record.
+    fn disconnect_stale(self: &Arc<Self>, gone: &ConnectionId, user: &UserId) {
         let handle = self.ending(gone, user);
         self.spawn_job(&handle, Job::End);
     }
