@@ -4,6 +4,7 @@ mod background;
 mod builder;
 mod delivery;
 mod driver;
+mod end_pacer;
 mod health;
 mod heartbeats;
 mod hooks;
@@ -20,7 +21,6 @@ mod registry;
 mod share;
 mod sockets;
 mod sweep;
-mod turnstile;
 mod user_limits;
 mod worker;
 mod writes;
@@ -62,13 +62,13 @@ use crate::{
     time::{Clock, Timestamp},
 };
 use background::Background;
+use end_pacer::EndPacer;
 use health::Health;
 use heartbeats::Heartbeats;
 use outbox::Outbox;
 use refusal::Refusals;
 use registry::Registry;
 use sockets::Sockets;
-use turnstile::Turnstile;
 use user_limits::UserTable;
 
 /// One node: accepts connections, relays between them, and keeps sessions true.
@@ -97,7 +97,7 @@ struct Node {
     sockets: Sockets,
     users: UserTable,
     outbox: Outbox,
-    turnstile: Arc<Turnstile>,
+    end_pacer: Arc<EndPacer>,
     heartbeats: Heartbeats,
     health: Arc<Health>,
     events: broadcast::Sender<Event>,

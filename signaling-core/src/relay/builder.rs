@@ -6,6 +6,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     Node, Relay, WARNING_INTERVAL,
     background::{Background, Task},
+    end_pacer::EndPacer,
     health::Health,
     heartbeats,
     hooks::{Hooks, NoHooks, SecondConnection},
@@ -15,7 +16,6 @@ use super::{
     registry::Registry,
     sockets::Sockets,
     sweep,
-    turnstile::Turnstile,
     user_limits::UserTable,
 };
 use crate::{
@@ -148,7 +148,7 @@ impl RelayBuilder {
         let stopped = CancellationToken::new();
         let node = Arc::new(Node {
             outbox: Outbox::new(self.bus.clone(), &self.config, health.clone()),
-            turnstile: Arc::new(Turnstile::new()),
+            end_pacer: Arc::new(EndPacer::new()),
             events: broadcast::Sender::new(self.config.event_capacity),
             users: UserTable::new(&self.config),
             sockets: Sockets::default(),

@@ -386,11 +386,11 @@ impl Driver {
     }
 
     fn part(&mut self, last: Last) {
-        let Node { turnstile, tasks, .. } = &*self.node;
-        if turnstile.try_pass() {
+        let Node { end_pacer, tasks, .. } = &*self.node;
+        if end_pacer.try_pass() {
             self.on_last(last);
         } else {
-            self.parting = Some(Box::new(Parting { last, turn: turnstile.wait(tasks) }));
+            self.parting = Some(Box::new(Parting { last, turn: end_pacer.wait(tasks) }));
         }
     }
 

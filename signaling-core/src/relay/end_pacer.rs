@@ -1,5 +1,5 @@
-//! Lets ends of connections through a few at a time. When a network fails thousands end at once, and
-//! those who talk would wait until the last of them is written off.
+//! Paces the ends of connections. When a network fails, thousands of connections end at once. Without pacing
+//! the others would wait until the last of them is processed.
 
 use std::sync::{
     Arc,
@@ -19,12 +19,12 @@ use tokio_util::task::TaskTracker;
 const WIDTH: usize = 2;
 
 #[derive(Debug)]
-pub(super) struct Turnstile {
+pub(super) struct EndPacer {
     open: Semaphore,
     turning: AtomicBool,
 }
 
-impl Turnstile {
+impl EndPacer {
     pub(super) fn new() -> Self {
         Self { open: Semaphore::new(WIDTH), turning: AtomicBool::new(false) }
     }
@@ -41,9 +41,9 @@ impl Turnstile {
         if !self.turning.swap(true, Ordering::AcqRel) {
             tasks.spawn(self.clone().turn());
         }
-        let turnstile = self.clone();
+        let end_pacer = self.clone();
         // It is never closed.
-        Box::pin(async move { turnstile.open.acquire().await.into_iter().for_each(|p| p.forget()) })
+        Box::pin(async move { end_pacer.open.acquire().await.into_iter().for_each(|p| p.forget()) })
     }
 
     /// Until nobody waits.
@@ -70,9 +70,9 @@ mod tests {
 
     use super::*;
 
-    async fn pass_one(turnstile: &Arc<Turnstile>, tasks: &TaskTracker) {
-        if !turnstile.try_pass() {
-            turnstile.wait(tasks).await;
+    async fn pass_one(end_pacer: &Arc<EndPacer>, tasks: &TaskTracker) {
+        if !end_pacer.try_pass() {
+            end_pacer.wait(tasks).await;
         }
     }
 
@@ -85,7 +85,7 @@ mod tests {
 
     /// What is seen when so many pass at once, beside a task that always has something to do.
     async fn pass(count: usize) -> Vec<Seen> {
-        let (turnstile, tasks) = (Arc::new(Turnstile::new()), TaskTracker::new());
+        let (end_pacer, tasks) = (Arc::new(EndPacer::new()), TaskTracker::new());
         let seen = Arc::new(Mutex::new(Vec::new()));
         let other = tokio::spawn({
             let seen = seen.clone();
@@ -97,9 +97,9 @@ mod tests {
             }
         });
         let passing = (0..count).map(|n| {
-            let (turnstile, tasks, seen) = (turnstile.clone(), tasks.clone(), seen.clone());
+            let (end_pacer, tasks, seen) = (end_pacer.clone(), tasks.clone(), seen.clone());
             tokio::spawn(async move {
-                pass_one(&turnstile, &tasks).await;
+                pass_one(&end_pacer, &tasks).await;
                 seen.lock().unwrap().push(Seen::Passed(n));
             })
         });
@@ -129,12 +129,12 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
     async fn nobody_is_left_waiting_when_threads_compete() {
-        let (turnstile, tasks) = (Arc::new(Turnstile::new()), TaskTracker::new());
+        let (end_pacer, tasks) = (Arc::new(EndPacer::new()), TaskTracker::new());
         let passing = (0..64).map(|_| {
-            let (turnstile, tasks) = (turnstile.clone(), tasks.clone());
+            let (end_pacer, tasks) = (end_pacer.clone(), tasks.clone());
             tokio::spawn(async move {
                 for _ in 0..500 {
-                    pass_one(&turnstile, &tasks).await;
+                    pass_one(&end_pacer, &tasks).await;
                 }
             })
         });
