@@ -15,7 +15,7 @@ mod lost_nodes;
 mod mailbox;
 mod monitor;
 mod new_session;
-mod outbox;
+mod node_queue;
 mod refusal;
 mod registry;
 mod share;
@@ -65,7 +65,7 @@ use background::Background;
 use end_pacer::EndPacer;
 use health::Health;
 use heartbeats::Heartbeats;
-use outbox::Outbox;
+use node_queue::NodeQueues;
 use refusal::Refusals;
 use registry::Registry;
 use sockets::Sockets;
@@ -96,7 +96,7 @@ struct Node {
     registry: Registry,
     sockets: Sockets,
     users: UserTable,
-    outbox: Outbox,
+    node_queues: NodeQueues,
     end_pacer: Arc<EndPacer>,
     heartbeats: Heartbeats,
     health: Arc<Health>,
@@ -254,7 +254,7 @@ impl Relay {
         node.tasks.close();
         let ended = async {
             node.tasks.wait().await;
-            node.outbox.drain().await;
+            node.node_queues.drain().await;
             node.stopped.cancel();
             let forgotten = caught(node.store.forget_node(&node.id)).await;
             if let Err(error) =
@@ -310,7 +310,9 @@ impl Node {
         if *to.node() == self.id {
             self.deliver(to, notice);
         } else {
-            self.outbox.lane(to.node()).send(Envelope::Notice { to: to.clone(), notice }, None);
+            self.node_queues
+                .queue(to.node())
+                .send(Envelope::Notice { to: to.clone(), notice }, None);
         }
     }
 }

@@ -11,7 +11,7 @@ use super::{
     heartbeats,
     hooks::{Hooks, NoHooks, SecondConnection},
     inbox, lost_nodes, monitor,
-    outbox::Outbox,
+    node_queue::NodeQueues,
     refusal::Refusals,
     registry::Registry,
     sockets::Sockets,
@@ -147,7 +147,7 @@ impl RelayBuilder {
         let health = Arc::new(Health::new(asked, &lease, &self.config));
         let stopped = CancellationToken::new();
         let node = Arc::new(Node {
-            outbox: Outbox::new(self.bus.clone(), &self.config, health.clone()),
+            node_queues: NodeQueues::new(self.bus.clone(), &self.config, health.clone()),
             end_pacer: Arc::new(EndPacer::new()),
             events: broadcast::Sender::new(self.config.event_capacity),
             users: UserTable::new(&self.config),

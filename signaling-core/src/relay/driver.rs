@@ -22,7 +22,7 @@ use super::{
     Node,
     hooks::Newcomer,
     mailbox::{Mail, Refused},
-    outbox::Lane,
+    node_queue::NodeQueue,
     registry::ConnectionHandle,
     worker::Job,
 };
@@ -158,7 +158,7 @@ struct Parting {
 
 enum Route {
     Here(Arc<ConnectionHandle>),
-    Elsewhere(Arc<Lane>),
+    Elsewhere(Arc<NodeQueue>),
 }
 
 impl Driver {
@@ -592,7 +592,7 @@ impl Driver {
                     };
                     Route::Here(handle)
                 } else {
-                    Route::Elsewhere(self.node.outbox.lane(to.node()))
+                    Route::Elsewhere(self.node.node_queues.queue(to.node()))
                 };
                 if self.routes.len() == REMEMBERED_ROUTES {
                     self.routes.pop_front();
@@ -603,8 +603,8 @@ impl Driver {
         };
         match route {
             Route::Here(handle) => self.node.deliver_to(handle, notice),
-            Route::Elsewhere(lane) => {
-                lane.send(Envelope::Notice { to, notice }, Some(&self.handle));
+            Route::Elsewhere(queue) => {
+                queue.send(Envelope::Notice { to, notice }, Some(&self.handle));
             }
         }
     }

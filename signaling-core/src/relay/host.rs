@@ -197,7 +197,7 @@ impl Relay {
             let (to, notice) = (connection.clone(), Notice::Opened(record.clone()));
             nodes.entry(connection.node()).or_default().push(Envelope::Notice { to, notice });
         }
-        let told = nodes.iter().map(|(node, opened)| self.node.outbox.publish(node, opened));
+        let told = nodes.iter().map(|(node, opened)| self.node.node_queues.publish(node, opened));
         try_join_all(told).await.map(drop)
     }
 

@@ -72,7 +72,7 @@ impl Cleaner {
             }
             self.detach(attached).await?;
         }
-        self.node.outbox.forget(lost);
+        self.node.node_queues.forget(lost);
         self.node.store.forget_node(lost).await
     }
 

@@ -54,7 +54,7 @@ impl Node {
     pub(super) async fn renew_lease(&self) -> Result<Lease, StoreError> {
         // A node that died before the store lost its leases would not be found lost.
         let others = match self.health.lost_records_within(self.config.abandon_after) {
-            true => self.outbox.nodes(),
+            true => self.node_queues.nodes(),
             false => Vec::new(),
         };
         self.renew_lease_beside(&others).await

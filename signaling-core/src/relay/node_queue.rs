@@ -1,7 +1,6 @@
-//! What the connections of this node have for those of others: one lane for each node, in order
-//! and bounded.
+//! What the connections of this node send to those of other nodes: one bounded queue for each node.
 //!
-//! Each session has its share of a lane (see [`share`]). A signal that a lane cannot take or hand on
+//! Each session has its share of a queue (see [`share`]). A signal that a queue cannot take or hand on
 //! goes back to its sender as a value. Any other notice that is lost makes the other node look its
 //! sessions up, as soon as it can be reached.
 
@@ -38,26 +37,26 @@ use crate::{
 
 /// The most envelopes in one call to the bus.
 const BATCH: usize = 128;
-/// How long a busy lane gathers before it calls the bus again: what goes together costs the bus little more
+/// How long a busy queue gathers before it calls the bus again: what goes together costs the bus little more
 /// than one envelope alone.
-const GATHER: Duration = Duration::from_millis(1);
-/// A lane is busy that carried more envelopes than this in the time of [`GATHER`].
-const UNHURRIED: usize = 8;
+const LINGER: Duration = Duration::from_millis(1);
+/// A queue is busy that carried more envelopes than this in the time of [`LINGER`].
+const LINGER_THRESHOLD: usize = 8;
 /// Between attempts to tell a node that it has missed notices.
 const RETRY: Duration = Duration::from_millis(500);
 
 #[derive(Debug)]
-pub(super) struct Outbox {
+pub(super) struct NodeQueues {
     bus: Arc<dyn MessageBus>,
     capacity: Load,
     health: Arc<Health>,
-    lanes: Mutex<HashMap<NodeId, Arc<Lane>>>,
+    queues: Mutex<HashMap<NodeId, Arc<NodeQueue>>>,
     tasks: TaskTracker,
 }
 
 #[derive(Debug)]
-pub(super) struct Lane {
-    parcels: mpsc::Sender<Parcel>,
+pub(super) struct NodeQueue {
+    items: mpsc::Sender<Item>,
     state: Arc<State>,
 }
 
@@ -70,7 +69,7 @@ struct State {
     lossy: AtomicBool,
 }
 
-/// What waits in a lane, and what of that is on its way to the bus.
+/// What waits in a queue, and what of that is on its way to the bus.
 #[derive(Debug, Default)]
 struct Loads {
     used: Load,
@@ -79,13 +78,13 @@ struct Loads {
 }
 
 #[derive(Debug)]
-struct Parcel {
+struct Item {
     envelope: Envelope,
     /// Who must know when it is a signal that gets nowhere.
     sender: Option<Arc<ConnectionHandle>>,
 }
 
-impl Parcel {
+impl Item {
     fn lost(self, reason: LossReason, lossy: &AtomicBool) {
         match (self.envelope, self.sender) {
             (Envelope::Notice { notice: Notice::Signal(signal), .. }, Some(sender)) => {
@@ -98,7 +97,7 @@ impl Parcel {
     }
 }
 
-/// What an envelope takes of a lane, and the first opening of the session to which that is charged.
+/// What an envelope takes of a queue, and the first opening of the session to which that is charged.
 fn load(envelope: &Envelope) -> (Load, Option<u64>) {
     match envelope {
         Envelope::Notice { notice: Notice::Signal(signal), .. } => {
@@ -152,38 +151,38 @@ impl State {
     }
 }
 
-impl Lane {
-    /// Puts `envelope` into the lane; `sender` is told when it is a signal that gets nowhere.
+impl NodeQueue {
+    /// Puts `envelope` into the queue; `sender` is told when it is a signal that gets nowhere.
     pub(super) fn send(&self, envelope: Envelope, sender: Option<&Arc<ConnectionHandle>>) {
-        let mut parcel = Parcel { envelope, sender: sender.cloned() };
-        if !self.state.reserve(&parcel.envelope) {
-            return parcel.lost(LossReason::QueueFull, &self.state.lossy);
+        let mut item = Item { envelope, sender: sender.cloned() };
+        if !self.state.reserve(&item.envelope) {
+            return item.lost(LossReason::QueueFull, &self.state.lossy);
         }
         // What waits for another node keeps no read buffer of its sender.
-        if let Envelope::Notice { notice: Notice::Signal(signal), .. } = &mut parcel.envelope {
+        if let Envelope::Notice { notice: Notice::Signal(signal), .. } = &mut item.envelope {
             signal.text = signal.text.detached();
         }
-        if let Err(refused) = self.parcels.try_send(parcel) {
-            let parcel = refused.into_inner();
-            self.state.release(std::iter::once(&parcel.envelope));
-            parcel.lost(LossReason::Lost, &self.state.lossy);
+        if let Err(refused) = self.items.try_send(item) {
+            let item = refused.into_inner();
+            self.state.release(std::iter::once(&item.envelope));
+            item.lost(LossReason::Lost, &self.state.lossy);
         }
     }
 }
 
-impl Outbox {
+impl NodeQueues {
     pub(super) fn new(bus: Arc<dyn MessageBus>, config: &Config, health: Arc<Health>) -> Self {
         let capacity = Load { messages: config.max_node_queue, bytes: config.max_node_queue_bytes };
-        Self { bus, capacity, health, lanes: Mutex::default(), tasks: TaskTracker::new() }
+        Self { bus, capacity, health, queues: Mutex::default(), tasks: TaskTracker::new() }
     }
 
-    /// The lane to `node`, opened when there is none.
-    pub(super) fn lane(&self, node: &NodeId) -> Arc<Lane> {
-        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(lane) = lanes.get(node) {
-            return lane.clone();
+    /// The queue to `node`, opened when there is none.
+    pub(super) fn queue(&self, node: &NodeId) -> Arc<NodeQueue> {
+        let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(queue) = queues.get(node) {
+            return queue.clone();
         }
-        let (parcels, receiver) = mpsc::channel(self.capacity.messages);
+        let (items, receiver) = mpsc::channel(self.capacity.messages);
         let state = Arc::new(State {
             capacity: self.capacity,
             loads: Mutex::default(),
@@ -191,13 +190,13 @@ impl Outbox {
         });
         let health = self.health.clone();
         self.tasks.spawn(run(self.bus.clone(), health, node.clone(), receiver, state.clone()));
-        let lane = Arc::new(Lane { parcels, state });
-        lanes.insert(node.clone(), lane.clone());
-        lane
+        let queue = Arc::new(NodeQueue { items, state });
+        queues.insert(node.clone(), queue.clone());
+        queue
     }
 
-    /// Publishes at once, beside what waits in the lane, and returns when the envelopes cannot be lost with
-    /// this node any more. What the bus did not take goes through the lane as well.
+    /// Publishes at once, beside what waits in the queue, and returns when the envelopes cannot be lost with
+    /// this node any more. What the bus did not take goes through the queue as well.
     pub(super) async fn publish(
         &self,
         node: &NodeId,
@@ -212,8 +211,8 @@ impl Outbox {
         if matches!(error, BusError::Refused(_)) {
             self.health.refused();
         }
-        let lane = self.lane(node);
-        envelopes.iter().for_each(|envelope| lane.send(envelope.clone(), None));
+        let queue = self.queue(node);
+        envelopes.iter().for_each(|envelope| queue.send(envelope.clone(), None));
         match error {
             // One whose inbox is full looks all sessions up later.
             BusError::Full(_) => Ok(()),
@@ -223,28 +222,28 @@ impl Outbox {
 
     /// The nodes that this one sends to.
     pub(super) fn nodes(&self) -> Vec<NodeId> {
-        self.lanes.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
     }
 
-    /// Closes the lane to a node that is no more.
+    /// Closes the queue to a node that is no more.
     pub(super) fn forget(&self, node: &NodeId) {
-        self.lanes.lock().unwrap_or_else(PoisonError::into_inner).remove(node);
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner).remove(node);
     }
 
-    /// Closes all lanes and waits until they are empty.
+    /// Closes all queues and waits until they are empty.
     pub(super) async fn drain(&self) {
-        self.lanes.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.tasks.close();
         self.tasks.wait().await;
     }
 }
 
-/// Carries one lane's parcels until the lane is closed and empty.
+/// Carries one queue's items until the queue is closed and empty.
 async fn run(
     bus: Arc<dyn MessageBus>,
     health: Arc<Health>,
     node: NodeId,
-    mut parcels: mpsc::Receiver<Parcel>,
+    mut items: mpsc::Receiver<Item>,
     state: Arc<State>,
 ) {
     let lossy = &state.lossy;
@@ -253,9 +252,9 @@ async fn run(
     let mut pace = Pace { since: Instant::now(), carried: 0 };
     loop {
         let received = if lossy.load(Ordering::SeqCst) {
-            time::timeout(RETRY, parcels.recv_many(&mut batch, BATCH)).await.ok()
+            time::timeout(RETRY, items.recv_many(&mut batch, BATCH)).await.ok()
         } else {
-            Some(parcels.recv_many(&mut batch, BATCH).await)
+            Some(items.recv_many(&mut batch, BATCH).await)
         };
         if received == Some(0) {
             break;
@@ -263,10 +262,10 @@ async fn run(
         let was_lossy = lossy.swap(false, Ordering::SeqCst);
         let mut envelopes = Vec::with_capacity(batch.len() + 1);
         envelopes.extend(was_lossy.then_some(Envelope::NoticesLost));
-        envelopes.extend(batch.iter().map(|parcel| parcel.envelope.clone()));
+        envelopes.extend(batch.iter().map(|item| item.envelope.clone()));
         let published = caught(bus.publish(&node, &envelopes)).await;
         let published = published.unwrap_or_else(|panic| Err(BusError::unavailable(panic)));
-        state.release(batch.iter().map(|parcel| &parcel.envelope));
+        state.release(batch.iter().map(|item| &item.envelope));
         if matches!(published, Err(BusError::Refused(_))) {
             health.refused();
         }
@@ -276,28 +275,28 @@ async fn run(
                 tracing::warn!(%node, error, suppressed, "notices to a node are lost");
             }
             lossy.fetch_or(was_lossy, Ordering::SeqCst);
-            batch.drain(..).for_each(|parcel| parcel.lost(LossReason::Lost, lossy));
+            batch.drain(..).for_each(|item| item.lost(LossReason::Lost, lossy));
         }
         batch.clear();
         pace.carried(envelopes.len()).await;
     }
 }
 
-/// How much a lane carries, and since when: none of it later than it could be while that is little.
+/// How much a queue carries, and since when: none of it later than it could be while that is little.
 struct Pace {
     since: Instant,
     carried: usize,
 }
 
 impl Pace {
-    /// Lets a busy lane wait until more has come together.
+    /// Lets a busy queue wait until more has come together.
     async fn carried(&mut self, envelopes: usize) {
         self.carried += envelopes;
-        if self.since.elapsed() < GATHER {
-            if self.carried <= UNHURRIED {
+        if self.since.elapsed() < LINGER {
+            if self.carried <= LINGER_THRESHOLD {
                 return;
             }
-            time::sleep_until(self.since + GATHER).await;
+            time::sleep_until(self.since + LINGER).await;
         }
         *self = Self { since: Instant::now(), carried: 0 };
     }
@@ -341,15 +340,15 @@ mod tests {
     async fn carry(each: u64) -> (Vec<At<Envelope>>, Vec<At<Vec<Envelope>>>) {
         let far = NodeId::generate(Some("far")).unwrap();
         let bus = Arc::new(Published::default());
-        let outbox = Outbox::new(bus.clone(), &Config::default(), health());
-        let lane = outbox.lane(&far);
+        let node_queues = NodeQueues::new(bus.clone(), &Config::default(), health());
+        let queue = node_queues.queue(&far);
         let mut sent = Vec::new();
         for number in 0..50 * each {
             let to = ConnectionId::new(far.clone(), number);
             let envelope = Envelope::Notice { to, notice: Notice::Replaced };
             sent.push((Instant::now(), envelope.clone()));
-            lane.send(envelope, None);
-            // Long enough for the lane to publish it, if it would.
+            queue.send(envelope, None);
+            // Long enough for the queue to publish it, if it would.
             for _ in 0..4 {
                 yield_now().await;
             }
@@ -357,8 +356,8 @@ mod tests {
                 time::sleep(Duration::from_millis(1)).await;
             }
         }
-        drop(lane);
-        outbox.drain().await;
+        drop(queue);
+        node_queues.drain().await;
         (sent, std::mem::take(&mut bus.0.lock().unwrap()))
     }
 
