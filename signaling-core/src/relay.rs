@@ -10,17 +10,17 @@ mod heartbeats;
 mod hooks;
 mod host;
 mod ice;
-mod inbox;
-mod lost_nodes;
+mod jobs;
+mod lease;
 mod mailbox;
-mod monitor;
 mod new_session;
+mod node;
 mod node_queue;
 mod refusal;
 mod registry;
 mod share;
 mod sockets;
-mod sweep;
+mod tasks;
 mod user_limits;
 mod worker;
 mod writes;
@@ -28,19 +28,13 @@ mod writes;
 use std::{
     error::Error,
     fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
 use futures::{Sink, Stream};
-use tokio::{sync::broadcast, time};
-use tokio_util::{
-    sync::{CancellationToken, DropGuard},
-    task::TaskTracker,
-};
+use tokio::time;
+use tokio_util::sync::DropGuard;
 
 pub(crate) use background::caught;
 pub use builder::{RelayBuilder, StartError};
@@ -50,26 +44,13 @@ pub use new_session::NewSession;
 
 use crate::{
     auth::{AuthError, Authenticator, Client, Credentials, Identity},
-    bus::{Envelope, MessageBus},
     config::Config,
-    event::{DisconnectReason, Event, Events},
+    event::{DisconnectReason, Events},
     frame::{CloseCode, Frame, TransportError},
-    ice::IceServerProvider,
-    id::{ConnectionId, NodeId},
-    log::Throttle,
-    notice::Notice,
-    store::{Counts, SessionStore, StoreError},
-    time::{Clock, Timestamp},
+    id::NodeId,
+    store::{Counts, StoreError},
 };
-use background::Background;
-use end_pacer::EndPacer;
-use health::Health;
-use heartbeats::Heartbeats;
-use node_queue::NodeQueues;
-use refusal::Refusals;
-use registry::Registry;
-use sockets::Sockets;
-use user_limits::UserTable;
+use node::Node;
 
 /// One node: accepts connections, relays between them, and keeps sessions true.
 ///
@@ -81,39 +62,6 @@ pub struct Relay {
     _background: Arc<DropGuard>,
 }
 
-/// What the parts of a relay share.
-struct Node {
-    id: NodeId,
-    config: Arc<Config>,
-    /// For what comes from outside: the expiry of tokens and of TURN credentials.
-    clock: Arc<dyn Clock>,
-    store: Arc<dyn SessionStore>,
-    bus: Arc<dyn MessageBus>,
-    authenticator: Arc<dyn Authenticator>,
-    hooks: Arc<dyn Hooks>,
-    second_connection: SecondConnection,
-    ice_servers: Option<Arc<dyn IceServerProvider>>,
-    registry: Registry,
-    sockets: Sockets,
-    users: UserTable,
-    node_queues: NodeQueues,
-    end_pacer: Arc<EndPacer>,
-    heartbeats: Heartbeats,
-    health: Arc<Health>,
-    events: broadcast::Sender<Event>,
-    /// Connections and what they left to be written; shutting down waits for these.
-    tasks: TaskTracker,
-    background: Background,
-    refusals: Refusals,
-    /// Of what may fail again and again.
-    warnings: Throttle,
-    draining: AtomicBool,
-    shutting_down: AtomicBool,
-    stopped: CancellationToken,
-}
-
-/// How often a warning of the same kind is logged.
-const WARNING_INTERVAL: Duration = Duration::from_secs(10);
 /// How often the counts of all nodes are read once more because the lease was renewed meanwhile.
 const COUNT_ATTEMPTS: usize = 3;
 
@@ -279,40 +227,5 @@ impl fmt::Debug for Relay {
             .field("node", &self.node.id)
             .field("connections", &self.connections())
             .finish_non_exhaustive()
-    }
-}
-
-impl Node {
-    fn is_shutting_down(&self) -> bool {
-        self.shutting_down.load(Ordering::SeqCst)
-    }
-
-    /// The store's time, for what nodes compare: deadlines, enrolments, heartbeats. It is ahead by at most
-    /// the time that the last lease took.
-    fn now(&self) -> Timestamp {
-        self.health.store_time()
-    }
-
-    /// Tells the hosts; nobody listening is no fault.
-    fn emit(&self, event: Event) {
-        let _ = self.events.send(event);
-    }
-
-    /// Logs a failure that may come again and again.
-    fn warn(&self, what: &'static str, error: &(dyn Error + 'static)) {
-        if let Some(suppressed) = self.warnings.pass(what) {
-            tracing::warn!(node = %self.id, error, suppressed, "{what}");
-        }
-    }
-
-    /// Hands `notice` to a connection, wherever it is.
-    fn notify(self: &Arc<Self>, to: &ConnectionId, notice: Notice) {
-        if *to.node() == self.id {
-            self.deliver(to, notice);
-        } else {
-            self.node_queues
-                .queue(to.node())
-                .send(Envelope::Notice { to: to.clone(), notice }, None);
-        }
     }
 }

@@ -1,25 +1,12 @@
-//! Watches the node's background tasks. One that panics or ends is started again, and the node is not ready
-//! until it works. Panics of jobs that run once are caught here as well.
+//! Which background tasks of the node work, and panics of what calls the host's code.
 
 use std::{
     future::Future,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
+    panic::AssertUnwindSafe,
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use futures::FutureExt;
-use tokio::time;
-
-use super::Node;
-
-/// Pause before a task that ended is started again. It doubles with each end before the task worked.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-/// Short enough to renew a lease between two starts.
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// A task that runs as long as its node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +21,7 @@ pub(super) enum Task {
 impl Task {
     const COUNT: usize = 5;
 
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Inbox => "inbox",
             Self::Heartbeats => "heartbeats",
@@ -65,11 +52,11 @@ impl Background {
         }
     }
 
-    fn has_failed(&self, task: Task) -> bool {
+    pub(super) fn has_failed(&self, task: Task) -> bool {
         self.failed[task as usize].load(Ordering::Relaxed)
     }
 
-    fn fails(&self, task: Task) {
+    pub(super) fn fails(&self, task: Task) {
         self.failed[task as usize].store(true, Ordering::Relaxed);
     }
 }
@@ -83,43 +70,4 @@ pub(crate) struct Panicked;
 pub(crate) async fn caught<T>(work: impl Future<Output = T>) -> Result<T, Panicked> {
     // What is shared with it are values behind locks, which hold at every await; what it owns is dropped.
     AssertUnwindSafe(work).catch_unwind().await.map_err(|_| Panicked)
-}
-
-impl Node {
-    /// Runs `task` until the node stops: started by `start`, and again whenever it ends.
-    pub(super) fn keep<F>(
-        self: &Arc<Self>,
-        task: Task,
-        mut start: impl FnMut(Arc<Self>) -> F + Send + 'static,
-    ) where
-        F: Future<Output = ()> + Send + 'static,
-    {
-        let (node, stopped) = (self.clone(), self.stopped.clone());
-        tokio::spawn(async move {
-            let kept = async {
-                let mut pause = FIRST_PAUSE;
-                loop {
-                    let ended = caught(start(node.clone())).await;
-                    if !node.background.has_failed(task) {
-                        pause = FIRST_PAUSE;
-                    }
-                    node.background.fails(task);
-                    log_end(task, ended, pause);
-                    time::sleep(pause).await;
-                    pause = (pause * 2).min(LONGEST_PAUSE);
-                }
-            };
-            stopped.run_until_cancelled(kept).await;
-            tracing::debug!(task = task.name(), "background task ended with its node");
-        });
-    }
-}
-
-/// A log that panics must not end the watch: that may be what the task ended by.
-fn log_end(task: Task, ended: Result<(), Panicked>, pause: Duration) {
-    let logged = || {
-        let (task, panicked) = (task.name(), ended.is_err());
-        tracing::error!(task, panicked, ?pause, "background task ended; starting it again");
-    };
-    let _ = catch_unwind(AssertUnwindSafe(logged));
 }

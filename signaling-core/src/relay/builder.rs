@@ -4,18 +4,18 @@ use tokio::{sync::broadcast, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    Node, Relay, WARNING_INTERVAL,
-    background::{Background, Task},
+    Relay,
+    background::Background,
     end_pacer::EndPacer,
     health::Health,
     heartbeats,
     hooks::{Hooks, NoHooks, SecondConnection},
-    inbox, lost_nodes, monitor,
+    node::{Node, WARNING_INTERVAL},
     node_queue::NodeQueues,
     refusal::Refusals,
     registry::Registry,
     sockets::Sockets,
-    sweep,
+    tasks,
     user_limits::UserTable,
 };
 use crate::{
@@ -172,12 +172,7 @@ impl RelayBuilder {
             ice_servers: self.ice_servers,
             id,
         });
-        let mut inbox = Some(inbox);
-        node.keep(Task::Inbox, move |node| inbox::run(node, inbox.take()));
-        node.keep(Task::Heartbeats, heartbeats::run);
-        node.keep(Task::Monitor, monitor::run);
-        node.keep(Task::LostNodes, lost_nodes::run);
-        node.keep(Task::Sweep, sweep::run);
+        tasks::start(&node, inbox);
         tracing::info!(node = %node.id, "relay started");
         Ok(Relay { node, _background: Arc::new(stopped.drop_guard()) })
     }

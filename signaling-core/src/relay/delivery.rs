@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::{Node, mailbox::Mail, registry::ConnectionHandle, worker::Job};
+use super::{jobs::Job, mailbox::Mail, node::Node, registry::ConnectionHandle};
 use crate::{
     id::{ConnectionId, UserId},
     notice::Notice,

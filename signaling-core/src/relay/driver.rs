@@ -19,12 +19,12 @@ use tokio::{
 };
 
 use super::{
-    Node,
     hooks::Newcomer,
+    jobs::Job,
     mailbox::{Mail, Refused},
+    node::Node,
     node_queue::NodeQueue,
     registry::ConnectionHandle,
-    worker::Job,
 };
 use crate::{
     auth::Client,
@@ -171,7 +171,7 @@ impl Driver {
             Arc::new(ConnectionHandle::new(id.clone(), user.clone(), &node.config, generation));
         let refused = |reason| {
             let text = CloseReason::default();
-            node.log_refusal(&user, &id, reason, &text, None);
+            node.refusals.log_connection(&user, &id, reason, &text, None);
             node.connection_refused(user.clone(), id.clone(), reason, text);
             Err(reason)
         };

@@ -3,7 +3,7 @@
 
 use std::{error::Error, sync::Arc};
 
-use super::{Node, hooks, mailbox::Mail, registry::ConnectionHandle};
+use super::{hooks, mailbox::Mail, node::Node, registry::ConnectionHandle};
 
 impl Node {
     /// Has the connection told of the servers, or that there are none now, within

@@ -20,7 +20,6 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 use super::{
-    WARNING_INTERVAL,
     background::caught,
     health::Health,
     mailbox::Mail,
@@ -42,6 +41,8 @@ const BATCH: usize = 128;
 const LINGER: Duration = Duration::from_millis(1);
 /// A queue is busy that carried more envelopes than this in the time of [`LINGER`].
 const LINGER_THRESHOLD: usize = 8;
+/// How often a warning of the same kind is logged.
+const WARNING_INTERVAL: Duration = Duration::from_secs(10);
 /// Between attempts to tell a node that it has missed notices.
 const RETRY: Duration = Duration::from_millis(500);
 

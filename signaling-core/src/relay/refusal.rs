@@ -3,7 +3,6 @@
 
 use std::{error::Error, fmt, time::Duration};
 
-use super::Node;
 use crate::{
     auth::{AuthError, AuthRefusal},
     event::{DisconnectReason, Event},
@@ -49,23 +48,21 @@ impl Refusals {
             tracing::info!(reason, suppressed, "more connections refused");
         }
     }
-}
 
-impl Node {
-    pub(super) fn credentials_refused(&self, error: &AuthError) {
+    /// Logs that credentials were refused. Returns the event for the host, unless there are too many.
+    pub(super) fn credentials(&self, error: &AuthError) -> Option<Event> {
         let reason = reason(error);
-        if let Some(suppressed) = self.refusals.credentials.pass(reason.as_str()) {
+        if let Some(suppressed) = self.credentials.pass(reason.as_str()) {
             let error = error.source().map(|cause| Short(cause.to_string()));
             let error = error.as_ref().map(tracing::field::display);
             tracing::warn!(%reason, error, suppressed, "credentials refused");
         }
-        if let Some(suppressed) = self.refusals.credentials_events.pass(reason.as_str()) {
-            self.emit(Event::CredentialsRefused { reason, suppressed });
-        }
+        let suppressed = self.credentials_events.pass(reason.as_str())?;
+        Some(Event::CredentialsRefused { reason, suppressed })
     }
 
     /// Logs that a connection is not admitted.
-    pub(super) fn log_refusal(
+    pub(super) fn log_connection(
         &self,
         user: &UserId,
         connection: &ConnectionId,
@@ -73,7 +70,7 @@ impl Node {
         text: &CloseReason,
         error: Option<&(dyn Error + 'static)>,
     ) {
-        let Some(suppressed) = self.refusals.connections.pass(reason.as_str()) else { return };
+        let Some(suppressed) = self.connections.pass(reason.as_str()) else { return };
         let text = text.as_str();
         match error {
             Some(error) => {
@@ -85,17 +82,16 @@ impl Node {
         }
     }
 
-    /// Tells the host that a connection is not admitted.
-    pub(super) fn connection_refused(
+    /// The event that tells the host of a connection that is not admitted, unless there are too many.
+    pub(super) fn connection(
         &self,
         user: UserId,
         connection: ConnectionId,
         reason: DisconnectReason,
         text: CloseReason,
-    ) {
-        if let Some(suppressed) = self.refusals.connections_events.pass(reason.as_str()) {
-            self.emit(Event::ConnectionRefused { user, connection, reason, text, suppressed });
-        }
+    ) -> Option<Event> {
+        let suppressed = self.connections_events.pass(reason.as_str())?;
+        Some(Event::ConnectionRefused { user, connection, reason, text, suppressed })
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{mailbox::Mailbox, worker::JobQueue};
+use super::{jobs::JobQueue, mailbox::Mailbox};
 use crate::{
     config::Config,
     frame::CloseReason,

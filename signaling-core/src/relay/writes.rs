@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use futures::join;
 use tokio::time;
 
-use super::{Node, background::caught};
+use super::{background::caught, node::Node};
 use crate::{
     event::{DisconnectReason, EndReason, Event},
     frame::CloseReason,

@@ -6,10 +6,11 @@ use std::error::Error;
 use super::{
     super::{
         hooks::{HookError, Newcomer, SecondConnection, Stays, ask},
+        jobs::Admission,
         registry::ConnectionHandle,
         writes::{Contended, ROUNDS},
     },
-    Admission, Worker,
+    Worker,
 };
 use crate::{
     event::{DisconnectReason, Event},
@@ -109,7 +110,7 @@ impl Worker {
             NotAdmitted::Refused(said) => said.clone(),
             _ => CloseReason::default(),
         };
-        self.node.log_refusal(user, id, reason, &said, error);
+        self.node.refusals.log_connection(user, id, reason, &said, error);
         if reason == DisconnectReason::Refused {
             // The first words count.
             let _ = goodbye.set(said);

@@ -8,11 +8,12 @@ use futures::{future::try_join_all, try_join};
 use super::{
     super::{
         hooks::SecondConnection,
+        jobs::Job,
         mailbox::Mail,
         registry::ConnectionHandle,
         writes::{Contended, Continuity, ROUNDS},
     },
-    Job, Worker,
+    Worker,
 };
 use crate::{
     event::DisconnectReason,

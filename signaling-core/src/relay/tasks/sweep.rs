@@ -8,7 +8,7 @@ use tokio::{
     time::{self, Instant, MissedTickBehavior},
 };
 
-use super::{Node, background::Task};
+use super::super::{background::Task, node::Node};
 use crate::{event::EndReason, session::SessionRecord, store::StoreError};
 
 /// Sessions that are ended at the same time.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures::{StreamExt, stream};
 use tokio::time::{self, Instant, MissedTickBehavior};
 
-use super::{Node, background::Task};
+use super::super::{background::Task, node::Node};
 use crate::{
     event::DisconnectReason,
     frame::CloseReason,
@@ -26,7 +26,7 @@ pub(super) async fn run(node: Arc<Node>) {
         ticks.tick().await;
         if let Err(error) = cleaner.look(looked).await {
             cleaner.node.later("what a lost node left is not detached yet", &error);
-            time::sleep(super::writes::RETRY).await;
+            time::sleep(super::super::writes::RETRY).await;
         }
         cleaner.node.background.works(Task::LostNodes);
         // A lease that was asked for before may name nodes that are written off by now.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 
-use super::{Node, background::Task, mailbox::Mail};
+use super::super::{background::Task, mailbox::Mail, node::Node};
 use crate::bus::{Delivery, Envelope, Inbox};
 
 /// Reads `inbox` to its end; none is opened first, since the one before has ended.

@@ -1,0 +1,134 @@
+//! The jobs of one connection that wait, and what its worker knows of it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use super::hooks::Newcomer;
+use crate::{
+    id::{ConnectionId, SessionId},
+    session::SessionRecord,
+};
+
+/// Something to write for one connection.
+#[derive(Debug)]
+pub(super) enum Job {
+    /// Make the connection its user's, and attach it to the user's sessions. Its client is to be
+    /// told of ICE servers, or not.
+    Admit { newcomer: Newcomer, ice_servers: bool },
+    /// Attach the connection to a session.
+    Attach(Arc<SessionRecord>),
+    /// Begin a new negotiation in a session to which the connection is attached.
+    Renew(Arc<SessionRecord>),
+    /// End a session that the client leaves.
+    Leave(Arc<SessionRecord>),
+    /// See whether all is as the connection believes, which is in these sessions.
+    LookUp(Vec<Arc<SessionRecord>>),
+    /// End a session that has ended before and was opened again.
+    EndAgain(Arc<SessionRecord>),
+    /// The connection has ended, for the reason in its mailbox: detach it everywhere.
+    End,
+}
+
+impl Job {
+    /// Whether it makes `queued`, an earlier job of the same connection, needless.
+    pub(super) fn supersedes(&self, queued: &Self) -> bool {
+        match (self, queued) {
+            (Self::LookUp(_), Self::LookUp(_)) | (Self::End, Self::End) => true,
+            (Self::Attach(record), Self::Attach(older))
+            | (Self::Renew(record), Self::Renew(older))
+            | (Self::EndAgain(record), Self::EndAgain(older)) => record.opening == older.opening,
+            _ => false,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct JobQueue(Mutex<State>);
+
+/// What the host was told of a connection.
+#[derive(Debug, Default)]
+pub(super) enum Admission {
+    /// Nothing, and it need not be: the connection is over, and of that it was told.
+    #[default]
+    Untold,
+    /// Nothing yet.
+    Pending,
+    /// That it is connected.
+    Done,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct State {
+    /// At most one of each kind for each session, and for the connection; see [`Job::supersedes`].
+    pub(super) waiting: VecDeque<Job>,
+    pub(super) running: bool,
+    pub(super) admission: Admission,
+    pub(super) epoch: u64,
+    /// The store's generation in which the connection and its sessions are known.
+    pub(super) generation: u64,
+    /// Where the connection is attached, as far as is known; none where an attempt was made and its
+    /// outcome is not.
+    pub(super) attached: BTreeMap<SessionId, Option<Arc<SessionRecord>>>,
+    /// Sessions whose records are looked for.
+    pub(super) awaited: BTreeSet<SessionId>,
+}
+
+impl JobQueue {
+    /// None yet, for a connection of a store in its `generation`.
+    pub(super) fn new(generation: u64) -> Self {
+        Self(Mutex::new(State { generation, ..State::default() }))
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A session is over: there is nothing to detach from.
+    pub(super) fn forget(&self, session: &SessionId) {
+        self.state().attached.remove(session);
+    }
+
+    /// The connection may be attached to `session`.
+    pub(super) fn may_be_attached(&self, session: &SessionId) {
+        self.state().attached.entry(session.clone()).or_insert(None);
+    }
+
+    /// What `connection`, whose jobs these are, knows of where it is attached.
+    pub(super) fn learn(&self, connection: &ConnectionId, records: Vec<Arc<SessionRecord>>) {
+        let mut state = self.state();
+        for record in records.into_iter().filter(|r| r.attached_as(connection).is_some()) {
+            if let Some(Some(known)) = state.attached.get_mut(&record.id)
+                && (known.opening, known.revision) < (record.opening, record.revision)
+                && known.opening == record.opening
+            {
+                *known = record;
+            }
+        }
+    }
+
+    /// `records`, and those of other sessions to which the connection is attached, of which its client
+    /// has not heard yet.
+    pub(super) fn with_unheard(
+        &self,
+        mut records: Vec<Arc<SessionRecord>>,
+    ) -> Vec<Arc<SessionRecord>> {
+        for record in self.state().attached.values().flatten() {
+            if !records.iter().any(|heard| heard.id == record.id) {
+                records.push(record.clone());
+            }
+        }
+        records
+    }
+
+    pub(super) fn next(&self) -> Option<Job> {
+        let mut state = self.state();
+        let job = state.waiting.pop_front();
+        state.running = job.is_some();
+        if job.is_none() {
+            state.waiting = VecDeque::new();
+        }
+        job
+    }
+}
