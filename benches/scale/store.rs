@@ -16,7 +16,7 @@ use signaling_core::{
     memory::MemoryStore,
     session::SessionRecord,
     store::{
-        Accepted, Connect, Counts, Enrolled, Heartbeat, Lease, Replace, SessionStore, StoreError,
+        Accepted, Connect, Counts, Heartbeat, Joined, Lease, Replace, SessionStore, StoreError,
         UserRecord, Written,
     },
     time::Timestamp,
@@ -128,17 +128,17 @@ impl SessionStore for Counting {
         self.other().delete(record).await
     }
 
-    async fn enrol(
+    async fn join(
         &self,
         user: &UserId,
         session: &SessionId,
         limit: usize,
-    ) -> Result<Enrolled, StoreError> {
-        self.other().enrol(user, session, limit).await
+    ) -> Result<Joined, StoreError> {
+        self.other().join(user, session, limit).await
     }
 
-    async fn withdraw(&self, user: &UserId, session: &SessionId) -> Result<(), StoreError> {
-        self.other().withdraw(user, session).await
+    async fn leave(&self, user: &UserId, session: &SessionId) -> Result<(), StoreError> {
+        self.other().leave(user, session).await
     }
 
     async fn connect(

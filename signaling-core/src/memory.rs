@@ -19,7 +19,7 @@ use crate::{
     id::{ConnectionId, NodeId, SessionId, UserId},
     session::SessionRecord,
     store::{
-        Accepted, Connect, Connected, Counts, Enrolled, Enrolment, Heartbeat, Lease, Replace,
+        Accepted, Connect, Connected, Counts, Heartbeat, Joined, Lease, Membership, Replace,
         SessionStore, StoreError, UserRecord, Written,
     },
     time::{Clock, SteadyClock, SystemClock, Timestamp},
@@ -80,7 +80,7 @@ struct Held {
 #[derive(Default)]
 struct User {
     connection: Option<UserConnection>,
-    enrolments: Vec<Enrolment>,
+    memberships: Vec<Membership>,
 }
 
 struct UserConnection {
@@ -120,7 +120,7 @@ impl Tables {
     fn change_user<T>(&mut self, user: &UserId, change: impl FnOnce(&mut User) -> T) -> T {
         let known = self.users.entry(user.clone()).or_default();
         let result = change(known);
-        if known.connection.is_none() && known.enrolments.is_empty() {
+        if known.connection.is_none() && known.memberships.is_empty() {
             self.users.remove(user);
             shrink(&mut self.users);
         }
@@ -222,29 +222,29 @@ impl SessionStore for MemoryStore {
         Ok(Written::Done)
     }
 
-    async fn enrol(
+    async fn join(
         &self,
         user: &UserId,
         session: &SessionId,
         limit: usize,
-    ) -> Result<Enrolled, StoreError> {
+    ) -> Result<Joined, StoreError> {
         Ok(self.tables().change_user(user, |user| {
-            let done = Enrolled::Done(user.connection.as_ref().map(|there| there.id.clone()));
-            if user.enrolments.iter().any(|enrolment| enrolment.session == *session) {
+            let done = Joined::Done(user.connection.as_ref().map(|there| there.id.clone()));
+            if user.memberships.iter().any(|membership| membership.session == *session) {
                 return done;
             }
-            if user.enrolments.len() >= limit {
-                return Enrolled::Full(user.enrolments.clone());
+            if user.memberships.len() >= limit {
+                return Joined::Full(user.memberships.clone());
             }
             let since = self.clock.now();
-            user.enrolments.push(Enrolment { session: session.clone(), since });
+            user.memberships.push(Membership { session: session.clone(), since });
             done
         }))
     }
 
-    async fn withdraw(&self, user: &UserId, session: &SessionId) -> Result<(), StoreError> {
+    async fn leave(&self, user: &UserId, session: &SessionId) -> Result<(), StoreError> {
         self.tables()
-            .change_user(user, |user| user.enrolments.retain(|known| known.session != *session));
+            .change_user(user, |user| user.memberships.retain(|known| known.session != *session));
         Ok(())
     }
 
@@ -280,7 +280,7 @@ impl SessionStore for MemoryStore {
             Connected {
                 epoch: there.epoch,
                 previous: there.previous.clone(),
-                enrolments: user.enrolments.clone(),
+                memberships: user.memberships.clone(),
             }
         });
         tables.last_epoch = tables.last_epoch.max(connected.epoch);
@@ -301,7 +301,7 @@ impl SessionStore for MemoryStore {
         let tables = self.tables();
         Ok(tables.users.get(user).map_or_else(UserRecord::default, |user| UserRecord {
             connection: user.connection.as_ref().map(|there| there.id.clone()),
-            enrolments: user.enrolments.clone(),
+            memberships: user.memberships.clone(),
         }))
     }
 
@@ -374,7 +374,7 @@ impl SessionStore for MemoryStore {
         tables.leases.remove(node);
         tables.users.retain(|_, user| {
             user.connection.take_if(|there| there.id.node() == node);
-            user.connection.is_some() || !user.enrolments.is_empty()
+            user.connection.is_some() || !user.memberships.is_empty()
         });
         Ok(())
     }
@@ -447,7 +447,7 @@ mod tests {
         let names: Vec<_> = (0..20_000).map(|n| n.to_string()).collect();
         for name in &names {
             let (session, user) = (SessionId::new(name).unwrap(), UserId::new(name).unwrap());
-            let _ = store.enrol(&user, &session, 1).await.unwrap();
+            let _ = store.join(&user, &session, 1).await.unwrap();
             let other = UserId::new("other").unwrap();
             let until = Timestamp::default();
             let record = SessionRecord::open(session, 1, user, other, until).unwrap();
@@ -460,7 +460,7 @@ mod tests {
             }
             for record in overdue {
                 assert_eq!(store.delete(&record).await.unwrap(), Written::Done);
-                store.withdraw(&record.participants[0].user, &record.id).await.unwrap();
+                store.leave(&record.participants[0].user, &record.id).await.unwrap();
             }
         }
         let tables = store.tables();

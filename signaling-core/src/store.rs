@@ -46,23 +46,23 @@ pub enum Written {
     Missing,
 }
 
-/// What became of a [`SessionStore::enrol`].
+/// What became of a [`SessionStore::join`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use]
-pub enum Enrolled {
+pub enum Joined {
     /// The session is among the user's, whose connection was this one then. A later one finds the session
-    /// among its enrolments.
+    /// among its memberships.
     Done(Option<ConnectionId>),
     /// The user is in as many sessions as it may be in: these.
-    Full(Vec<Enrolment>),
+    Full(Vec<Membership>),
 }
 
 /// That a user takes part in a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Enrolment {
+pub struct Membership {
     /// The session. Its record may not be there yet, or no more.
     pub session: SessionId,
-    /// Since when the user is enrolled.
+    /// Since when the user is a member.
     pub since: Timestamp,
 }
 
@@ -139,8 +139,8 @@ pub struct Connected {
     pub epoch: u64,
     /// The connection that this one replaced when it came, whether or not that has ended since.
     pub previous: Option<ConnectionId>,
-    /// What the user is enrolled in.
-    pub enrolments: Vec<Enrolment>,
+    /// What the user is a member of.
+    pub memberships: Vec<Membership>,
 }
 
 /// A user, as the store knows it; empty for one that it does not know.
@@ -148,8 +148,8 @@ pub struct Connected {
 pub struct UserRecord {
     /// Its newest connection, while that lives.
     pub connection: Option<ConnectionId>,
-    /// What it is enrolled in.
-    pub enrolments: Vec<Enrolment>,
+    /// What it is a member of.
+    pub memberships: Vec<Membership>,
 }
 
 /// That a connection was heard from.
@@ -254,16 +254,16 @@ pub trait SessionStore: Send + Sync + fmt::Debug + 'static {
     async fn delete(&self, record: &SessionRecord) -> Result<Written, StoreError>;
 
     /// Puts `session` among those of `user`, unless it already is or `limit` are.
-    /// [`Enrolment::since`] is the store's time.
-    async fn enrol(
+    /// [`Membership::since`] is the store's time.
+    async fn join(
         &self,
         user: &UserId,
         session: &SessionId,
         limit: usize,
-    ) -> Result<Enrolled, StoreError>;
+    ) -> Result<Joined, StoreError>;
 
     /// Takes `session` from those of `user`.
-    async fn withdraw(&self, user: &UserId, session: &SessionId) -> Result<(), StoreError>;
+    async fn leave(&self, user: &UserId, session: &SessionId) -> Result<(), StoreError>;
 
     /// Makes `connection`, accepted at `accepted`, the one of `user`, in one step with reading what it
     /// replaces, where `replace` allows that: of those that come at the same time and may replace
@@ -320,7 +320,7 @@ pub trait SessionStore: Send + Sync + fmt::Debug + 'static {
     async fn counts(&self) -> Result<Counts, StoreError>;
 
     /// Up to `limit` records with an attachment to a connection of `node`, of the sessions in which
-    /// the users of its connections are enrolled. A connection is one of the node's from
+    /// the users of its connections are members. A connection is one of the node's from
     /// [`connect`](Self::connect) until [`disconnect`](Self::disconnect) with the same connection,
     /// also where another one of the user, on this node or another, has replaced it.
     async fn attached_to(

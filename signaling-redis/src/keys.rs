@@ -47,7 +47,7 @@ impl Keys {
         format!("{}session:ended:{{{}}}", self.0, self.session(session))
     }
 
-    /// Hash: a user's connection, its number, and what the user is enrolled in.
+    /// Hash: a user's connection, its number, and what the user is a member of.
     pub(crate) fn user(&self, user: &UserId) -> String {
         format!("{}session:user:{user}", self.0)
     }

@@ -71,11 +71,11 @@
 //!
 //! | commands | for |
 //! | --- | --- |
-//! | 2 `enrol_user` | both users are enrolled in the session, and where they are is read |
+//! | 2 `join_user` | both users become members of the session, and their connections are read |
 //! | 1 `add_deadlines`, 1 `create_session` | the session is opened |
 //! | 2 `replace_session` | both are attached; one more try where they collide |
 //! | 1 `delete_session` | one leaves |
-//! | 2 `withdraw_user` | neither is enrolled any more |
+//! | 2 `leave_user` | neither is a member any more |
 //!
 //! What does not depend on an answer is sent together: a session is open after two round trips, a
 //! connection admitted after one, and matched after two more. On Cluster a list and the record that it leads

@@ -35,9 +35,10 @@ scripts!(
     discard_misplaced,
     discard_session,
     disconnect_user,
-    enrol_user,
     hold_connection,
+    join_user,
     keep_user,
+    leave_user,
     open_inbox,
     open_session,
     publish,
@@ -46,7 +47,6 @@ scripts!(
     renew_lease,
     replace_session,
     trim_inbox,
-    withdraw_user,
 );
 
 impl Script {

@@ -24,7 +24,7 @@ use signaling_core::{
     id::{ConnectionId, NodeId, SessionId, UserId},
     session::SessionRecord,
     store::{
-        Accepted, Connect, Counts, Enrolled, Heartbeat, Lease, Replace, SessionStore, StoreError,
+        Accepted, Connect, Counts, Heartbeat, Joined, Lease, Replace, SessionStore, StoreError,
         UserRecord, Written,
     },
 };
@@ -303,17 +303,17 @@ impl SessionStore for RedisStore {
         }
     }
 
-    async fn enrol(
+    async fn join(
         &self,
         user: &UserId,
         session: &SessionId,
         limit: usize,
-    ) -> Result<Enrolled, StoreError> {
-        self.enrol_user(user, session, limit).await
+    ) -> Result<Joined, StoreError> {
+        self.join_user(user, session, limit).await
     }
 
-    async fn withdraw(&self, user: &UserId, session: &SessionId) -> Result<(), StoreError> {
-        self.withdraw_user(user, session).await
+    async fn leave(&self, user: &UserId, session: &SessionId) -> Result<(), StoreError> {
+        self.leave_user(user, session).await
     }
 
     async fn connect(

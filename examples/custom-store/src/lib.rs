@@ -69,21 +69,21 @@ impl SessionStore for SqliteStore {
         })
     }
 
-    async fn enrol(&self, user: &UserId, session: &SessionId, limit: usize) -> Answer<Enrolled> {
+    async fn join(&self, user: &UserId, session: &SessionId, limit: usize) -> Answer<Joined> {
         self.0.call(|db| {
-            let there = enrolments(db, user)?;
-            let known = there.iter().any(|enrolment| enrolment.session == *session);
+            let there = memberships(db, user)?;
+            let known = there.iter().any(|membership| membership.session == *session);
             if !known && there.len() >= limit {
-                return Ok(Enrolled::Full(there));
+                return Ok(Joined::Full(there));
             }
             let row = params![user.as_str(), session.as_str(), now().as_millis()];
-            db.execute("INSERT OR IGNORE INTO enrolment VALUES (?, ?, ?)", row)?;
-            Ok(Enrolled::Done(connection(db, user)?.map(|there| there.id)))
+            db.execute("INSERT OR IGNORE INTO membership VALUES (?, ?, ?)", row)?;
+            Ok(Joined::Done(connection(db, user)?.map(|there| there.id)))
         })
     }
 
-    async fn withdraw(&self, user: &UserId, session: &SessionId) -> Answer<()> {
-        let delete = "DELETE FROM enrolment WHERE user = ? AND session = ?";
+    async fn leave(&self, user: &UserId, session: &SessionId) -> Answer<()> {
+        let delete = "DELETE FROM membership WHERE user = ? AND session = ?";
         self.0.call(|db| Ok(db.execute(delete, [user.as_str(), session.as_str()]).map(drop)?))
     }
 
@@ -113,8 +113,8 @@ impl SessionStore for SqliteStore {
             }
             let Known { epoch, previous, .. } =
                 connection(db, user)?.ok_or("it was just written")?;
-            let enrolments = enrolments(db, user)?;
-            Ok(Connect::Done(Connected { epoch, previous, enrolments }))
+            let memberships = memberships(db, user)?;
+            Ok(Connect::Done(Connected { epoch, previous, memberships }))
         })
     }
 
@@ -126,7 +126,7 @@ impl SessionStore for SqliteStore {
     async fn user(&self, user: &UserId) -> Answer<UserRecord> {
         self.0.call(|db| {
             let connection = connection(db, user)?.map(|there| there.id);
-            Ok(UserRecord { connection, enrolments: enrolments(db, user)? })
+            Ok(UserRecord { connection, memberships: memberships(db, user)? })
         })
     }
 
@@ -227,10 +227,10 @@ fn records(db: &Db<'_>, which: &str, params: impl Params) -> Read<Vec<SessionRec
     rows(db, &select, params, |row| Ok(serde_json::from_str(text(row)?)?))
 }
 
-fn enrolments(db: &Db<'_>, user: &UserId) -> Read<Vec<Enrolment>> {
-    let select = "SELECT session, since FROM enrolment WHERE user = ?";
+fn memberships(db: &Db<'_>, user: &UserId) -> Read<Vec<Membership>> {
+    let select = "SELECT session, since FROM membership WHERE user = ?";
     rows(db, select, [user.as_str()], |row| {
-        Ok(Enrolment { session: text(row)?.parse()?, since: Timestamp::from_millis(row.get(1)?) })
+        Ok(Membership { session: text(row)?.parse()?, since: Timestamp::from_millis(row.get(1)?) })
     })
 }
 

@@ -10,7 +10,7 @@ CREATE INDEX IF NOT EXISTS session_deadline ON session (deadline);
 CREATE INDEX IF NOT EXISTS session_node1 ON session (node1);
 CREATE INDEX IF NOT EXISTS session_node2 ON session (node2);
 
-CREATE TABLE IF NOT EXISTS enrolment (
+CREATE TABLE IF NOT EXISTS membership (
     user TEXT NOT NULL,
     session TEXT NOT NULL,
     since INTEGER NOT NULL,

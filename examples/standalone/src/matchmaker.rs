@@ -393,8 +393,8 @@ mod tests {
         time::sleep(LOOK_INTERVAL + ANSWER_TIME).await;
         for name in ["a", "b"] {
             assert!(!matchmaker.leave(user(name)).await.unwrap(), "{name} still waits");
-            let enrolments = store.user(&user(name)).await.unwrap().enrolments;
-            assert_eq!(enrolments.len(), 1, "{name}");
+            let memberships = store.user(&user(name)).await.unwrap().memberships;
+            assert_eq!(memberships.len(), 1, "{name}");
         }
         assert_eq!(matchmaker.enter(user("c"), Partners::All).await.unwrap(), Place::Waiting);
         let place = matchmaker.enter(user("d"), Partners::All).await.unwrap();
@@ -419,8 +419,8 @@ mod tests {
             };
             assert_eq!(pair(place), ("a".to_owned(), false));
             for name in ["a", "b"] {
-                let enrolments = store.user(&user(name)).await.unwrap().enrolments;
-                assert_eq!(enrolments.len(), 1, "{name}, seed {seed}");
+                let memberships = store.user(&user(name)).await.unwrap().memberships;
+                assert_eq!(memberships.len(), 1, "{name}, seed {seed}");
             }
         }
     }

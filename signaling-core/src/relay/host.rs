@@ -16,7 +16,7 @@ use crate::{
     id::{self, ConnectionId, IdError, NodeId, SessionId, UserId},
     notice::Notice,
     session::{SameUser, SessionRecord},
-    store::{Enrolled, StoreError, Written},
+    store::{Joined, StoreError, Written},
 };
 
 /// What became of [`Relay::open`].
@@ -127,14 +127,14 @@ impl Relay {
         record.opened_at = Some(now);
         let asked = async { node.hooks.before_session(&record).await };
         hooks::ask(node.config.hook_timeout, asked).await?.map_err(OpenError::Refused)?;
-        let enrolled = join!(self.enrol(initiator, session), self.enrol(responder, session));
-        let connections = match (enrolled.0.map_err(lost)?, enrolled.1.map_err(lost)?) {
-            (Enrolled::Done(one), Enrolled::Done(other)) => [one, other].into_iter().flatten(),
-            (Enrolled::Full(_), other) => {
+        let joined = join!(self.join(initiator, session), self.join(responder, session));
+        let connections = match (joined.0.map_err(lost)?, joined.1.map_err(lost)?) {
+            (Joined::Done(one), Joined::Done(other)) => [one, other].into_iter().flatten(),
+            (Joined::Full(_), other) => {
                 self.not_opened(session, responder, &other).await.map_err(lost)?;
                 return Err(OpenError::TooManySessions(initiator.clone()));
             }
-            (one, Enrolled::Full(_)) => {
+            (one, Joined::Full(_)) => {
                 self.not_opened(session, initiator, &one).await.map_err(lost)?;
                 return Err(OpenError::TooManySessions(responder.clone()));
             }
@@ -159,7 +159,7 @@ impl Relay {
             }
             Written::Conflict(there) => {
                 for user in users.iter().filter(|user| there.role_of(user).is_none()) {
-                    node.store.withdraw(user, session).await.map_err(lost)?;
+                    node.store.leave(user, session).await.map_err(lost)?;
                 }
                 return Err(OpenError::Conflict);
             }
@@ -206,26 +206,24 @@ impl Relay {
         &self,
         session: &SessionId,
         user: &UserId,
-        enrolled: &Enrolled,
+        joined: &Joined,
     ) -> Result<(), StoreError> {
-        if matches!(enrolled, Enrolled::Done(_))
-            && self.node.load_for(user, session).await?.is_none()
-        {
-            self.node.store.withdraw(user, session).await?;
+        if matches!(joined, Joined::Done(_)) && self.node.load_for(user, session).await?.is_none() {
+            self.node.store.leave(user, session).await?;
         }
         Ok(())
     }
 
-    async fn enrol(&self, user: &UserId, session: &SessionId) -> Result<Enrolled, StoreError> {
+    async fn join(&self, user: &UserId, session: &SessionId) -> Result<Joined, StoreError> {
         let (node, limit) = (&self.node, self.node.config.max_sessions_per_user);
-        let enrolments = match node.store.enrol(user, session, limit).await? {
-            Enrolled::Full(enrolments) => enrolments,
-            done @ Enrolled::Done(_) => return Ok(done),
+        let memberships = match node.store.join(user, session, limit).await? {
+            Joined::Full(memberships) => memberships,
+            done @ Joined::Done(_) => return Ok(done),
         };
         // Some may lead nowhere any more, and go when they are followed.
-        let followed = enrolments.iter().map(|one| node.follow(user, one).map(readable));
+        let followed = memberships.iter().map(|one| node.follow(user, one).map(readable));
         try_join_all(followed).await?;
-        node.store.enrol(user, session, limit).await
+        node.store.join(user, session, limit).await
     }
 
     /// Ends a session, whichever nodes its participants are on; both get `partner-disconnected`.
@@ -266,9 +264,9 @@ impl Relay {
     ///
     /// When the store did not answer.
     pub async fn sessions_of(&self, user: &UserId) -> Result<Vec<SessionRecord>, StoreError> {
-        let mut enrolments = self.node.store.user(user).await?.enrolments;
-        enrolments.sort_by_key(|enrolment| enrolment.since);
-        let followed = enrolments.iter().map(|one| self.node.follow(user, one).map(readable));
+        let mut memberships = self.node.store.user(user).await?.memberships;
+        memberships.sort_by_key(|membership| membership.since);
+        let followed = memberships.iter().map(|one| self.node.follow(user, one).map(readable));
         Ok(try_join_all(followed).await?.into_iter().flatten().collect())
     }
 

@@ -77,7 +77,7 @@ impl Node {
         self.shutting_down.load(Ordering::SeqCst)
     }
 
-    /// The store's time, for what nodes compare: deadlines, enrolments, heartbeats. It is ahead by at most
+    /// The store's time, for what nodes compare: deadlines, memberships, heartbeats. It is ahead by at most
     /// the time that the last lease took.
     pub(super) fn now(&self) -> Timestamp {
         self.health.store_time()

@@ -34,7 +34,7 @@ use crate::{
     notice::Notice,
     protocol::PartnerReason,
     session::SessionRecord,
-    store::{Accepted, Connect, Connected, Enrolment, Replace, StoreError},
+    store::{Accepted, Connect, Connected, Membership, Replace, StoreError},
 };
 use admission::NotAdmitted;
 
@@ -160,8 +160,8 @@ impl Worker {
             false => self.win(newcomer).await?,
         };
         self.handle.jobs.state().generation = generation;
-        let attached = connected.enrolments.iter().map(|enrolment| async {
-            match self.follow(enrolment).await? {
+        let attached = connected.memberships.iter().map(|membership| async {
+            match self.follow(membership).await? {
                 Some(record) => self.try_attach(Arc::new(record), Continuity::New).await,
                 None => Ok(None),
             }
@@ -170,19 +170,19 @@ impl Worker {
         Ok(Mail::Admitted { epoch: connected.epoch, records })
     }
 
-    /// The record that an enrolment of the user leads to. One that is not there yet is waited for beside
+    /// The record that a membership of the user leads to. One that is not there yet is waited for beside
     /// this, and so is an unreadable one, until the partner has written it again or it has expired.
-    async fn follow(&self, enrolment: &Enrolment) -> Result<Option<SessionRecord>, StoreError> {
-        let record = match self.node.follow(&self.handle.user, enrolment).await {
+    async fn follow(&self, membership: &Membership) -> Result<Option<SessionRecord>, StoreError> {
+        let record = match self.node.follow(&self.handle.user, membership).await {
             Err(StoreError::Corrupt(_)) => {
-                let (session, since) = (enrolment.session.clone(), self.node.now());
-                self.await_record(Enrolment { session, since });
+                let (session, since) = (membership.session.clone(), self.node.now());
+                self.await_record(Membership { session, since });
                 return Ok(None);
             }
             followed => followed?,
         };
-        if record.is_none() && self.node.is_opening(enrolment) {
-            self.await_record(enrolment.clone());
+        if record.is_none() && self.node.is_opening(membership) {
+            self.await_record(membership.clone());
         }
         Ok(record)
     }
@@ -190,19 +190,19 @@ impl Worker {
     /// Looks for the record of a session that is being opened until it is there, and has the connection
     /// learn of it: the host that opens it may know of no connection, or its news may be faster than the
     /// record.
-    fn await_record(&self, enrolment: Enrolment) {
+    fn await_record(&self, membership: Membership) {
         let (node, handle) = (self.node.clone(), self.handle.clone());
-        if !handle.jobs.state().awaited.insert(enrolment.session.clone()) {
+        if !handle.jobs.state().awaited.insert(membership.session.clone()) {
             return;
         }
         self.node.tasks.spawn(async move {
             let mut pause = FIRST_LOOK;
-            while handle.mailbox.closing().is_none() && node.is_opening(&enrolment) {
+            while handle.mailbox.closing().is_none() && node.is_opening(&membership) {
                 if node.stopped.run_until_cancelled(time::sleep(pause)).await.is_none() {
                     break;
                 }
                 pause = RETRY.min(pause * 2);
-                match caught(node.load_for(&handle.user, &enrolment.session)).await {
+                match caught(node.load_for(&handle.user, &membership.session)).await {
                     Ok(Ok(Some(record))) => {
                         node.deliver(&handle.id, Notice::Opened(Arc::new(record)));
                         break;
@@ -211,7 +211,7 @@ impl Worker {
                     Ok(Err(error)) => node.health.note(&error),
                 }
             }
-            handle.jobs.state().awaited.remove(&enrolment.session);
+            handle.jobs.state().awaited.remove(&membership.session);
         });
     }
 
@@ -292,7 +292,7 @@ impl Worker {
             Ok(None) if record.revision == 0 => {
                 // The news was faster than the record, or the session has ended already.
                 let since = self.node.now();
-                self.await_record(Enrolment { session: record.id.clone(), since });
+                self.await_record(Membership { session: record.id.clone(), since });
             }
             Ok(None) => {}
             Err(error) => {

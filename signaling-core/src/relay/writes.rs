@@ -14,7 +14,7 @@ use crate::{
     notice::Notice,
     protocol::PartnerReason,
     session::{Presence, Role, SessionRecord, Status},
-    store::{Enrolment, StoreError, Written},
+    store::{Membership, StoreError, Written},
 };
 
 /// How often a write begins again. Two participants and a few nodes compete for a record, and one
@@ -316,12 +316,11 @@ impl Node {
         let metadata = record.metadata.clone();
         self.emit(Event::SessionEnded { session: session.clone(), reason, text, metadata });
         let [one, other] = record.participants.each_ref().map(|it| &it.user);
-        let (one, other) =
-            join!(self.store.withdraw(one, session), self.store.withdraw(other, session));
+        let (one, other) = join!(self.store.leave(one, session), self.store.leave(other, session));
         for error in [one, other].into_iter().filter_map(Result::err) {
-            // The enrolment is dropped when it is next found to lead nowhere.
+            // The membership is dropped when it is next found to lead nowhere.
             self.health.note(&error);
-            self.warn("an enrolment outlives its session", &error);
+            self.warn("a membership outlives its session", &error);
         }
     }
 
@@ -349,28 +348,28 @@ impl Node {
         );
     }
 
-    /// The record that an enrolment leads to. One that has led nowhere for longer than it takes to
+    /// The record that a membership leads to. One that has led nowhere for longer than it takes to
     /// open a session is dropped. It fails if the record is unreadable, and only then with
     /// [`StoreError::Corrupt`].
     pub(super) async fn follow(
         &self,
         user: &UserId,
-        enrolment: &Enrolment,
+        membership: &Membership,
     ) -> Result<Option<SessionRecord>, StoreError> {
-        let record = self.store.load(&enrolment.session).await?;
+        let record = self.store.load(&membership.session).await?;
         let led_here = record.as_ref().is_some_and(|record| record.role_of(user).is_some());
         if led_here {
             return Ok(record);
         }
-        if !self.is_opening(enrolment) {
-            self.store.withdraw(user, &enrolment.session).await?;
+        if !self.is_opening(membership) {
+            self.store.leave(user, &membership.session).await?;
         }
         Ok(None)
     }
 
-    /// Whether the session of an enrolment without a record may still be about to be opened.
-    pub(super) fn is_opening(&self, enrolment: &Enrolment) -> bool {
-        self.now().since(enrolment.since) < self.config.abandon_after
+    /// Whether the session of a membership without a record may still be about to be opened.
+    pub(super) fn is_opening(&self, membership: &Membership) -> bool {
+        self.now().since(membership.since) < self.config.abandon_after
     }
 
     /// The record of `session`; none if there is none that can be read.

@@ -17,7 +17,7 @@ use crate::{
     id::{ConnectionId, NodeId, SessionId, UserId},
     session::SessionRecord,
     store::{
-        Accepted, Connect, Counts, Enrolled, Heartbeat, Lease, Replace, SessionStore, StoreError,
+        Accepted, Connect, Counts, Heartbeat, Joined, Lease, Replace, SessionStore, StoreError,
         UserRecord, Written,
     },
 };
@@ -203,17 +203,17 @@ impl SessionStore for FaultyStore {
         self.pass(self.store.delete(record)).await
     }
 
-    async fn enrol(
+    async fn join(
         &self,
         user: &UserId,
         session: &SessionId,
         limit: usize,
-    ) -> Result<Enrolled, StoreError> {
-        self.pass(self.store.enrol(user, session, limit)).await
+    ) -> Result<Joined, StoreError> {
+        self.pass(self.store.join(user, session, limit)).await
     }
 
-    async fn withdraw(&self, user: &UserId, session: &SessionId) -> Result<(), StoreError> {
-        self.pass(self.store.withdraw(user, session)).await
+    async fn leave(&self, user: &UserId, session: &SessionId) -> Result<(), StoreError> {
+        self.pass(self.store.leave(user, session)).await
     }
 
     async fn connect(

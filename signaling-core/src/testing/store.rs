@@ -50,7 +50,7 @@ pub async fn suite<S: SessionStore>(make: impl AsyncFn() -> S) {
         users::a_connection_in_the_way_is_gone_with_its_node,
         users::epochs_rise_also_after_a_disconnect,
         users::an_old_connections_disconnect_changes_nothing,
-        users::enrolments_are_bounded_and_kept_once,
+        users::memberships_are_bounded_and_kept_once,
         heartbeats::heartbeats_move_forward_only,
         heartbeats::heartbeats_are_for_who_is_attached,
         heartbeats::heartbeats_do_not_bring_a_session_back,

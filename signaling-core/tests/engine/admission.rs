@@ -19,7 +19,7 @@ use signaling_core::{
         Arbiter, HookError, Hooks, Newcomer, OpenError, RelayBuilder, SecondConnection, Stays,
     },
     session::SessionRecord,
-    store::{Accepted, Connect, Enrolment, Replace, SessionStore},
+    store::{Accepted, Connect, Membership, Replace, SessionStore},
     testing::{
         fault::Trouble,
         wire::{Received, wire},
@@ -517,9 +517,9 @@ async fn the_host_is_asked_before_a_session_opens() {
             other => panic!("{other:?}"),
         }
         assert_eq!(node.relay.session(&id).await.unwrap(), None);
-        let enrolments: Vec<Enrolment> =
-            deployment.store.user(&user("ann")).await.unwrap().enrolments;
-        assert_eq!(enrolments, []);
+        let memberships: Vec<Membership> =
+            deployment.store.user(&user("ann")).await.unwrap().memberships;
+        assert_eq!(memberships, []);
         ann.expect_nothing().await;
     }
 }

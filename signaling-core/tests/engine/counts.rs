@@ -129,9 +129,9 @@ async fn a_users_sessions_are_known_on_every_node_the_oldest_first() {
     }
     assert!(b.relay.close_session(&opened[1], CloseReason::default()).await.unwrap());
     assert_eq!(of(&b, "ann").await, [opened[0].clone(), opened[2].clone()]);
-    // An enrolment that leads nowhere, as an opening that failed midway leaves it, is none.
+    // A membership that leads nowhere, as an opening that failed midway leaves it, is none.
     let stray = SessionId::new("stray").unwrap();
-    let _ = deployment.store.enrol(&user("cat"), &stray, 8).await.unwrap();
+    let _ = deployment.store.join(&user("cat"), &stray, 8).await.unwrap();
     assert_eq!(of(&a, "cat").await, []);
     let conflict = a.relay.open_session_as(&opened[0], &user("ann"), &user("bob")).await;
     assert!(matches!(conflict, Err(OpenError::Conflict)));

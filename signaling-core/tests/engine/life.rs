@@ -378,7 +378,7 @@ async fn an_end_whose_answer_was_lost_is_found_out() {
         assert!(left.elapsed() < Duration::from_secs(1), "{:?}", left.elapsed());
         time::sleep(Duration::from_millis(10)).await;
         for name in ["ann", "bob"] {
-            assert_eq!(deployment.store.user(&user(name)).await.unwrap().enrolments, []);
+            assert_eq!(deployment.store.user(&user(name)).await.unwrap().memberships, []);
         }
         drop((ann, bob));
         time::sleep(Duration::from_millis(10)).await;

@@ -216,7 +216,7 @@ impl RedisStore {
         Ok(())
     }
 
-    /// Enrols a participant, and makes the connection that it is attached with the one of its user.
+    /// Makes a participant a member, and makes the connection that it is attached with the one of its user.
     async fn know_again(
         &self,
         participant: &Participant,
@@ -224,7 +224,7 @@ impl RedisStore {
     ) -> Result<(), StoreError> {
         let user = &participant.user;
         // As many as there are were allowed before.
-        let _ = self.enrol_user(user, session, usize::MAX).await?;
+        let _ = self.join_user(user, session, usize::MAX).await?;
         if let Some(connection) = participant.connection() {
             self.hold(connection, user).await?;
             // Who came meanwhile is newer.

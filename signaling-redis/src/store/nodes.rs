@@ -288,7 +288,8 @@ impl RedisStore {
         if known == UserRecord::default() {
             return Ok(None);
         }
-        let read = known.enrolments.iter().map(|enrolment| self.load_readable(&enrolment.session));
+        let read =
+            known.memberships.iter().map(|membership| self.load_readable(&membership.session));
         let records = futures::future::try_join_all(read).await?.into_iter().flatten();
         let attached = records.filter(|record| {
             let mut connections = record.participants.iter().filter_map(|p| p.connection());

@@ -1,11 +1,11 @@
-//! Users: which connection is theirs, and what they are enrolled in.
+//! Users: which connection is theirs, and which sessions they are members of.
 
 use std::time::Duration;
 
 use fred::{bytes::Bytes, types::Value};
 use signaling_core::{
     id::{ConnectionId, SessionId, UserId},
-    store::{Accepted, Connect, Connected, Enrolled, Enrolment, Replace, StoreError, UserRecord},
+    store::{Accepted, Connect, Connected, Joined, Membership, Replace, StoreError, UserRecord},
     time::Timestamp,
 };
 
@@ -14,7 +14,7 @@ use crate::read::{self, Fields, Read, Unreadable};
 
 /// How often a user is connected again in the place of a connection that cannot be read.
 const CONNECT_ROUNDS: usize = 8;
-/// What the fields of enrolments begin with.
+/// What the fields of memberships begin with.
 const SESSION: &str = "session:";
 /// How long the number of a user's last connection is remembered when there is nothing else to know. New
 /// numbers come from the server's clock, so it has to outlive only a step back of that.
@@ -32,12 +32,12 @@ enum Tried {
 #[error("the number of a user's connection is missing or none")]
 struct NoEpoch;
 
-/// The enrolments among the fields of a user. One since an unreadable time is as old as can be.
-fn enrolments(fields: &Fields) -> Read<Enrolment> {
+/// The memberships among the fields of a user. One since an unreadable time is as old as can be.
+fn memberships(fields: &Fields) -> Read<Membership> {
     let mut read = Read::fields(fields.iter(), |name, since| {
         let session = read::exact(name.strip_prefix(SESSION.as_bytes())?);
         let since = Timestamp::from_millis(read::number(since).unwrap_or_default());
-        Some(session.map(|session| Enrolment { session, since }).ok_or(Unreadable))
+        Some(session.map(|session| Membership { session, since }).ok_or(Unreadable))
     });
     read.items.sort_by(|a, b| (a.since, &a.session).cmp(&(b.since, &b.session)));
     read
@@ -52,11 +52,11 @@ impl RedisStore {
     pub(super) async fn load_user(&self, user: &UserId) -> Result<UserRecord, StoreError> {
         let key = self.shared.keys.user(user);
         let fields = self.hash(&key).await?;
-        let enrolments = self.readable(&key, enrolments(&fields)).await;
-        let mut known = UserRecord { connection: connection(&fields, "connection"), enrolments };
+        let memberships = self.readable(&key, memberships(&fields)).await;
+        let mut known = UserRecord { connection: connection(&fields, "connection"), memberships };
         let unreadable = fields.raw("connection").filter(|_| known.connection.is_none());
         if let Some(unreadable) = unreadable {
-            known.connection = self.find_connection(user, unreadable, &known.enrolments).await?;
+            known.connection = self.find_connection(user, unreadable, &known.memberships).await?;
         }
         Ok(known)
     }
@@ -66,14 +66,14 @@ impl RedisStore {
         &self,
         user: &UserId,
         unreadable: &Bytes,
-        enrolments: &[Enrolment],
+        memberships: &[Membership],
     ) -> Result<Option<ConnectionId>, StoreError> {
         self.shared.quarantine.report(
             &self.shared.keys.user(user),
             Some(b"connection"),
             &Unreadable,
         );
-        for Enrolment { session, .. } in enrolments {
+        for Membership { session, .. } in memberships {
             let Some(record) = self.load_readable(session).await? else { continue };
             let role = record.role_of(user);
             let attached = role.and_then(|role| record.participant(role).connection());
@@ -112,7 +112,7 @@ impl RedisStore {
                     return Ok(Connect::Done(Connected {
                         epoch: epoch.ok_or_else(|| corrupt(NoEpoch))?,
                         previous: connection(&fields, "replaced"),
-                        enrolments: self.readable(&key, enrolments(&fields)).await,
+                        memberships: self.readable(&key, memberships(&fields)).await,
                     }));
                 }
                 Tried::Taken(there) => match read::exact(&there) {
@@ -163,33 +163,33 @@ impl RedisStore {
         Ok(matches!(Outcome::of(done)?, Outcome::Done))
     }
 
-    pub(super) async fn enrol_user(
+    pub(super) async fn join_user(
         &self,
         user: &UserId,
         session: &SessionId,
         limit: usize,
-    ) -> Result<Enrolled, StoreError> {
-        let script = &self.shared.scripts.enrol_user;
+    ) -> Result<Joined, StoreError> {
+        let script = &self.shared.scripts.join_user;
         let args =
             vec![format!("{SESSION}{session}").into(), limit.to_string().into(), self.retention()];
         let key = self.shared.keys.user(user);
         let done = self.run(script, vec![key.clone()], args).await?;
         if let Some(there) = done.as_bytes() {
-            return Ok(Enrolled::Done(match read::exact(there) {
+            return Ok(Joined::Done(match read::exact(there) {
                 None if !there.is_empty() => self.load_user(user).await?.connection,
                 there => there,
             }));
         }
         let fields: Fields = done.convert().map_err(corrupt)?;
-        Ok(Enrolled::Full(self.readable(&key, enrolments(&fields)).await))
+        Ok(Joined::Full(self.readable(&key, memberships(&fields)).await))
     }
 
-    pub(super) async fn withdraw_user(
+    pub(super) async fn leave_user(
         &self,
         user: &UserId,
         session: &SessionId,
     ) -> Result<(), StoreError> {
-        let script = &self.shared.scripts.withdraw_user;
+        let script = &self.shared.scripts.leave_user;
         let args = vec![format!("{SESSION}{session}").into(), millis(IDLE_LIFETIME)];
         self.run(script, vec![self.shared.keys.user(user)], args).await.map(drop)
     }

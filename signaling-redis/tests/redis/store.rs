@@ -10,7 +10,7 @@ use signaling_core::{
     id::{ConnectionId, NodeId, SessionId, UserId},
     session::{Place, Role, SessionRecord},
     store::{
-        Accepted, Connect, Connected, Counts, Enrolled, Heartbeat, Lease, Replace, SessionStore,
+        Accepted, Connect, Connected, Counts, Heartbeat, Joined, Lease, Replace, SessionStore,
         StoreError, Written,
     },
     time::{Clock, SystemClock, Timestamp},
@@ -213,15 +213,15 @@ async fn a_lease_that_has_run_out_is_not_held() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn a_connection_takes_no_place_among_enrolments() {
+async fn a_connection_takes_no_place_among_memberships() {
     let server = Server::start();
     let (_redis, store) = connect(&server).await;
     let ann = user("ann");
     come(&store, &ann, &connection("a", 1)).await;
-    let enrolled = store.enrol(&ann, &session("s"), 1).await.unwrap();
-    assert!(matches!(enrolled, Enrolled::Done(_)));
-    let second = store.enrol(&ann, &session("t"), 1).await.unwrap();
-    assert!(matches!(second, Enrolled::Full(_)), "{second:?}");
+    let joined = store.join(&ann, &session("s"), 1).await.unwrap();
+    assert!(matches!(joined, Joined::Done(_)));
+    let second = store.join(&ann, &session("t"), 1).await.unwrap();
+    assert!(matches!(second, Joined::Full(_)), "{second:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]

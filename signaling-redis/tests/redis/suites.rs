@@ -5,7 +5,7 @@ use std::time::Duration;
 use signaling_core::{
     id::UserId,
     session::SessionRecord,
-    store::{Enrolled, SessionStore, Written},
+    store::{Joined, SessionStore, Written},
     testing::{bus, store},
     time::{Clock, SystemClock},
 };
@@ -57,13 +57,13 @@ async fn a_lost_list_is_rebuilt(redis: &Redis) {
     for n in 0..20 {
         let (session, partner) = (format!("lost-{n}"), format!("partner-{n}"));
         let (session, partner) = (session.parse().unwrap(), partner.parse().unwrap());
-        let enrolled = store.enrol(&ann, &session, 20).await.unwrap();
-        assert_eq!(enrolled, Enrolled::Done(None));
+        let joined = store.join(&ann, &session, 20).await.unwrap();
+        assert_eq!(joined, Joined::Done(None));
         let until = now.after(Duration::from_secs(60));
         let record = SessionRecord::open(session, 1, ann.clone(), partner, until).unwrap();
         assert_eq!(store.put(&record, None).await.unwrap(), Written::Done);
     }
     let garbage = ("session:user:ann-of-many", "what");
     redis.client().set::<(), _, _>(garbage.0, garbage.1, None, None, false).await.unwrap();
-    assert_eq!(store.user(&ann).await.unwrap().enrolments.len(), 20);
+    assert_eq!(store.user(&ann).await.unwrap().memberships.len(), 20);
 }

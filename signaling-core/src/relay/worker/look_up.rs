@@ -21,7 +21,7 @@ use crate::{
     notice::Notice,
     protocol::PartnerReason,
     session::SessionRecord,
-    store::{Accepted, Connect, Enrolled, Enrolment, Replace, StoreError, UserRecord, Written},
+    store::{Accepted, Connect, Joined, Membership, Replace, StoreError, UserRecord, Written},
 };
 
 /// What the store has under the id of a session.
@@ -65,12 +65,12 @@ impl Worker {
             mailbox.close(DisconnectReason::Replaced);
             return Ok(());
         }
-        let Some(enrolments) = self.claim_again(known, lost_records).await? else {
+        let Some(memberships) = self.claim_again(known, lost_records).await? else {
             return Ok(());
         };
-        let believes = |one: &Enrolment| believed.iter().any(|record| record.id == one.session);
-        let others = enrolments.iter().filter(|enrolment| !believes(enrolment));
-        let others = try_join_all(others.map(|enrolment| self.follow(enrolment))).await?;
+        let believes = |one: &Membership| believed.iter().any(|record| record.id == one.session);
+        let others = memberships.iter().filter(|membership| !believes(membership));
+        let others = try_join_all(others.map(|membership| self.follow(membership))).await?;
         let mut there = Vec::new();
         for (record, loaded) in believed.iter().zip(loaded) {
             let now = match loaded {
@@ -123,15 +123,15 @@ impl Worker {
     }
 
     /// Claims the user for this connection again, unless it is `known` to be the user's. Returns what the
-    /// user is enrolled in; none if a newer connection has the user, or if the connection looks up again
+    /// user is a member of; none if a newer connection has the user, or if the connection looks up again
     /// because the store has lost records.
     async fn claim_again(
         &self,
         known: UserRecord,
         lost_records: bool,
-    ) -> Result<Option<Vec<Enrolment>>, StoreError> {
+    ) -> Result<Option<Vec<Membership>>, StoreError> {
         if !lost_records && known.connection.as_ref() == Some(&self.handle.id) {
-            return Ok(Some(known.enrolments));
+            return Ok(Some(known.memberships));
         }
         if !lost_records && self.store_lost_records().await? {
             return Ok(None);
@@ -142,7 +142,7 @@ impl Worker {
             false => (self.accepted(), Replace::Nothing),
         };
         match self.connect(accepted, replace).await? {
-            Connect::Done(connected) => Ok(Some(connected.enrolments)),
+            Connect::Done(connected) => Ok(Some(connected.memberships)),
             Connect::Taken(_) => {
                 self.handle.mailbox.close(DisconnectReason::Replaced);
                 Ok(None)
@@ -160,7 +160,7 @@ impl Worker {
     /// The record of a session of which the store held `known`: what is there, or a new opening if the
     /// store has lost it. None if another session has its id.
     ///
-    /// Both users are enrolled again, and their connections told. They attach as at any other time, each
+    /// Both users become members again, and their connections told. They attach as at any other time, each
     /// with the negotiation that it takes part in.
     pub(super) async fn open_again(
         &self,
@@ -169,7 +169,7 @@ impl Worker {
         let node = &self.node;
         let [one, other] = known.participants.each_ref().map(|participant| {
             // It was within the limit before the loss.
-            node.store.enrol(&participant.user, &known.id, usize::MAX)
+            node.store.join(&participant.user, &known.id, usize::MAX)
         });
         let (one, other) = try_join!(one, other)?;
         let Some(record) = self.put_reopened(known).await? else {
@@ -177,8 +177,8 @@ impl Worker {
         };
         // Those that are known for either user: the one that took part, and one that has come since.
         let mut told: Vec<_> = known.participants.iter().filter_map(|p| p.connection()).collect();
-        for enrolled in [&one, &other] {
-            if let Enrolled::Done(Some(connection)) = enrolled {
+        for joined in [&one, &other] {
+            if let Joined::Done(Some(connection)) = joined {
                 told.push(connection);
             }
         }

@@ -16,7 +16,7 @@ use crate::{
     memory::MemoryStore,
     session::SessionRecord,
     store::{
-        Accepted, Connect, Counts, Enrolled, Heartbeat, Lease, Replace, SessionStore, StoreError,
+        Accepted, Connect, Counts, Heartbeat, Joined, Lease, Replace, SessionStore, StoreError,
         UserRecord, Written,
     },
 };
@@ -88,19 +88,19 @@ impl SessionStore for FaultyStore {
         self.inner.delete(record).await
     }
 
-    async fn enrol(
+    async fn join(
         &self,
         user: &UserId,
         session: &SessionId,
         limit: usize,
-    ) -> Result<Enrolled, StoreError> {
+    ) -> Result<Joined, StoreError> {
         self.check()?;
-        self.inner.enrol(user, session, limit).await
+        self.inner.join(user, session, limit).await
     }
 
-    async fn withdraw(&self, user: &UserId, session: &SessionId) -> Result<(), StoreError> {
+    async fn leave(&self, user: &UserId, session: &SessionId) -> Result<(), StoreError> {
         self.check()?;
-        self.inner.withdraw(user, session).await
+        self.inner.leave(user, session).await
     }
 
     async fn connect(

@@ -6,7 +6,7 @@ use super::{Names, Outcome, Store, attach, connect, store_time};
 use crate::{
     protocol::PartnerReason,
     session::{Role, SessionRecord},
-    store::{Counts, Enrolled, StoreError, Written},
+    store::{Counts, Joined, StoreError, Written},
 };
 
 /// A session whose deadline was so many seconds ago.
@@ -162,10 +162,10 @@ pub(super) async fn a_node_without_a_lease_gets_one_from_another(store: Store<'_
 }
 
 impl Names {
-    /// Both users are enrolled.
-    async fn enrol(&self, store: Store<'_>) -> Outcome {
+    /// Both users are members.
+    async fn join(&self, store: Store<'_>) -> Outcome {
         for user in &self.users {
-            assert_eq!(store.enrol(user, &self.session, 8).await?, Enrolled::Done(None));
+            assert_eq!(store.join(user, &self.session, 8).await?, Joined::Done(None));
         }
         Ok(())
     }
@@ -174,7 +174,7 @@ impl Names {
 pub(super) async fn attachments_to_a_node_are_listed(store: Store<'_>) -> Outcome {
     let (names, other) = (Names::new(), Names::new());
     let [ann, bob] = &names.users;
-    names.enrol(store).await?;
+    names.join(store).await?;
     let record = names.create(store).await?;
     connect(store, ann, &names.connection(1)).await?;
     connect(store, bob, &other.connection(2)).await?;
@@ -202,7 +202,7 @@ pub(super) async fn attachments_of_replaced_connections_are_listed_until_they_di
 ) -> Outcome {
     let (names, other) = (Names::new(), Names::new());
     let [ann, _] = &names.users;
-    names.enrol(store).await?;
+    names.join(store).await?;
     let record = names.create(store).await?;
     connect(store, ann, &names.connection(1)).await?;
     let record = attach(store, &names, &record, Role::Initiator, 1).await?;

@@ -1,11 +1,11 @@
-//! Users: which connection is theirs, and what they are enrolled in.
+//! Users: which connection is theirs, and which sessions they are members of.
 
 use std::{collections::BTreeSet, time::Duration};
 
 use super::{Names, Outcome, Store, connect, store_time};
 use crate::{
     id::{ConnectionId, SessionId},
-    store::{Accepted, Connect, Enrolled, Enrolment, Replace, StoreError, UserRecord},
+    store::{Accepted, Connect, Joined, Membership, Replace, StoreError, UserRecord},
 };
 
 pub(super) async fn a_newer_connection_replaces_the_older(store: Store<'_>) -> Outcome {
@@ -13,7 +13,7 @@ pub(super) async fn a_newer_connection_replaces_the_older(store: Store<'_>) -> O
     let [ann, _] = &names.users;
     assert_eq!(store.user(ann).await?, UserRecord::default());
     let first = connect(store, ann, &names.connection(1)).await?;
-    assert_eq!((first.previous, first.enrolments), (None, vec![]));
+    assert_eq!((first.previous, first.memberships), (None, vec![]));
     let second = connect(store, ann, &names.connection(2)).await?;
     assert_eq!(second.previous, Some(names.connection(1)));
     assert!(second.epoch > first.epoch);
@@ -188,37 +188,40 @@ pub(super) async fn an_old_connections_disconnect_changes_nothing(store: Store<'
     Ok(())
 }
 
-pub(super) async fn enrolments_are_bounded_and_kept_once(store: Store<'_>) -> Outcome {
+pub(super) async fn memberships_are_bounded_and_kept_once(store: Store<'_>) -> Outcome {
     let names = Names::new();
     let [ann, _] = &names.users;
     let session = |n: usize| SessionId::new(&format!("{n}:{}", names.session)).expect("an id");
     let since = store_time(store).await?;
     for n in [1, 2, 1] {
-        assert_eq!(store.enrol(ann, &session(n), 2).await?, Enrolled::Done(None));
+        assert_eq!(store.join(ann, &session(n), 2).await?, Joined::Done(None));
     }
     let until = store_time(store).await?;
-    let sessions = |enrolments: Vec<Enrolment>| {
-        let by_its_clock = |one: &Enrolment| (since..=until).contains(&one.since);
-        assert!(enrolments.iter().all(by_its_clock), "{enrolments:?} from {since:?} to {until:?}");
-        enrolments.into_iter().map(|enrolment| enrolment.session).collect::<BTreeSet<_>>()
+    let sessions = |memberships: Vec<Membership>| {
+        let by_its_clock = |one: &Membership| (since..=until).contains(&one.since);
+        assert!(
+            memberships.iter().all(by_its_clock),
+            "{memberships:?} from {since:?} to {until:?}"
+        );
+        memberships.into_iter().map(|membership| membership.session).collect::<BTreeSet<_>>()
     };
-    match store.enrol(ann, &session(3), 2).await? {
-        Enrolled::Full(all) => assert_eq!(sessions(all), BTreeSet::from([1, 2].map(session))),
-        Enrolled::Done(_) => panic!("a third of two"),
+    match store.join(ann, &session(3), 2).await? {
+        Joined::Full(all) => assert_eq!(sessions(all), BTreeSet::from([1, 2].map(session))),
+        Joined::Done(_) => panic!("a third of two"),
     }
-    assert_eq!(store.enrol(ann, &session(2), 2).await?, Enrolled::Done(None));
-    store.withdraw(ann, &session(1)).await?;
-    store.withdraw(ann, &session(1)).await?;
+    assert_eq!(store.join(ann, &session(2), 2).await?, Joined::Done(None));
+    store.leave(ann, &session(1)).await?;
+    store.leave(ann, &session(1)).await?;
     let connected = connect(store, ann, &names.connection(1)).await?;
     let left = BTreeSet::from([session(2)]);
-    assert_eq!(sessions(connected.enrolments), left);
-    assert_eq!(sessions(store.user(ann).await?.enrolments), left);
-    // Whoever enrols a user learns of its connection in the same step.
-    let there = Enrolled::Done(Some(names.connection(1)));
+    assert_eq!(sessions(connected.memberships), left);
+    assert_eq!(sessions(store.user(ann).await?.memberships), left);
+    // Whoever adds a user learns of its connection in the same step.
+    let there = Joined::Done(Some(names.connection(1)));
     for n in [2, 4, 4] {
-        assert_eq!(store.enrol(ann, &session(n), 2).await?, there);
+        assert_eq!(store.join(ann, &session(n), 2).await?, there);
     }
     assert!(store.disconnect(ann, &names.connection(1)).await?);
-    assert_eq!(store.enrol(ann, &session(2), 2).await?, Enrolled::Done(None));
+    assert_eq!(store.join(ann, &session(2), 2).await?, Joined::Done(None));
     Ok(())
 }

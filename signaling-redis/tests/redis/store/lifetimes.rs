@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use signaling_core::{
     session::{Place, Role},
-    store::{Enrolled, Heartbeat, SessionStore, Written},
+    store::{Heartbeat, Joined, SessionStore, Written},
 };
 use signaling_redis::testing::Server;
 
@@ -30,8 +30,8 @@ async fn every_write_gives_its_key_a_lifetime() {
     come(&store, &user("ann"), &ann).await;
     lives("user:ann");
     lives("connections:a");
-    let enrolled = store.enrol(&user("bob"), &record.id, 9).await.unwrap();
-    assert!(matches!(enrolled, Enrolled::Done(_)));
+    let joined = store.join(&user("bob"), &record.id, 9).await.unwrap();
+    assert!(matches!(joined, Joined::Done(_)));
     lives("user:bob");
     renew(&store, ann.node(), lease).await.unwrap();
     lives("{nodes}:leases");
@@ -56,12 +56,12 @@ async fn an_idle_user_is_soon_forgotten_and_no_other() {
     let lives = || lifetime(&server, "session:user:ann");
     for session_ends_first in [true, false] {
         come(&store, &ann, &here).await;
-        let enrolled = store.enrol(&ann, &id, 9).await.unwrap();
-        assert_eq!(enrolled, Enrolled::Done(Some(here.clone())));
+        let joined = store.join(&ann, &id, 9).await.unwrap();
+        assert_eq!(joined, Joined::Done(Some(here.clone())));
         for first in [true, false] {
             assert!(lives() > 3_000_000, "{} ms", lives());
             if first == session_ends_first {
-                store.withdraw(&ann, &id).await.unwrap();
+                store.leave(&ann, &id).await.unwrap();
             } else {
                 assert!(store.disconnect(&ann, &here).await.unwrap());
             }

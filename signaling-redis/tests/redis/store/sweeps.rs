@@ -6,7 +6,7 @@ use signaling_core::{
     id::NodeId,
     protocol::PartnerReason,
     session::{Participant, Role, SessionRecord},
-    store::{Enrolled, SessionStore, StoreError, Written},
+    store::{Joined, SessionStore, StoreError, Written},
     time::Timestamp,
 };
 use signaling_redis::testing::Server;
@@ -150,16 +150,16 @@ async fn records_that_cannot_be_read_stop_neither_the_sweep_nor_the_next() {
         list(&server, past, name);
         let error = store.load(&session(name)).await.unwrap_err();
         assert!(matches!(error, StoreError::Corrupt(_)), "{error:?}");
-        let enrolled = store.enrol(&user("ann"), &session(name), 9).await.unwrap();
-        assert!(matches!(enrolled, Enrolled::Done(_)));
+        let joined = store.join(&user("ann"), &session(name), 9).await.unwrap();
+        assert!(matches!(joined, Joined::Done(_)));
     }
     assert_eq!(ids(&store.overdue(9).await.unwrap()), ["due"]);
     assert_eq!(listed(&server), 1);
 
     let ann = connection("a", 1);
     come(&store, &user("ann"), &ann).await;
-    let enrolled = store.enrol(&user("ann"), &due.id, 9).await.unwrap();
-    assert!(matches!(enrolled, Enrolled::Done(_)));
+    let joined = store.join(&user("ann"), &due.id, 9).await.unwrap();
+    assert!(matches!(joined, Joined::Done(_)));
     attach(&store, &due, &ann).await;
     assert_eq!(ids(&store.attached_to(ann.node(), 9).await.unwrap()), ["due"]);
 }
@@ -177,7 +177,7 @@ async fn all_that_a_lost_node_left_is_found_some_at_a_time_until_nothing_is() {
         let id = session(&format!("s-{n}"));
         let ends = [&ann, &bob].map(|user| (user.clone(), id.clone()));
         for (user, id) in ends {
-            assert!(matches!(store.enrol(&user, &id, 99).await.unwrap(), Enrolled::Done(_)));
+            assert!(matches!(store.join(&user, &id, 99).await.unwrap(), Joined::Done(_)));
         }
         come(&store, &ann, &connection("lost", 1)).await;
         come(&store, &bob, &connection("lost", 100 + n)).await;
@@ -225,7 +225,7 @@ async fn what_a_lost_node_left_is_all_found_also_where_nobody_detaches_it() {
     let far = now().after(Duration::from_secs(60));
     for n in 0..23_u64 {
         let (ann, bob, id) = (user(&format!("ann-{n}")), user("bob"), session(&format!("s-{n}")));
-        assert!(matches!(store.enrol(&ann, &id, 1).await.unwrap(), Enrolled::Done(_)));
+        assert!(matches!(store.join(&ann, &id, 1).await.unwrap(), Joined::Done(_)));
         come(&store, &ann, &connection("lost", n)).await;
         let record = SessionRecord::open(id, 1, ann, bob, far).unwrap();
         assert_eq!(store.put(&record, None).await.unwrap(), Written::Done);

@@ -132,7 +132,7 @@ impl Deployment {
         let id = session(name);
         let mut record = SessionRecord::open(id.clone(), 1, first.clone(), second.clone(), far);
         for user in [&first, &second] {
-            let _ = self.store.enrol(user, &id, 9).await?;
+            let _ = self.store.join(user, &id, 9).await?;
         }
         let opened = record.as_mut().unwrap();
         let _ = self.store.put(opened, None).await?;
@@ -204,14 +204,14 @@ impl Deployment {
         let counted = store.counts().await?;
         assert_eq!(counted, Counts { connections: 2, sessions: 2 });
         let gus = come(store, &user("gus"), &connection("n2", 7)).await;
-        assert_eq!(gus.enrolments, []);
+        assert_eq!(gus.memberships, []);
         assert_eq!(store.user(&user("gus")).await?.connection, Some(connection("n2", 7)));
         for (name, sessions) in [("ann", vec!["o", "s"]), ("cat", vec!["t"])] {
-            let mut enrolled = self.enrolled(name).await?;
+            let mut joined = self.joined(name).await?;
             // What names a session may be one.
-            enrolled.retain(|id| ["o", "s", "t"].contains(&id.as_str()));
-            enrolled.sort();
-            assert_eq!(enrolled, sessions, "{name}");
+            joined.retain(|id| ["o", "s", "t"].contains(&id.as_str()));
+            joined.sort();
+            assert_eq!(joined, sessions, "{name}");
         }
         let ann = store.user(&user("ann")).await?;
         assert!(ann.connection.is_none_or(|there| there == connection("n1", 1)));
@@ -243,8 +243,8 @@ impl Deployment {
                 come(store, &ann, &at).await
             }
         };
-        let enrolled = back.enrolments.iter().map(|one| one.session.as_str()).collect::<Vec<_>>();
-        assert!(enrolled.contains(&"o"), "{enrolled:?}");
+        let joined = back.memberships.iter().map(|one| one.session.as_str()).collect::<Vec<_>>();
+        assert!(joined.contains(&"o"), "{joined:?}");
         let again = come(store, &user("ann"), &connection("n2", 9)).await;
         assert!(again.epoch > back.epoch, "{} after {}", again.epoch, back.epoch);
         assert_eq!(again.previous, Some(connection("n2", 8)));
@@ -267,7 +267,7 @@ impl Deployment {
         }
         assert_eq!(store.delete(&known).await?, Written::Done);
         assert_eq!(store.load(&self.ours.id).await?, None);
-        store.withdraw(&user("ann"), &self.ours.id).await?;
+        store.leave(&user("ann"), &self.ours.id).await?;
         for lost in self.renew("n2", Duration::from_secs(60)).await?.lost {
             store.forget_node(&lost).await?;
         }
@@ -276,9 +276,9 @@ impl Deployment {
         Ok(())
     }
 
-    async fn enrolled(&self, name: &str) -> Result<Vec<String>, StoreError> {
-        let enrolments = self.store.user(&user(name)).await?.enrolments;
-        Ok(enrolments.into_iter().map(|one| one.session.to_string()).collect())
+    async fn joined(&self, name: &str) -> Result<Vec<String>, StoreError> {
+        let memberships = self.store.user(&user(name)).await?.memberships;
+        Ok(memberships.into_iter().map(|one| one.session.to_string()).collect())
     }
 
     /// As a node does for all who were attached on the dead one.
