@@ -396,20 +396,20 @@ impl SessionRecord {
 
     /// The record once `connection` has ended for `reason`; none when it is attached nowhere in it.
     ///
-    /// Its participant may stay away for `patience` from `now`.
+    /// Its participant may stay away for `abandon_after` from `now`.
     #[must_use]
     pub fn detach(
         &self,
         connection: &ConnectionId,
         reason: PartnerReason,
         now: Timestamp,
-        patience: Duration,
+        abandon_after: Duration,
     ) -> Option<Self> {
         let role = self.attached_as(connection)?;
         let mut next = self.clone();
         next.revision += 1;
         let participant = &mut next.participants[role as usize];
-        participant.presence = Presence::Absent { until: now.after(patience) };
+        participant.presence = Presence::Absent { until: now.after(abandon_after) };
         participant.ended = Some(reason);
         Some(next)
     }
@@ -420,7 +420,7 @@ mod tests {
     use super::*;
     use crate::id::NodeId;
 
-    const PATIENCE: Duration = Duration::from_secs(60);
+    const ABANDON_AFTER: Duration = Duration::from_secs(60);
 
     fn at(seconds: u64) -> Timestamp {
         Timestamp::from_millis(seconds * 1000)
@@ -462,7 +462,8 @@ mod tests {
         assert_eq!((record.status(), record.deadline()), (Status::Waiting, Some(at(60))));
         let record = record.attach(Role::Initiator, &connection(2), 1, None, 200).unwrap();
         assert_eq!((record.status(), record.deadline()), (Status::Active, None));
-        let record = record.detach(&connection(1), PartnerReason::Lost, at(100), PATIENCE).unwrap();
+        let record =
+            record.detach(&connection(1), PartnerReason::Lost, at(100), ABANDON_AFTER).unwrap();
         assert_eq!((record.status(), record.deadline()), (Status::Waiting, Some(at(160))));
         assert_eq!(record.attached_as(&connection(2)), Some(Role::Initiator));
         assert_eq!(record.revision, 3);
@@ -471,7 +472,8 @@ mod tests {
     #[test]
     fn the_deadline_is_that_of_whoever_is_away_longest() {
         let record = opened().attach(Role::Initiator, &connection(1), 1, None, 100).unwrap();
-        let record = record.detach(&connection(1), PartnerReason::Lost, at(30), PATIENCE).unwrap();
+        let record =
+            record.detach(&connection(1), PartnerReason::Lost, at(30), ABANDON_AFTER).unwrap();
         assert_eq!(record.deadline(), Some(at(60)));
     }
 
@@ -479,14 +481,15 @@ mod tests {
     fn a_replaced_connections_late_end_changes_nothing() {
         let record = opened().attach(Role::Initiator, &connection(1), 1, None, 100).unwrap();
         let record = record.attach(Role::Initiator, &connection(2), 2, None, 200).unwrap();
-        assert_eq!(record.detach(&connection(1), PartnerReason::Lost, at(1), PATIENCE), None);
+        assert_eq!(record.detach(&connection(1), PartnerReason::Lost, at(1), ABANDON_AFTER), None);
     }
 
     #[test]
     fn a_replaced_connections_late_attach_is_refused() {
         let record = opened().attach(Role::Initiator, &connection(2), 2, None, 200).unwrap();
         assert_eq!(record.attach(Role::Initiator, &connection(1), 1, None, 100), Err(Superseded));
-        let record = record.detach(&connection(2), PartnerReason::Lost, at(1), PATIENCE).unwrap();
+        let record =
+            record.detach(&connection(2), PartnerReason::Lost, at(1), ABANDON_AFTER).unwrap();
         assert_eq!(record.attach(Role::Initiator, &connection(1), 1, None, 100), Err(Superseded));
     }
 
@@ -509,7 +512,7 @@ mod tests {
         let both = record.attach(Role::Responder, &connection(2), 2, None, 200).unwrap();
         let back = both.attach(Role::Initiator, &connection(3), 3, None, 300).unwrap();
         assert_eq!(negotiations(&back), (300, [Some(300), Some(300)]));
-        let away = both.detach(&connection(2), PartnerReason::Lost, at(1), PATIENCE).unwrap();
+        let away = both.detach(&connection(2), PartnerReason::Lost, at(1), ABANDON_AFTER).unwrap();
         let back = away.attach(Role::Initiator, &connection(3), 3, None, 300).unwrap();
         assert_eq!(negotiations(&back), (300, [Some(300), Some(7)]));
         // The responder names one that is not the current one any more.
@@ -530,7 +533,8 @@ mod tests {
     fn who_did_not_take_part_in_a_negotiation_does_not_continue_it() {
         let record = opened().attach(Role::Initiator, &connection(1), 1, None, 100).unwrap();
         let record = record.attach(Role::Responder, &connection(2), 2, None, 200).unwrap();
-        let record = record.detach(&connection(2), PartnerReason::Lost, at(1), PATIENCE).unwrap();
+        let record =
+            record.detach(&connection(2), PartnerReason::Lost, at(1), ABANDON_AFTER).unwrap();
         let record = record.attach(Role::Initiator, &connection(3), 3, None, 300).unwrap();
         let record = record.attach(Role::Responder, &connection(4), 4, Some(300), 400).unwrap();
         assert_eq!(negotiations(&record), (400, [Some(400), Some(400)]));
@@ -561,7 +565,7 @@ mod tests {
         let record = opened().attach(Role::Initiator, &connection(1), 1, None, 100).unwrap();
         assert_eq!(ended(&record), None);
         let record =
-            record.detach(&connection(1), PartnerReason::Timeout, at(1), PATIENCE).unwrap();
+            record.detach(&connection(1), PartnerReason::Timeout, at(1), ABANDON_AFTER).unwrap();
         assert_eq!(ended(&record), Some(PartnerReason::Timeout));
         let record = record.attach(Role::Initiator, &connection(2), 2, None, 200).unwrap();
         assert_eq!(ended(&record), Some(PartnerReason::Timeout));
@@ -575,9 +579,11 @@ mod tests {
     #[test]
     fn what_is_only_said_of_a_session_is_no_part_of_its_state() {
         let record = opened().attach(Role::Initiator, &connection(1), 1, None, 100).unwrap();
-        let mut left = record.detach(&connection(1), PartnerReason::Left, at(1), PATIENCE).unwrap();
+        let mut left =
+            record.detach(&connection(1), PartnerReason::Left, at(1), ABANDON_AFTER).unwrap();
         left.metadata = Some(Metadata::new("x").unwrap());
-        let lost = record.detach(&connection(1), PartnerReason::Lost, at(1), PATIENCE).unwrap();
+        let lost =
+            record.detach(&connection(1), PartnerReason::Lost, at(1), ABANDON_AFTER).unwrap();
         assert!(left.same_state(&lost) && !left.lacks(&lost) && !lost.lacks(&left));
     }
 

@@ -52,7 +52,7 @@ impl Keys {
         format!("{}session:user:{user}", self.0)
     }
 
-    /// Sorted set: sessions by the times at which a participant's patience ends.
+    /// Sorted set: sessions by the deadlines by which a participant has to attach again.
     pub(crate) fn deadlines(&self) -> String {
         format!("{}session:deadlines", self.0)
     }

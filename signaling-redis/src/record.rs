@@ -232,9 +232,9 @@ mod tests {
         for record in [waiting, marked, unsaid, attached, active.clone(), left, reopened] {
             assert_eq!(decode(&record.id, &fields(&record)).unwrap(), record);
         }
-        let (now, patience) = (Timestamp::from_millis(9), Duration::from_secs(60));
+        let (now, abandon_after) = (Timestamp::from_millis(9), Duration::from_secs(60));
         for reason in PartnerReason::ALL {
-            let left = active.detach(&connection(1), reason, now, patience).unwrap();
+            let left = active.detach(&connection(1), reason, now, abandon_after).unwrap();
             let read = decode(&left.id, &fields(&left)).unwrap();
             assert_eq!(read.participants[0].ended, Some(reason));
             assert_eq!(read, left);
@@ -244,8 +244,9 @@ mod tests {
     #[test]
     fn a_record_of_an_older_or_a_newer_version_is_read() {
         let attached = record().attach(Role::Initiator, &connection(1), 7, None, 100).unwrap();
-        let (now, patience) = (Timestamp::from_millis(9), Duration::from_secs(60));
-        let left = attached.detach(&connection(1), PartnerReason::Left, now, patience).unwrap();
+        let (now, abandon_after) = (Timestamp::from_millis(9), Duration::from_secs(60));
+        let left =
+            attached.detach(&connection(1), PartnerReason::Left, now, abandon_after).unwrap();
         let mut fields = fields(&left);
         assert_eq!((&*fields["ended1"], &*fields["ended2"]), ("left", ""));
         fields.insert("ended1".to_owned(), "of another kind".to_owned());

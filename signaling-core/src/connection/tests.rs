@@ -118,9 +118,9 @@ impl Call {
         let id = self.id(who);
         self.connections[who] = None;
         let record = self.record.clone().unwrap();
-        let patience = self.config.abandon_after;
+        let abandon_after = self.config.abandon_after;
         let now = Timestamp::from_millis(self.wall);
-        self.record = Some(Arc::new(record.detach(&id, reason, now, patience).unwrap()));
+        self.record = Some(Arc::new(record.detach(&id, reason, now, abandon_after).unwrap()));
     }
 
     /// `who` gets the record as it is.
@@ -587,8 +587,8 @@ fn who_was_taken_for_dead_attaches_again_and_starts_over() {
     let ann = call.connections[ANN].take();
     let record = call.record.clone().unwrap();
     let id = ann.as_ref().unwrap().id.clone();
-    let (lost, patience) = (PartnerReason::Lost, Duration::from_secs(60));
-    let written_off = record.detach(&id, lost, Timestamp::default(), patience).unwrap();
+    let (lost, abandon_after) = (PartnerReason::Lost, Duration::from_secs(60));
+    let written_off = record.detach(&id, lost, Timestamp::default(), abandon_after).unwrap();
     call.record = Some(Arc::new(written_off));
     call.announce(BOB);
     assert_eq!(call.read(BOB), ["partner-disconnected"]);

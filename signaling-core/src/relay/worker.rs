@@ -389,8 +389,8 @@ impl Worker {
             true => jobs.state().generation != self.node.health.generation(),
             false => self.store_lost_records().await?,
         };
-        let (now, patience) = (self.node.now(), self.node.config.abandon_after);
-        if lost_records && let Some(left) = record.detach(id, reason.into(), now, patience) {
+        let (now, abandon_after) = (self.node.now(), self.node.config.abandon_after);
+        if lost_records && let Some(left) = record.detach(id, reason.into(), now, abandon_after) {
             // Once more if the store loses a part of it meanwhile: this connection learns of no later loss.
             loop {
                 let generation = self.node.health.generation();

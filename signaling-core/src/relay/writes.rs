@@ -179,9 +179,9 @@ impl Node {
     ) -> Result<bool, StoreError> {
         let mut record = record;
         for _ in 0..ROUNDS {
-            let (now, patience) = (self.now(), self.config.abandon_after);
+            let (now, abandon_after) = (self.now(), self.config.abandon_after);
             let attached = record.attached_as(connection);
-            let next = record.detach(connection, reason.into(), now, patience);
+            let next = record.detach(connection, reason.into(), now, abandon_after);
             let (Some(role), Some(next)) = (attached, next) else {
                 return Ok(true);
             };

@@ -39,7 +39,7 @@ pub struct Client {
     name: String,
     socket: WebSocketStream<TcpStream>,
     subprotocol: Option<String>,
-    patience: Duration,
+    abandon_after: Duration,
     /// The number of the last heartbeat that asked for an ack.
     heartbeats: u64,
 }
@@ -86,8 +86,8 @@ impl Client {
     }
 
     /// Waits this long for what it expects from now on, instead of [`PATIENCE`].
-    pub fn set_patience(&mut self, patience: Duration) {
-        self.patience = patience;
+    pub fn set_patience(&mut self, abandon_after: Duration) {
+        self.abandon_after = abandon_after;
     }
 
     /// Sends a text frame.
@@ -124,9 +124,9 @@ impl Client {
     }
 
     async fn try_send(&mut self, message: Message) -> Result<(), tungstenite::Error> {
-        match time::timeout(self.patience, self.socket.send(message)).await {
+        match time::timeout(self.abandon_after, self.socket.send(message)).await {
             Ok(sent) => sent,
-            Err(_) => panic!("{self:?} could not send within {:?}", self.patience),
+            Err(_) => panic!("{self:?} could not send within {:?}", self.abandon_after),
         }
     }
 
@@ -162,12 +162,12 @@ impl Client {
     ///
     /// When nothing comes in time, or a text is no message of the protocol.
     pub async fn next_incoming(&mut self) -> Incoming {
-        self.next_by(Instant::now() + self.patience).await
+        self.next_by(Instant::now() + self.abandon_after).await
     }
 
     async fn next_by(&mut self, deadline: Instant) -> Incoming {
         let Ok(next) = time::timeout_at(deadline, self.socket.next()).await else {
-            panic!("nothing came for {self:?} within {:?}", self.patience);
+            panic!("nothing came for {self:?} within {:?}", self.abandon_after);
         };
         match next {
             None => Incoming::End("the stream ended".into()),
@@ -190,7 +190,7 @@ impl Client {
 
     /// The next thing that is neither ping nor pong.
     async fn next_significant(&mut self) -> Incoming {
-        let deadline = Instant::now() + self.patience;
+        let deadline = Instant::now() + self.abandon_after;
         loop {
             match self.next_by(deadline).await {
                 Incoming::Ping | Incoming::Pong(_) => {}
@@ -312,7 +312,7 @@ impl Client {
     }
 
     async fn flush(&mut self) {
-        let flushed = time::timeout(self.patience, self.socket.flush()).await;
+        let flushed = time::timeout(self.abandon_after, self.socket.flush()).await;
         assert!(matches!(flushed, Ok(Ok(()))), "{self:?} could not flush");
     }
 

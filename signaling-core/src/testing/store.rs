@@ -127,9 +127,9 @@ impl Names {
         self.opened(1, Duration::from_secs(60))
     }
 
-    fn opened(&self, opening: u64, patience: Duration) -> SessionRecord {
+    fn opened(&self, opening: u64, abandon_after: Duration) -> SessionRecord {
         let [ann, bob] = self.users.clone();
-        SessionRecord::open(self.session.clone(), opening, ann, bob, self.now.after(patience))
+        SessionRecord::open(self.session.clone(), opening, ann, bob, self.now.after(abandon_after))
             .expect("two users")
     }
 

@@ -219,8 +219,8 @@ async fn what_one_loss_brought_back_is_not_taken_for_what_the_next_one_does() {
 /// Bob, on `b`, hears that Ann was detached, which the store knows nothing of.
 async fn tell_of_a_lost_write(deployment: &Deployment, b: &Node, record: &SessionRecord) {
     let [ann, bob] = record.participants.each_ref().map(|p| p.connection().unwrap().clone());
-    let (now, patience) = (SystemClock.now(), Duration::from_secs(60));
-    let lost = record.detach(&ann, PartnerReason::Lost, now, patience).unwrap();
+    let (now, abandon_after) = (SystemClock.now(), Duration::from_secs(60));
+    let lost = record.detach(&ann, PartnerReason::Lost, now, abandon_after).unwrap();
     let news = Envelope::Notice { to: bob, notice: Notice::Changed(Arc::new(lost)) };
     deployment.bus.publish(b.relay.node_id(), &[news]).await.unwrap();
 }

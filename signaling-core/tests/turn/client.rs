@@ -71,10 +71,10 @@ pub(crate) fn allocate(server: SocketAddr, who: &IceServer) -> Allocation {
     }
 }
 
-fn connected(server: SocketAddr, patience: Duration) -> UdpSocket {
+fn connected(server: SocketAddr, abandon_after: Duration) -> UdpSocket {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.connect(server).unwrap();
-    socket.set_read_timeout(Some(patience)).unwrap();
+    socket.set_read_timeout(Some(abandon_after)).unwrap();
     socket
 }
 

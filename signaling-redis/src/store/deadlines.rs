@@ -1,4 +1,4 @@
-//! When sessions are to be looked at: one list of the times at which a participant's patience ends.
+//! When sessions are to be looked at: a list of the deadlines by which participants have to attach again.
 //!
 //! A time is listed before a record has it and stays until it is past; then the record tells whether
 //! it still counts. So the list never lacks a time that counts, without a write to both at once, which

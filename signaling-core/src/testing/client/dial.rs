@@ -126,7 +126,7 @@ impl Dial {
         let (socket, response) = client_async(request, stream).await?;
         let subprotocol = response.headers().get(header::SEC_WEBSOCKET_PROTOCOL);
         let subprotocol = subprotocol.map(|value| String::from_utf8_lossy(value.as_bytes()).into());
-        Ok(Client { name: self.name, socket, subprotocol, patience: PATIENCE, heartbeats: 0 })
+        Ok(Client { name: self.name, socket, subprotocol, abandon_after: PATIENCE, heartbeats: 0 })
     }
 
     async fn tcp(&self) -> Result<TcpStream, Error> {

@@ -131,8 +131,9 @@ async fn only_changes_that_set_a_deadline_list_one() {
     server.cli(&["del", "session:deadlines"]);
     let attached = attach(&store, &opened, &connection("a", 1)).await;
     assert_eq!(listed(&server), 0);
-    let (id, reason, patience) = (connection("a", 1), PartnerReason::Left, Duration::from_secs(5));
-    let left = attached.detach(&id, reason, now(), patience).unwrap();
+    let (id, reason, abandon_after) =
+        (connection("a", 1), PartnerReason::Left, Duration::from_secs(5));
+    let left = attached.detach(&id, reason, now(), abandon_after).unwrap();
     replace(&store, &attached, left).await;
     assert!(listed(&server) > 0);
 }

@@ -286,9 +286,9 @@ impl Deployment {
         let mut record = record;
         let on_n1 = |p: &Participant| p.connection().cloned().filter(|c| c.node().as_str() == "n1");
         for gone in record.participants.each_ref().map(on_n1).into_iter().flatten() {
-            let (reason, patience) = (PartnerReason::Lost, Duration::from_secs(60));
+            let (reason, abandon_after) = (PartnerReason::Lost, Duration::from_secs(60));
             let before = record;
-            record = before.detach(&gone, reason, now(), patience).unwrap();
+            record = before.detach(&gone, reason, now(), abandon_after).unwrap();
             // One that became unreadable meanwhile is left alone.
             let _ = self.store.put(&record, Some(&before)).await?;
         }
