@@ -340,8 +340,11 @@ impl Connection {
                 } else if self.seat(&record.id).is_none() {
                     self.effects.push_back(Effect::Attach(record));
                 } else {
-                    // If it was opened again after a loss, this connection attaches again.
-                    self.on_record(record, false, now);
+                    // It was opened again after a loss, or by the host under the id of one that has ended.
+                    self.on_record(record.clone(), false, now);
+                    if self.seat(&record.id).is_none() {
+                        self.effects.push_back(Effect::Attach(record));
+                    }
                 }
             }
             Notice::Changed(record) => self.on_record(record, false, now),
@@ -439,7 +442,8 @@ impl Connection {
         let participant = record.participant(role);
         match (participant.connection(), seat) {
             (Some(own), Some(seat)) if *own == self.id => {
-                let due = now + self.config.node_lease;
+                // As long as no node is taken for dead after an outage.
+                let due = now + self.config.node_lease * 2 / 3;
                 self.seats[seat].update(record, looked_up, due, &mut self.effects);
             }
             (Some(own), None) if *own == self.id => {
@@ -520,6 +524,9 @@ impl Connection {
     }
 
     fn remember_end(&mut self, first_opening: u64) {
+        if self.ended.contains(&first_opening) {
+            return;
+        }
         if self.ended.len() == REMEMBERED_ENDS {
             self.ended.pop_front();
         }

@@ -190,6 +190,8 @@ pub struct SessionRecord {
     /// The opening by the host. It never changes: two records with the same id and another first opening
     /// are of two sessions.
     pub first_opening: u64,
+    /// Counts the openings after the first.
+    pub reopened: u64,
     /// Counts the changes of this record since this opening, heartbeats excepted; 0 when it is opened.
     pub revision: u64,
     /// The current negotiation, by a random number; see [`attach`](Self::attach).
@@ -238,6 +240,7 @@ impl SessionRecord {
             id,
             opening,
             first_opening: opening,
+            reopened: 0,
             revision,
             // The first negotiation needs no random number of its own.
             negotiation: opening,
@@ -312,10 +315,15 @@ impl SessionRecord {
             && places(self) == places(other)
     }
 
-    /// Whether a store that holds this record has lost `known`, another one of the same opening which
-    /// it held once: a store does not go back, and holds no revision twice.
+    /// Whether a store that holds this record has lost `known`, another one of the same session which it
+    /// held once: a store does not go back, and holds no revision twice.
     pub(crate) fn lacks(&self, known: &Self) -> bool {
-        self.opening == known.opening && self.revision <= known.revision && !self.same_state(known)
+        if self.first_opening != known.first_opening {
+            return false;
+        }
+        let same_opening = self.opening == known.opening;
+        self.reopened < known.reopened
+            || same_opening && self.revision <= known.revision && !self.same_state(known)
     }
 
     /// Opens the session again, from the last that is known of it, after the store has lost its record:
@@ -326,7 +334,8 @@ impl SessionRecord {
     /// may have joined it by a write that was lost.
     #[must_use]
     pub fn reopen(&self, opening: u64, until: Timestamp) -> Self {
-        let mut reopened = Self { opening, revision: 0, ..self.clone() };
+        let mut reopened =
+            Self { opening, reopened: self.reopened + 1, revision: 0, ..self.clone() };
         for participant in &mut reopened.participants {
             if participant.connection().is_some() {
                 participant.ended = Some(PartnerReason::Lost);
@@ -548,7 +557,8 @@ mod tests {
         assert_eq!((again.opening, again.first_opening, again.revision), (8, 7, 0));
         assert_eq!((again.status(), again.deadline()), (Status::Waiting, Some(at(90))));
         assert_eq!(negotiations(&again), negotiations(&record));
-        assert!(!again.lacks(&record) && !record.lacks(&again));
+        // A store that has the first opening again has lost the second one.
+        assert!(!again.lacks(&record) && record.lacks(&again));
         // The responder may have joined by a write that was lost: then signals of it are on their way.
         let alone = opened().attach(Role::Initiator, &connection(1), 1, None, 100).unwrap();
         let again = alone.reopen(8, at(90));

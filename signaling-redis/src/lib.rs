@@ -61,7 +61,7 @@
 //! | a session's record | a connection that is attached to it writes it again at its next heartbeat; otherwise it expires after a minute |
 //! | a heartbeat's time, a number of a connection, a marker, a count | replaced at the next write |
 //! | a member or field of a list | removed from the list |
-//! | a key of another type | deleted. Users, deadlines and the connections of a node are rebuilt from the records of all sessions, which reads every record once. Without the leases, nodes restore their records as if the database had been emptied |
+//! | a key of another type | deleted. Users, deadlines and the connections of a node are rebuilt from the records of all sessions, which reads every record once. Without the leases, nodes open their sessions again as if the database had been emptied |
 //! | an entry of an inbox | skipped; the node looks its sessions up |
 //!
 //! # What a call costs

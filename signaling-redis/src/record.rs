@@ -101,7 +101,10 @@ pub(crate) fn changing(record: &SessionRecord) -> Vec<(&'static str, String)> {
 /// the first.
 pub(crate) fn encode(record: &SessionRecord) -> Vec<(&'static str, String)> {
     let mut fields = vec![("opening", record.opening.to_string())];
-    let first_opening = ("firstOpening", record.first_opening.to_string());
+    let openings = [
+        ("firstOpening", record.first_opening.to_string()),
+        ("reopened", record.reopened.to_string()),
+    ];
     let (mut beats, mut ids) = (Vec::new(), Vec::new());
     for role in Role::BOTH {
         let (participant, names) = (record.participant(role), names(role));
@@ -112,7 +115,7 @@ pub(crate) fn encode(record: &SessionRecord) -> Vec<(&'static str, String)> {
     fields.extend(beats);
     fields.extend(changing(record));
     fields.extend(ids);
-    fields.push(first_opening);
+    fields.extend(openings);
     fields.extend(record.opened_at.map(|at| (OPENED_AT, millis(at))));
     fields.extend(record.metadata.iter().map(|metadata| (METADATA, metadata.as_str().to_owned())));
     fields
@@ -130,6 +133,7 @@ pub(crate) fn decode(session: &SessionId, fields: &Fields) -> Result<SessionReco
     let revision = number_in(fields, "revision")?;
     let mut record = SessionRecord::stored(session.clone(), opening, revision, participants);
     record.first_opening = random(fields, "firstOpening")?;
+    record.reopened = number_in(fields, "reopened")?;
     record.negotiation = random(fields, "negotiation")?;
     if fields.raw(METADATA).is_some() {
         let metadata = Metadata::new(text(fields, METADATA)?);

@@ -16,9 +16,6 @@ use crate::{
     session::{Place, Role, SessionRecord},
 };
 
-/// Earlier openings of a session that are remembered, so that late news of them is known as such.
-const REMEMBERED_OPENINGS: usize = 4;
-
 #[derive(Debug)]
 pub(super) struct Seat {
     record: Arc<SessionRecord>,
@@ -36,8 +33,6 @@ pub(super) struct Seat {
     /// Whether the initiator's first offer of this negotiation has passed.
     offered: bool,
     leaving: bool,
-    /// Openings that the present one has replaced.
-    earlier: VecDeque<u64>,
 }
 
 /// What the participant has been led to believe of its partner.
@@ -105,7 +100,6 @@ impl Seat {
             undelivered: 0..0,
             offered: false,
             leaving: false,
-            earlier: VecDeque::new(),
         }
     }
 
@@ -122,12 +116,12 @@ impl Seat {
         Place { session: id.clone(), role: self.role, opening: *opening, revision: *revision }
     }
 
-    /// Whether `record`, of the same session, says nothing new. Of two openings the later one counts, in
-    /// which this connection has attached again.
+    /// Whether `record`, of the same session, says nothing new.
     pub(super) fn is_outdated(&self, record: &SessionRecord) -> bool {
         match record.opening == self.record.opening {
             true => record.revision <= self.record.revision,
-            false => self.earlier.contains(&record.opening),
+            // Of two that come after the same one, the store has only one: this connection attaches to that.
+            false => record.reopened < self.record.reopened,
         }
     }
 
@@ -166,12 +160,6 @@ impl Seat {
     ) {
         let before = self.negotiation();
         let reopened = record.opening != self.record.opening;
-        if reopened {
-            if self.earlier.len() == REMEMBERED_OPENINGS {
-                self.earlier.pop_front();
-            }
-            self.earlier.push_back(self.record.opening);
-        }
         self.record = record;
         let participant = self.record.participant(self.role.partner());
         // Not said by an older version, which wrote a loss as any other end.
@@ -192,16 +180,26 @@ impl Seat {
             return;
         }
         match (&mut self.partner, attached) {
-            (Partner::Here { connection, due }, Some(attached)) => {
-                (*connection, *due) = (attached, None);
+            (Partner::Here { connection, due }, Some(attached)) if *connection == attached => {
+                *due = None;
             }
-            (Partner::Here { due: pending, .. }, None) if reopened => *pending = Some(due),
+            // A new client of the partner joined this negotiation, which the store did not know it to have
+            // taken part in: both number their signals from 1.
+            (Partner::Here { .. }, Some(_)) => {
+                self.partner_gone(PartnerReason::Replaced, effects);
+                effects.push_back(Effect::Renew(self.record.clone()));
+            }
+            (Partner::Here { due: pending, .. }, None) if reopened => {
+                pending.get_or_insert(due);
+            }
             // It attaches again soon, or counts as gone later.
             (Partner::Here { due: Some(_), .. }, None) => {}
             (Partner::Here { .. }, None) => self.partner_gone(reason, effects),
             (Partner::Expected(_) | Partner::Gone { .. }, None) => {}
             (Partner::Expected(_) | Partner::Gone { took_part: false }, Some(attached)) => {
-                self.partner_comes(attached, looked_up, effects);
+                // A bus may lose what is on its way when the store loses records.
+                let lossy = looked_up || self.record.reopened > 0;
+                self.partner_comes(attached, lossy, effects);
             }
             // It goes on as if it had never been away, and its client would not start over.
             (Partner::Gone { took_part: true }, Some(_)) => {
@@ -211,7 +209,8 @@ impl Seat {
     }
 
     /// The partner has attached with `connection`, and nothing was said to it yet.
-    fn partner_comes(&mut self, connection: ConnectionId, looked_up: bool, effects: &mut Effects) {
+    /// Its signals may be lost already if the way is `lossy`.
+    fn partner_comes(&mut self, connection: ConnectionId, lossy: bool, effects: &mut Effects) {
         (self.sent, self.received, self.loss_told, self.undelivered) = (0, 0, 0, 0..0);
         match std::mem::replace(&mut self.partner, Partner::Here { connection, due: None }) {
             Partner::Expected(kept) => {
@@ -224,7 +223,7 @@ impl Seat {
                 effects.push_back(Effect::MatchFound(self.record.clone(), self.role));
             }
         }
-        if looked_up {
+        if lossy {
             self.report_lost(None, effects);
         }
     }

@@ -7,7 +7,7 @@ use crate::{
     id::NodeId,
     notice::RelayedSignal,
     protocol::{Dialect, SignalKind},
-    session::{Role, Status},
+    session::{Presence, Role, Status},
     time::Timestamp,
 };
 
@@ -910,10 +910,10 @@ fn nobody_notices_that_the_store_lost_a_session_of_two_who_are_there() {
     assert_eq!(call.read(BOB), ["offer 1", "ice-candidate 2"]);
 }
 
-/// Bob does not attach again within the lease of a node, and counts as gone.
+/// Bob does not attach again for two thirds of the lease of a node, and counts as gone.
 fn partner_that_does_not_attach_again() -> Call {
     let config = Config { ping_interval: Duration::from_secs(60), ..Config::default() };
-    let lease = config.node_lease;
+    let lease = config.node_lease * 2 / 3;
     let mut call = Call::with(config);
     call.attach(ANN);
     call.attach(BOB);
@@ -966,6 +966,60 @@ fn a_partner_whose_connection_ends_before_it_attached_again_is_gone_at_once() {
     call.reopen(ANN);
     call.notice(ANN, Notice::Detached { session, connection, reason: PartnerReason::Left });
     assert_eq!(call.read(ANN), ["partner-disconnected"]);
+}
+
+/// A store that went back does not know that Bob's old client took part in the negotiation.
+#[test]
+fn a_new_client_in_the_negotiation_of_an_old_one_has_both_start_over() {
+    let mut call = Call::new();
+    call.attach(ANN);
+    let before = call.record.clone();
+    call.attach(BOB);
+    call.signal(ANN, "offer", "1");
+    call.signal(BOB, "answer", "1");
+    call.inbox = Default::default();
+    let revision = call.record.as_ref().unwrap().revision;
+    call.record = before;
+    call.connect(BOB);
+    let record = call.record.clone().unwrap();
+    let joined = record.attach(Role::Responder, &call.id(BOB), call.numbers, None, 9).unwrap();
+    assert_eq!(joined.negotiation, NEGOTIATION);
+    call.record = Some(Arc::new(SessionRecord { revision: revision + 1, ..joined }));
+    call.take_up(BOB);
+    assert_eq!(call.read(ANN), ["partner-disconnected", "match-found"]);
+    assert_eq!(call.read(BOB), ["match-found", "match-found"]);
+    call.signal(ANN, "offer", "o");
+    assert_eq!(call.read(BOB), ["offer o"]);
+}
+
+#[test]
+fn a_session_that_the_host_opens_before_the_end_of_the_last_one_is_heard_of_is_attached_to() {
+    let mut call = Call::established();
+    let mut other = call.record.clone().unwrap().as_ref().clone();
+    (other.opening, other.first_opening, other.revision) = (8, 8, 0);
+    for participant in &mut other.participants {
+        participant.presence = Presence::Absent { until: Timestamp::from_millis(60_000) };
+        (participant.negotiation, participant.epoch) = (None, 0);
+    }
+    other.negotiation = 8;
+    call.record = Some(Arc::new(other));
+    let now = call.now;
+    call.with_connection(ANN, |ann, record| ann.on_notice(Notice::Opened(record), now));
+    assert_eq!(call.read(ANN), ["partner-disconnected", "match-found"]);
+}
+
+/// A partner whose node died is not waited for again at each loss.
+#[test]
+fn losses_one_after_the_other_put_the_deadline_of_a_partner_off_once() {
+    let config = Config { ping_interval: Duration::from_secs(60), ..Config::default() };
+    let mut call = Call::with(config);
+    call.attach(ANN);
+    call.attach(BOB);
+    call.reopen(ANN);
+    let due = call.connections[ANN].as_ref().unwrap().deadline();
+    call.now += Duration::from_secs(4);
+    call.reopen(ANN);
+    assert_eq!(call.connections[ANN].as_ref().unwrap().deadline(), due);
 }
 
 #[test]

@@ -479,8 +479,8 @@ impl Driver {
         match mail {
             Mail::Send(text) => self.outgoing.push_back(Frame::Text(text)),
             Mail::Notice(notice) => {
-                if let Notice::Ended { session, .. } = &notice {
-                    self.handle.jobs.forget(session);
+                if let Notice::Ended { session, first_opening, .. } = &notice {
+                    self.handle.jobs.forget(session, *first_opening);
                 }
                 if let Notice::Disconnect { text } = &notice {
                     let _ = self.handle.goodbye.set(text.clone());
@@ -618,8 +618,8 @@ impl Driver {
         self.handle.mailbox.close(reason);
         let queued = self.handle.mailbox.take();
         for mail in &queued {
-            if let Mail::Notice(Notice::Ended { session, .. }) = mail {
-                self.handle.jobs.forget(session);
+            if let Mail::Notice(Notice::Ended { session, first_opening, .. }) = mail {
+                self.handle.jobs.forget(session, *first_opening);
             }
         }
         if reason != DisconnectReason::ReadsTooSlowly {

@@ -130,7 +130,9 @@ impl Health {
         state.lost.clone_from(&lease.lost);
         let lost = std::mem::replace(&mut state.generation, lease.generation) != lease.generation;
         if lost {
-            state.lost_records = Some(Instant::now());
+            // Leases and deadlines of an older state of the store have run out.
+            let now = Instant::now();
+            (state.lost_records, state.steady_since) = (Some(now), now);
         }
         lost
     }

@@ -85,8 +85,17 @@ impl JobQueue {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A session is over: there is nothing to detach from.
-    pub(super) fn forget(&self, session: &SessionId) {
+    /// The session with this `first_opening` has ended: there is nothing to detach from.
+    pub(super) fn forget(&self, session: &SessionId, first_opening: u64) {
+        let attached = &mut self.state().attached;
+        let is_same = |record: &Arc<SessionRecord>| record.first_opening == first_opening;
+        if attached.get(session).is_some_and(|known| known.as_ref().is_some_and(is_same)) {
+            attached.remove(session);
+        }
+    }
+
+    /// The connection is attached to no session with this id.
+    pub(super) fn not_attached(&self, session: &SessionId) {
         self.state().attached.remove(session);
     }
 

@@ -266,7 +266,7 @@ impl Worker {
                 Ok(Some(record))
             }
             Attach::Ended => {
-                jobs.forget(&session);
+                jobs.not_attached(&session);
                 Ok(None)
             }
             Attach::Superseded => {
@@ -275,7 +275,7 @@ impl Worker {
                 let newest = self.node.store.user(user).await?.connection;
                 if newest.as_ref() == Some(id) {
                     tracing::warn!(%session, connection = %id, "not attached: the record has a higher epoch");
-                    jobs.forget(&session);
+                    jobs.not_attached(&session);
                 } else {
                     mailbox.close(DisconnectReason::Replaced);
                 }
@@ -314,7 +314,7 @@ impl Worker {
             Ok(_) => {
                 // Here, and not when the connection learns of it: its own end may come before that, and would
                 // open the session again in a store that has lost records.
-                self.handle.jobs.forget(&session);
+                self.handle.jobs.forget(&session, record.first_opening);
                 let (first_opening, reason) = (record.first_opening, PartnerReason::Ended);
                 let ended = Notice::Ended { session, first_opening, reason };
                 self.handle.mailbox.push(Mail::Notice(ended));

@@ -197,7 +197,13 @@ impl Node {
                 }
                 // Somebody was faster, or an earlier attempt was done and its answer lost. Then
                 // nobody has told the partner; telling it twice changes nothing.
-                Written::Conflict(there) => *there,
+                Written::Conflict(there) => {
+                    if there.opening != record.opening {
+                        // The partner has opened the session again, and waits for this connection.
+                        self.tell_over(&record, role, reason);
+                    }
+                    *there
+                }
             };
             let first = done.revision == record.revision + 1 && done.opening == record.opening;
             if first && done.participant(role).connection().is_none() {

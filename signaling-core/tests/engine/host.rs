@@ -99,7 +99,7 @@ async fn metadata_comes_back_with_a_record_that_the_store_lost() {
     deployment.store.lose_everything();
     assert_eq!(node.relay.session(&session).await.unwrap(), None);
     time::sleep(Duration::from_secs(30)).await;
-    let record = node.relay.session(&session).await.unwrap().expect("it is put back");
+    let record = node.relay.session(&session).await.unwrap().expect("it is opened again");
     assert_eq!(record.metadata, Some(metadata("kept")));
 }
 

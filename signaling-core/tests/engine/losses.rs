@@ -15,7 +15,7 @@ use tokio::time::{self, Instant};
 
 use crate::harness::{Deployment, Guest, Node, matched, user};
 
-/// Both are on the same attachments, and nobody else is.
+/// Which of the two are attached.
 async fn attached(deployment: &Deployment, session: &SessionId) -> [bool; 2] {
     let record = deployment.store.load(session).await.unwrap().expect("a record");
     record.participants.map(|participant| participant.connection().is_some())
@@ -251,4 +251,28 @@ async fn a_write_in_the_place_of_a_lost_one_is_not_taken_for_it() {
     assert_eq!(deployment.store.put(&other, None).await.unwrap(), Written::Done);
     time::sleep(Duration::from_secs(25)).await;
     hear_each_other(&mut ann, &mut bob, &session).await;
+}
+
+/// As a server does that is restored from the same snapshot twice.
+#[tokio::test(start_paused = true)]
+async fn an_older_opening_that_comes_back_is_opened_again() {
+    let deployment = Deployment::new();
+    let (a, b) = (deployment.node().await, deployment.node().await);
+    let (mut ann, mut bob, session) = matched(&a, &b).await;
+    let before = deployment.store.load(&session).await.unwrap().unwrap();
+    for _ in 0..2 {
+        deployment.store.lose_everything();
+        assert_eq!(deployment.store.put(&before, None).await.unwrap(), Written::Done);
+        time::sleep(Duration::from_secs(7)).await;
+        deployment.store.lose_everything();
+        time::sleep(Duration::from_secs(7)).await;
+    }
+    assert_eq!(attached(&deployment, &session).await, [true, true]);
+    ann.signal(&session, "offer", "o").await;
+    bob.expect("offer o").await;
+    bob.signal(&session, "answer", "a").await;
+    ann.expect("answer a").await;
+    drop(ann);
+    bob.expect("partner-disconnected").await;
+    bob.expect_nothing().await;
 }

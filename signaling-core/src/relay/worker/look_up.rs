@@ -82,7 +82,7 @@ impl Worker {
                     None
                 }
                 Loaded::Record(_) | Loaded::Missing | Loaded::Unreadable => {
-                    self.open_again(record).await?
+                    Some(self.open_again(record).await?)
                 }
             };
             if now.as_ref().is_none_or(|now| now.first_opening != record.first_opening) {
@@ -94,9 +94,11 @@ impl Worker {
             }
             there.extend(now.map(|now| {
                 // In the same opening, the connection is attached, or its partner was told that it is not.
-                let continuity = match now.opening == record.opening {
-                    true => Continuity::New,
-                    false => Continuity::Continue(self.negotiation_in(record)),
+                let was_reopened =
+                    now.first_opening == record.first_opening && now.opening != record.opening;
+                let continuity = match was_reopened {
+                    true => Continuity::Continue(self.negotiation_in(record)),
+                    false => Continuity::New,
                 };
                 (now, continuity)
             }));
@@ -158,23 +160,21 @@ impl Worker {
     }
 
     /// The record of a session of which the store held `known`: what is there, or a new opening if the
-    /// store has lost it. None if another session has its id.
+    /// store has lost it. It may be of another session that has the id now.
     ///
     /// Both users become members again, and their connections told. They attach as at any other time, each
     /// with the negotiation that it takes part in.
     pub(super) async fn open_again(
         &self,
         known: &SessionRecord,
-    ) -> Result<Option<Arc<SessionRecord>>, StoreError> {
+    ) -> Result<Arc<SessionRecord>, StoreError> {
         let node = &self.node;
         let [one, other] = known.participants.each_ref().map(|participant| {
             // It was within the limit before the loss.
             node.store.join(&participant.user, &known.id, usize::MAX)
         });
         let (one, other) = try_join!(one, other)?;
-        let Some(record) = self.put_reopened(known).await? else {
-            return Ok(None);
-        };
+        let record = self.put_reopened(known).await?;
         // Those that are known for either user: the one that took part, and one that has come since.
         let mut told: Vec<_> = known.participants.iter().filter_map(|p| p.connection()).collect();
         for joined in [&one, &other] {
@@ -187,15 +187,12 @@ impl Worker {
         for connection in told.into_iter().filter(|connection| **connection != self.handle.id) {
             node.notify(connection, Notice::Opened(record.clone()));
         }
-        Ok(Some(record))
+        Ok(record)
     }
 
     /// What the store has of the session, and a new opening of it if that is nothing or older than
-    /// `known`. None if another session has its id.
-    async fn put_reopened(
-        &self,
-        known: &SessionRecord,
-    ) -> Result<Option<Arc<SessionRecord>>, StoreError> {
+    /// `known`.
+    async fn put_reopened(&self, known: &SessionRecord) -> Result<Arc<SessionRecord>, StoreError> {
         let node = &self.node;
         let opening = id::random_u64().map_err(StoreError::unavailable)?;
         let reopened = known.reopen(opening, node.now().after(node.config.abandon_after));
@@ -204,14 +201,13 @@ impl Worker {
             if let Some(there) = &there
                 && !there.lacks(known)
             {
-                let is_same = there.first_opening == known.first_opening;
-                return Ok(is_same.then(|| Arc::new(there.clone())));
+                return Ok(Arc::new(there.clone()));
             }
             node.check_lease()?;
             there = match node.store.put(&reopened, there.as_ref()).await? {
                 Written::Done => {
                     tracing::info!(session = %known.id, "session opened again");
-                    return Ok(Some(Arc::new(reopened)));
+                    return Ok(Arc::new(reopened));
                 }
                 Written::Conflict(there) => Some(*there),
                 Written::Missing => None,

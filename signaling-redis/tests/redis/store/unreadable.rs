@@ -24,7 +24,7 @@ const VALUES: [&str; 6] =
     ["''", "'a b'", "'007'", "'9007199254740993'", "'99999999999999999999'", r"'\255\254'"];
 
 /// Fields of a session's record.
-const FIELDS: [&str; 20] = [
+const FIELDS: [&str; 21] = [
     "opening",
     "revision",
     "status",
@@ -35,6 +35,7 @@ const FIELDS: [&str; 20] = [
     "lastHeartbeat1",
     "lastHeartbeat2",
     "firstOpening",
+    "reopened",
     "negotiation",
     "negotiation1",
     "negotiation2",
