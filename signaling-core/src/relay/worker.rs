@@ -391,10 +391,11 @@ impl Worker {
         };
         let (now, abandon_after) = (self.node.now(), self.node.config.abandon_after);
         if lost_records && let Some(left) = record.detach(id, reason.into(), now, abandon_after) {
-            // Once more if the store loses a part of it meanwhile: this connection learns of no later loss.
+            // What is there may be newer than what this connection knows, and is left to those who stay. Once
+            // more if the store loses a part of it meanwhile: this connection learns of no later loss.
             loop {
                 let generation = self.node.health.generation();
-                Box::pin(self.open_again(&left)).await?;
+                Box::pin(self.open_again(&left, |_| false)).await?;
                 self.node.renew_lease().await?;
                 if self.node.health.generation() == generation {
                     break;

@@ -8,7 +8,7 @@ use signaling_core::{
     notice::Notice,
     protocol::PartnerReason,
     session::{SessionRecord, Status},
-    store::{SessionStore, Written},
+    store::{Joined, SessionStore, Written},
     time::{Clock, SystemClock},
 };
 use tokio::time::{self, Instant};
@@ -275,4 +275,29 @@ async fn an_older_opening_that_comes_back_is_opened_again() {
     drop(ann);
     bob.expect("partner-disconnected").await;
     bob.expect_nothing().await;
+}
+
+/// The store was restarted and lost nothing of the session, and a newer connection has attached to it.
+#[tokio::test(start_paused = true)]
+async fn the_end_of_a_replaced_connection_does_not_open_its_session_again() {
+    let deployment = Deployment::new();
+    let (a, b) = (deployment.node().await, deployment.node().await);
+    let (mut ann, mut older, session) = matched(&a, &b).await;
+    let before = deployment.store.load(&session).await.unwrap().unwrap();
+    deployment.store.lose_everything();
+    assert_eq!(deployment.store.put(&before, None).await.unwrap(), Written::Done);
+    for name in ["ann", "bob"] {
+        let joined = deployment.store.join(&user(name), &session, 1).await.unwrap();
+        assert!(matches!(joined, Joined::Done(_)));
+    }
+    let mut bob = Guest::connect(&a, "bob");
+    bob.expect_match(&session, "ann", false).await;
+    ann.expect("partner-disconnected").await;
+    ann.expect_match(&session, "bob", true).await;
+    older.expect_close(4409).await;
+    time::sleep(Duration::from_secs(7)).await;
+    ann.expect_nothing().await;
+    bob.expect_nothing().await;
+    let record = deployment.store.load(&session).await.unwrap().unwrap();
+    assert_eq!((record.opening, record.status()), (before.opening, Status::Active));
 }

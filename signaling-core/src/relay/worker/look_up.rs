@@ -82,7 +82,7 @@ impl Worker {
                     None
                 }
                 Loaded::Record(_) | Loaded::Missing | Loaded::Unreadable => {
-                    Some(self.open_again(record).await?)
+                    Some(self.open_again(record, |there| there.lacks(record)).await?)
                 }
             };
             if now.as_ref().is_none_or(|now| now.first_opening != record.first_opening) {
@@ -160,13 +160,15 @@ impl Worker {
     }
 
     /// The record of a session of which the store held `known`: what is there, or a new opening if the
-    /// store has lost it. It may be of another session that has the id now.
+    /// store has lost it: if there is none, or one that `gives_way`. It may be of another session that has
+    /// the id now.
     ///
     /// Both users become members again, and their connections told. They attach as at any other time, each
     /// with the negotiation that it takes part in.
     pub(super) async fn open_again(
         &self,
         known: &SessionRecord,
+        gives_way: impl Fn(&SessionRecord) -> bool + Send,
     ) -> Result<Arc<SessionRecord>, StoreError> {
         let node = &self.node;
         let [one, other] = known.participants.each_ref().map(|participant| {
@@ -174,7 +176,7 @@ impl Worker {
             node.store.join(&participant.user, &known.id, usize::MAX)
         });
         let (one, other) = try_join!(one, other)?;
-        let record = self.put_reopened(known).await?;
+        let record = self.put_reopened(known, gives_way).await?;
         // Those that are known for either user: the one that took part, and one that has come since.
         let mut told: Vec<_> = known.participants.iter().filter_map(|p| p.connection()).collect();
         for joined in [&one, &other] {
@@ -190,16 +192,18 @@ impl Worker {
         Ok(record)
     }
 
-    /// What the store has of the session, and a new opening of it if that is nothing or older than
-    /// `known`.
-    async fn put_reopened(&self, known: &SessionRecord) -> Result<Arc<SessionRecord>, StoreError> {
+    async fn put_reopened(
+        &self,
+        known: &SessionRecord,
+        gives_way: impl Fn(&SessionRecord) -> bool + Send,
+    ) -> Result<Arc<SessionRecord>, StoreError> {
         let node = &self.node;
         let opening = id::random_u64().map_err(StoreError::unavailable)?;
         let reopened = known.reopen(opening, node.now().after(node.config.abandon_after));
         let mut there = node.load(&known.id).await?;
         for _ in 0..ROUNDS {
             if let Some(there) = &there
-                && !there.lacks(known)
+                && !gives_way(there)
             {
                 return Ok(Arc::new(there.clone()));
             }
