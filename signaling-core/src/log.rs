@@ -8,6 +8,9 @@ use std::{
 
 use tokio::time::Instant;
 
+/// How often the engine logs a warning of the same kind.
+pub(crate) const WARNING_INTERVAL: Duration = Duration::from_secs(10);
+
 /// Lets a few log lines of a kind through, then one in an interval, and counts the others.
 ///
 /// ```

@@ -14,8 +14,8 @@ use crate::{
     id::NodeId,
 };
 
-/// Carries envelopes between relays of one process. It never loses one, and fails only for an
-/// inbox that is full or that nobody opened.
+/// Carries envelopes between relays of one process. It loses none, and fails only if an inbox is full or
+/// was not opened.
 #[derive(Debug, Default)]
 pub struct MemoryBus {
     inboxes: Arc<Mutex<HashMap<NodeId, mpsc::Sender<Envelope>>>>,

@@ -37,7 +37,7 @@ impl Default for MemoryStore {
 
 #[derive(Default)]
 struct Tables {
-    /// Boxed: a table moves what it holds when it grows, and everybody waits meanwhile.
+    /// Boxed, so that a table that grows moves little while the lock is held.
     sessions: HashMap<SessionId, Box<SessionRecord>>,
     deadlines: BTreeSet<Due>,
     users: HashMap<UserId, User>,

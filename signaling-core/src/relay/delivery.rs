@@ -24,7 +24,7 @@ impl Node {
         }
     }
 
-    /// Delivers `notice` to a connection of this node that may have ended meanwhile.
+    /// Delivers `notice` to a connection of this node, which may have ended since it was looked up.
     pub(super) fn deliver_to(self: &Arc<Self>, handle: &ConnectionHandle, notice: Notice) {
         let attaching = notice.attaching(&handle.id).cloned();
         let taken = handle.mailbox.offer(Mail::Notice(notice));

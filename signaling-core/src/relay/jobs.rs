@@ -50,7 +50,7 @@ pub(super) struct JobQueue(Mutex<State>);
 /// What the host was told of a connection.
 #[derive(Debug, Default)]
 pub(super) enum Admission {
-    /// Nothing, and it need not be: the connection is over, and of that it was told.
+    /// Nothing more: the host was told that the connection has ended, or is not told of it at all.
     #[default]
     Untold,
     /// Nothing yet.
@@ -89,7 +89,7 @@ impl JobQueue {
     pub(super) fn forget(&self, session: &SessionId, first_opening: u64) {
         let attached = &mut self.state().attached;
         let is_same = |record: &Arc<SessionRecord>| record.first_opening == first_opening;
-        if attached.get(session).is_some_and(|known| known.as_ref().is_some_and(is_same)) {
+        if attached.get(session).and_then(Option::as_ref).is_some_and(is_same) {
             attached.remove(session);
         }
     }
@@ -109,8 +109,8 @@ impl JobQueue {
         let mut state = self.state();
         for record in records.into_iter().filter(|r| r.attached_as(connection).is_some()) {
             if let Some(Some(known)) = state.attached.get_mut(&record.id)
-                && (known.opening, known.revision) < (record.opening, record.revision)
                 && known.opening == record.opening
+                && known.revision < record.revision
             {
                 *known = record;
             }

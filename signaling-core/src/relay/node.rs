@@ -6,7 +6,6 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
 };
 
 use tokio::sync::broadcast;
@@ -69,9 +68,6 @@ pub(super) struct Node {
     pub(super) stopped: CancellationToken,
 }
 
-/// How often a warning of the same kind is logged.
-pub(super) const WARNING_INTERVAL: Duration = Duration::from_secs(10);
-
 impl Node {
     pub(super) fn is_shutting_down(&self) -> bool {
         self.shutting_down.load(Ordering::SeqCst)
@@ -83,7 +79,7 @@ impl Node {
         self.health.store_time()
     }
 
-    /// Tells the hosts; nobody listening is no fault.
+    /// Sends an event to the host's subscribers, if there are any.
     pub(super) fn emit(&self, event: Event) {
         let _ = self.events.send(event);
     }

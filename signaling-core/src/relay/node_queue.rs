@@ -30,7 +30,7 @@ use crate::{
     bus::{BusError, Envelope, MessageBus},
     config::Config,
     id::NodeId,
-    log::Throttle,
+    log::{Throttle, WARNING_INTERVAL},
     notice::{LossReason, Notice, RelayedSignal},
 };
 
@@ -41,8 +41,6 @@ const BATCH: usize = 128;
 const LINGER: Duration = Duration::from_millis(1);
 /// A queue is busy that carried more envelopes than this in the time of [`LINGER`].
 const LINGER_THRESHOLD: usize = 8;
-/// How often a warning of the same kind is logged.
-const WARNING_INTERVAL: Duration = Duration::from_secs(10);
 /// Between attempts to tell a node that it has missed notices.
 const RETRY: Duration = Duration::from_millis(500);
 

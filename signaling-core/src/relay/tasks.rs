@@ -63,8 +63,7 @@ impl Node {
         });
     }
 
-    /// Logs what a background task could not do now and will try again. While the store is away that is
-    /// no news.
+    /// Logs what a background task could not do and will retry: at debug level while the store is away.
     fn later(&self, what: &'static str, error: &StoreError) {
         self.health.note(error);
         if self.health.is_well() {

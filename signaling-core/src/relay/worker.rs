@@ -42,7 +42,7 @@ use admission::NotAdmitted;
 const FIRST_LOOK: Duration = Duration::from_millis(50);
 
 impl Node {
-    /// Runs `job` after the connection's queued jobs, in a task of its own.
+    /// Runs `job` in a spawned task, after the connection's queued jobs.
     pub(super) fn spawn_job(self: &Arc<Self>, handle: &Arc<ConnectionHandle>, job: Job) {
         if let Some(worker) = self.submit(handle, job) {
             self.tasks.spawn(worker.work());
@@ -333,7 +333,7 @@ impl Worker {
         }
     }
 
-    /// Goes on until the store knows, for a connection that counts as attached for ever otherwise.
+    /// Retries until the store has the end: otherwise the connection would stay attached.
     async fn end(&self) {
         let (node, ConnectionHandle { id, user, jobs, mailbox, .. }) = (&self.node, &*self.handle);
         // None where this node does not remember the connection.

@@ -40,7 +40,7 @@ pub(super) enum Continuity {
     /// The current one if it is the user's first, otherwise a new one.
     New,
     /// This one, in which the connection took part, if it is still current.
-    Continue(Option<u64>),
+    Continue(u64),
     /// A new one, also if the connection is attached in this one already.
     Restart(u64),
 }
@@ -116,7 +116,7 @@ impl Node {
                 return Ok(Attach::Done(record));
             }
             let continuing = match continuity {
-                Continuity::Continue(negotiation) => negotiation,
+                Continuity::Continue(negotiation) => Some(negotiation),
                 Continuity::New | Continuity::Restart(_) => None,
             };
             let Ok(next) = record.attach(role, connection, epoch, continuing, new) else {

@@ -96,10 +96,8 @@ impl Worker {
                 // In the same opening, the connection is attached, or its partner was told that it is not.
                 let was_reopened =
                     now.first_opening == record.first_opening && now.opening != record.opening;
-                let continuity = match was_reopened {
-                    true => Continuity::Continue(self.negotiation_in(record)),
-                    false => Continuity::New,
-                };
+                let negotiation = self.negotiation_in(record).filter(|_| was_reopened);
+                let continuity = negotiation.map_or(Continuity::New, Continuity::Continue);
                 (now, continuity)
             }));
         }
