@@ -377,8 +377,7 @@ impl Connection {
                 }
             }
             Notice::Replaced => self.close(DisconnectReason::Replaced),
-            // It is here, which is the answer.
-            Notice::Contested { .. } => {}
+            Notice::Contested { .. } => self.on_doubt(),
             Notice::Disconnect { .. } => self.close(DisconnectReason::ByHost),
         }
     }

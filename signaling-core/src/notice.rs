@@ -58,8 +58,9 @@ pub enum Notice {
     },
     /// A newer connection of the same user is there.
     Replaced,
-    /// A newer connection was refused for this one's sake. Where it is over, its node has the store
-    /// know.
+    /// A newer connection was refused for this one's sake, or took its place and ended before it was
+    /// admitted. While this one lives, it looks whether it still is its user's. Where it is over, its node
+    /// has the store know.
     Contested {
         /// Whose connection it is.
         user: UserId,

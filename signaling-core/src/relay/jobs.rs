@@ -66,6 +66,8 @@ pub(super) struct State {
     pub(super) running: bool,
     pub(super) admission: Admission,
     pub(super) epoch: u64,
+    /// The store was asked to make the connection its user's, and whether it did is not known.
+    pub(super) claim_unanswered: bool,
     /// The store's generation in which the connection and its sessions are known.
     pub(super) generation: u64,
     /// Where the connection is attached, as far as is known; none where an attempt was made and its

@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     event::{DisconnectReason, EndReason},
-    id::SessionId,
+    id::{ConnectionId, SessionId},
     notice::Notice,
     protocol::PartnerReason,
     session::SessionRecord,
@@ -237,7 +237,9 @@ impl Worker {
     ) -> Result<Connect, StoreError> {
         let (node, ConnectionHandle { id, user, jobs, .. }) = (&self.node, &*self.handle);
         node.check_lease()?;
+        jobs.state().claim_unanswered = true;
         let connect = node.store.connect(user, id, accepted, replace).await?;
+        jobs.state().claim_unanswered = false;
         if let Connect::Done(connected) = &connect {
             jobs.state().epoch = connected.epoch;
             if let Some(previous) = connected.previous.as_ref().filter(|previous| *previous != id) {
@@ -335,7 +337,7 @@ impl Worker {
 
     /// Retries until the store has the end: otherwise the connection would stay attached.
     async fn end(&self) {
-        let (node, ConnectionHandle { id, user, jobs, mailbox, .. }) = (&self.node, &*self.handle);
+        let (node, ConnectionHandle { user, jobs, mailbox, .. }) = (&self.node, &*self.handle);
         // None where this node does not remember the connection.
         let reason = mailbox.closing().unwrap_or(DisconnectReason::Lost);
         self.tell_end(reason);
@@ -345,12 +347,31 @@ impl Worker {
         });
         join_all(detached).await;
         attached.left.clear();
-        while let Err(error) = node.store.disconnect(user, id).await {
+        let mut replaced = None;
+        while let Err(error) = self.disconnect(&mut replaced).await {
             self.failed("not disconnected yet", &error);
             if self.given_up().await {
                 return;
             }
         }
+        if let Some(replaced) = replaced {
+            node.notify(&replaced, Notice::Contested { user: user.clone() });
+        }
+    }
+
+    /// Has the store forget that the connection is its user's. One that was `replaced` by a claim without an
+    /// answer has not been told, and may live.
+    async fn disconnect(&self, replaced: &mut Option<ConnectionId>) -> Result<(), StoreError> {
+        let (store, ConnectionHandle { id, user, jobs, .. }) = (&self.node.store, &*self.handle);
+        if jobs.state().claim_unanswered {
+            // The same claim again: what it has replaced is still known if it was done.
+            let claim = store.connect(user, id, Accepted::UNKNOWN, Replace::Nothing).await?;
+            jobs.state().claim_unanswered = false;
+            if let Connect::Done(connected) = claim {
+                *replaced = connected.previous;
+            }
+        }
+        store.disconnect(user, id).await.map(drop)
     }
 
     /// Detaches from one session, until the store knows or the node stops.

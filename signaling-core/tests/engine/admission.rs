@@ -78,6 +78,38 @@ async fn a_second_connection_is_refused_on_any_node_and_the_call_goes_on() {
     assert!(waited < Duration::from_millis(300), "{waited:?}");
 }
 
+/// The store made the newcomer its user's, and the answer was lost: the newcomer is told to try again, and
+/// the older connection is its user's once more.
+#[tokio::test(start_paused = true)]
+async fn a_claim_whose_answer_is_lost_leaves_the_older_connection_its_users() {
+    let deployment = Deployment::new();
+    let (a, b) = (deployment.node().await, deployment.node().await);
+    let mut ann = Guest::connect(&a, "ann");
+    ann.settled().await;
+    let mut failing = Trouble::NONE;
+    failing.failures = 1.0;
+    let mut claims = 0;
+    for number in 0..16 {
+        b.faults.set(failing);
+        let mut second = Guest::connect(&b, "ann");
+        second.expect_close(4503).await;
+        let there = deployment.store.user(&user("ann")).await.unwrap().connection;
+        claims += usize::from(there.is_none_or(|there| there.node() == b.relay.node_id()));
+        b.faults.set(Trouble::NONE);
+        // Its end is tried again after half a second.
+        time::sleep(Duration::from_secs(1)).await;
+        let bob = format!("bob-{number}");
+        let session = a.relay.open_session(&user("ann"), &user(&bob)).await.unwrap();
+        // Before its next heartbeat, with which a store may find out.
+        let told = ann.expect_match(&session, &bob, true);
+        time::timeout(Duration::from_secs(1), told).await.expect("ann is told");
+        assert!(a.relay.close_session(&session, CloseReason::default()).await.unwrap());
+        ann.expect("partner-disconnected").await;
+    }
+    assert!(claims > 0, "the store never did what it was asked for");
+    assert_eq!(b.relay.connections(), 0);
+}
+
 #[tokio::test(start_paused = true)]
 async fn of_newcomers_at_the_same_time_one_is_admitted() {
     let deployment = Deployment::new();
