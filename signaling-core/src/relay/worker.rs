@@ -268,7 +268,11 @@ impl Worker {
                 Ok(Some(record))
             }
             Attach::Ended => {
-                jobs.not_attached(&session);
+                // What the store has lost has not ended, and this connection's end opens it again too.
+                let was_attached = matches!(jobs.state().attached.get(&session), Some(Some(_)));
+                if !was_attached || !self.store_lost_records().await? {
+                    jobs.not_attached(&session);
+                }
                 Ok(None)
             }
             Attach::Superseded => {
