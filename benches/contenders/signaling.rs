@@ -18,7 +18,7 @@ use signaling_core::{
     Config, Relay,
     id::{SessionId, UserId},
     jwt::{Algorithm, JwtAuthenticator, JwtKey},
-    relay::Opened,
+    relay::{NewSession, Opened},
 };
 use signaling_redis::{Redis, Settings};
 use tokio::{net::TcpSocket, runtime};
@@ -89,7 +89,9 @@ async fn matched(relay: &Relay, user: &str) {
 
 async fn open(relay: &Relay, room: &str) -> Result<(), Box<dyn Error + Send + Sync>> {
     let user = |side: char| UserId::new(&format!("{room}-{side}"));
-    let opened = relay.open_session_as(&SessionId::new(room)?, &user('a')?, &user('b')?).await?;
+    let (_, opened) = relay
+        .open(NewSession::between(&user('a')?, &user('b')?).id(&SessionId::new(room)?))
+        .await?;
     match opened {
         Opened::New | Opened::Existing => Ok(()),
     }

@@ -6,10 +6,11 @@ use serde_json::json;
 use signaling_core::{
     Config, Relay,
     auth::Credentials,
-    event::DisconnectReason,
     frame::{Frame, Text},
     id::{SessionId, UserId},
     jwt::{Algorithm, JwtAuthenticator, JwtKey},
+    reason::DisconnectReason,
+    relay::NewSession,
     testing::token,
 };
 use tokio::task::JoinHandle;
@@ -78,7 +79,8 @@ impl Stage {
     /// Matches two users, and connects both.
     pub(crate) async fn connect(&self, session: &SessionId, users: [&User; 2]) -> [Caller; 2] {
         let [initiator, responder] = users;
-        let opened = self.relay.open_session_as(session, &initiator.id, &responder.id).await;
+        let opened =
+            self.relay.open(NewSession::between(&initiator.id, &responder.id).id(session)).await;
         let _ = opened.expect("a session opens");
         let callers = [self.admit(initiator).await, self.admit(responder).await];
         for caller in &callers {

@@ -1,7 +1,10 @@
 //! Writing what the server says.
 
 use divan::Bencher;
-use signaling_core::protocol::{ErrorCode, HeartbeatId, IceServer, PartnerReason, ServerMessage};
+use signaling_core::{
+    protocol::{ErrorCode, HeartbeatId, IceServer, ServerMessage},
+    reason::PartnerReason,
+};
 
 use crate::texts;
 

@@ -14,8 +14,8 @@ use std::{
 
 use futures::{Sink, Stream};
 use signaling_core::{
-    event::DisconnectReason,
     frame::{Frame, Text, TransportError},
+    reason::DisconnectReason,
 };
 use tokio::time::Instant;
 

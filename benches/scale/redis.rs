@@ -9,6 +9,7 @@ use signaling_core::{
     auth::Identity,
     frame::{Frame, Text},
     id::{SessionId, UserId},
+    relay::NewSession,
     testing::guest::Nobody,
 };
 use signaling_redis::{Redis, Settings, testing::Server};
@@ -138,7 +139,7 @@ impl Nodes {
         let far = if call == Call::OneNode { near } else { far };
         let (ann, bob) = (texts::user(2 * number), texts::user(2 * number + 1));
         let session = texts::session(number);
-        let _ = near.open_session_as(&session, &ann, &bob).await?;
+        let _ = near.open(NewSession::between(&ann, &bob).id(&session)).await?;
         let clients = [connect(near, ann), connect(far, bob)];
         for client in &clients {
             client.expect("match-found").await;

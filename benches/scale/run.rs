@@ -10,8 +10,8 @@ use std::{
 use signaling_core::{
     Config, Relay,
     auth::Identity,
-    event::DisconnectReason,
     id::UserId,
+    reason::DisconnectReason,
     testing::{TokioClock, guest::Nobody},
 };
 use tokio::time::{self, Instant};

@@ -37,19 +37,27 @@ impl BusError {
     }
 }
 
-/// What nodes send each other.
+/// What nodes send each other. A bus carries it as it is, or as what serde makes of it; what it contains
+/// concerns the engine alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Envelope(pub(crate) Content);
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Envelope {
-    /// Something for one connection.
+pub(crate) enum Content {
     Notice {
-        /// The connection that it is for.
         to: ConnectionId,
-        /// What it says.
         notice: Notice,
     },
     /// Earlier notices could not be published: the same as a [`Delivery::Gap`].
     NoticesLost,
+}
+
+impl Envelope {
+    pub(crate) fn notice(to: &ConnectionId, notice: Notice) -> Self {
+        Self(Content::Notice { to: to.clone(), notice })
+    }
 }
 
 /// What comes out of a node's inbox.

@@ -8,7 +8,6 @@
 mod effect;
 mod ice;
 mod rate;
-mod reason;
 mod seat;
 
 use std::{
@@ -23,7 +22,8 @@ use crate::{
     frame::{Frame, Text, TransportError},
     id::{ConnectionId, SessionId, UserId},
     notice::Notice,
-    protocol::{ClientMessage, Dialect, ErrorCode, IceServer, PartnerReason, ServerMessage},
+    protocol::{ClientMessage, Dialect, ErrorCode, IceServer, ServerMessage},
+    reason::{DisconnectReason, PartnerReason},
     session::{Participant, Place, Role, SessionRecord},
 };
 
@@ -31,7 +31,6 @@ pub(crate) use effect::Effect;
 use ice::Ice;
 pub(crate) use rate::UserLimits;
 use rate::Verdict;
-pub use reason::DisconnectReason;
 use seat::Seat;
 
 /// How many ended sessions are remembered, so that late news of them is known as such.
@@ -45,7 +44,7 @@ pub(crate) struct Connection {
     user: UserId,
     dialect: Dialect,
     config: Arc<Config>,
-    epoch: Option<u64>,
+    life: Life,
     seats: Vec<Seat>,
     /// Sessions that have ended, by their first openings.
     ended: VecDeque<u64>,
@@ -60,7 +59,16 @@ pub(crate) struct Connection {
     malformed: u32,
     /// None where the client is told of no ICE servers.
     ice: Option<Box<Ice>>,
-    closed: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Life {
+    /// The store has not made it its user's connection yet.
+    Connecting,
+    /// It is its user's connection number `epoch`.
+    Admitted { epoch: u64 },
+    /// [`Effect::Close`] was asked for.
+    Closed,
 }
 
 impl Connection {
@@ -79,7 +87,7 @@ impl Connection {
             id,
             user,
             dialect,
-            epoch: None,
+            life: Life::Connecting,
             seats: Vec::new(),
             ended: VecDeque::new(),
             effects: VecDeque::with_capacity(EFFECTS_AT_REST),
@@ -92,7 +100,6 @@ impl Connection {
             limits,
             malformed: 0,
             ice: None,
-            closed: false,
             config,
         }
     }
@@ -164,13 +171,15 @@ impl Connection {
 
     /// The store has made this the user's connection number `epoch`. Frames count from here on.
     pub(crate) fn on_admitted(&mut self, epoch: u64) {
-        self.epoch = Some(epoch);
+        if self.life == Life::Connecting {
+            self.life = Life::Admitted { epoch };
+        }
     }
 
     /// Whether the client's frames are to be read yet: before its sessions are known, everything it
     /// says of them would be refused.
     pub(crate) fn is_admitted(&self) -> bool {
-        self.epoch.is_some()
+        matches!(self.life, Life::Admitted { .. })
     }
 
     /// Time has passed.
@@ -452,7 +461,9 @@ impl Connection {
                 self.seats.push(taken);
             }
             (Some(_), _) => {
-                if self.epoch.is_some_and(|epoch| participant.epoch > epoch) {
+                if let Life::Admitted { epoch } = self.life
+                    && participant.epoch > epoch
+                {
                     self.close(DisconnectReason::Replaced);
                 }
             }
@@ -537,7 +548,7 @@ impl Connection {
     }
 
     fn close(&mut self, reason: DisconnectReason) {
-        if !std::mem::replace(&mut self.closed, true) {
+        if std::mem::replace(&mut self.life, Life::Closed) != Life::Closed {
             for seat in &self.seats {
                 seat.tell_local_partner(&self.id, reason, &mut self.effects);
             }

@@ -10,9 +10,9 @@ use crate::{
     auth::AuthRefusal,
     frame::CloseReason,
     id::{ConnectionId, SessionId, UserId},
+    reason::{DisconnectReason, EndReason},
     session::Metadata,
 };
-pub use crate::{connection::DisconnectReason, session::EndReason};
 
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Eq)]

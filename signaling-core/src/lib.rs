@@ -46,11 +46,11 @@
 //! | [`relay`] | the engine: [`Relay`], its builder, and what can go wrong |
 //! | [`protocol`] | the messages on the wire, and the table of them |
 //! | [`config`] | every limit and interval, with its default and the reason for it |
-//! | [`event`] | what a host may observe |
+//! | [`event`], [`reason`] | what a host may observe, and why connections and sessions end |
 //! | [`auth`], `jwt` | who may connect: the seam, and JSON Web Tokens |
 //! | [`ice`] | which STUN and TURN servers clients are told of: the seam, and credentials for coturn |
 //! | [`store`], [`bus`], [`memory`] | where sessions are kept and how nodes reach each other: the seams, and both in memory |
-//! | [`session`], [`notice`] | the rules of a session, and what connections tell each other |
+//! | [`session`] | the rules of a session |
 //! | [`frame`], [`id`], [`time`] | what a transport carries, who and what, and when |
 //! | `websocket` | what adapters to web frameworks share (feature `websocket`) |
 //! | `testing` | suites for stores, buses and adapters (feature `test-util`) |
@@ -133,8 +133,9 @@ pub mod jwt;
 #[doc(hidden)]
 pub mod log;
 pub mod memory;
-pub mod notice;
+mod notice;
 pub mod protocol;
+pub mod reason;
 pub mod relay;
 pub mod session;
 pub mod store;

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     frame::{CloseReason, Text},
     id::{ConnectionId, SessionId, UserId},
-    protocol::{ErrorCode, PartnerReason, SignalKind},
+    protocol::{ErrorCode, SignalKind},
+    reason::PartnerReason,
     session::SessionRecord,
 };
 
@@ -15,7 +16,7 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "notice", rename_all = "kebab-case")]
 #[non_exhaustive]
-pub enum Notice {
+pub(crate) enum Notice {
     /// A session was opened for the connection's user.
     Opened(Arc<SessionRecord>),
     /// This is the session now, as far as the sender knows.
@@ -104,7 +105,7 @@ impl Notice {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
-pub enum LossReason {
+pub(crate) enum LossReason {
     /// They were lost on the way.
     #[default]
     Lost,
@@ -124,20 +125,20 @@ impl From<LossReason> for ErrorCode {
 
 /// A signal between two nodes' connections.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RelayedSignal {
+pub(crate) struct RelayedSignal {
     /// In which session.
-    pub session: SessionId,
+    pub(crate) session: SessionId,
     /// Its [`first_opening`](SessionRecord::first_opening): a short name for the session, to which queues
     /// charge the signal.
-    pub first_opening: u64,
+    pub(crate) first_opening: u64,
     /// In which negotiation.
-    pub negotiation: u64,
+    pub(crate) negotiation: u64,
     /// Its number among the sender's signals in that negotiation, from 1.
-    pub number: u64,
+    pub(crate) number: u64,
     /// Which of the three kinds it is.
-    pub kind: SignalKind,
+    pub(crate) kind: SignalKind,
     /// The message for the partner's client.
-    pub text: Text,
+    pub(crate) text: Text,
 }
 
 #[cfg(test)]

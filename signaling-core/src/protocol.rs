@@ -30,6 +30,7 @@ use serde_json::value::RawValue;
 use crate::{
     frame::Text,
     id::{SessionId, UserId},
+    reason::PartnerReason,
 };
 
 pub use ice_server::{IceServer, IceServerError};
@@ -250,46 +251,6 @@ impl<'a> ServerMessage<'a> {
     pub fn to_text(&self) -> Text {
         // Strings, numbers and booleans in a struct: there is nothing here that can fail.
         serde_json::to_string(self).unwrap_or_default().into()
-    }
-}
-
-/// Why a participant's partner is gone, as the participant is told.
-///
-/// It is the reason of what the participant is told of, the newest where several came at once: one
-/// that hears nothing of a loss before its partner is back on another connection is told why that
-/// partner's last connection ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum PartnerReason {
-    /// It sent `leave`, or closed its connection by a close frame.
-    Left,
-    /// Its connection broke, its node died, or its server closed it for another reason than those
-    /// below.
-    Lost,
-    /// It sent no heartbeat, or nothing at all, in time; or it stayed away for too long.
-    Timeout,
-    /// A newer connection of the same user took over.
-    Replaced,
-    /// The host ended the session or disconnected the user; also where all that is known is that the
-    /// session has ended, and for a user that left it itself, on a connection before this one.
-    Ended,
-}
-
-impl PartnerReason {
-    /// Every reason.
-    pub const ALL: [Self; 5] = [Self::Left, Self::Lost, Self::Timeout, Self::Replaced, Self::Ended];
-
-    /// Its name on the wire and in records.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Left => "left",
-            Self::Lost => "lost",
-            Self::Timeout => "timeout",
-            Self::Replaced => "replaced",
-            Self::Ended => "ended",
-        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The engine: one [`Relay`] is one node, and all that a host talks to.
 
 mod background;
+mod backoff;
 mod builder;
 mod delivery;
 mod driver;
@@ -8,14 +9,13 @@ mod end_pacer;
 mod health;
 mod heartbeats;
 mod hooks;
-mod host;
 mod ice;
 mod jobs;
 mod lease;
 mod mailbox;
-mod new_session;
 mod node;
 mod node_queue;
+mod open;
 mod refusal;
 mod registry;
 mod share;
@@ -32,25 +32,28 @@ use std::{
     time::Duration,
 };
 
-use futures::{Sink, Stream};
+use futures::{FutureExt, Sink, Stream, future::try_join_all};
 use tokio::time;
 use tokio_util::sync::DropGuard;
 
 pub(crate) use background::caught;
 pub use builder::{RelayBuilder, StartError};
 pub use hooks::{Arbiter, HookError, Hooks, Newcomer, SecondConnection, Stays};
-pub use host::{OpenError, Opened};
-pub use new_session::NewSession;
+pub use open::{NewSession, OpenError, Opened};
 
 use crate::{
     auth::{AuthError, Authenticator, Client, Credentials, Identity},
     config::Config,
-    event::{DisconnectReason, Events},
-    frame::{CloseCode, Frame, TransportError},
-    id::NodeId,
+    event::Events,
+    frame::{CloseCode, CloseReason, Frame, TransportError},
+    id::{NodeId, SessionId, UserId},
+    notice::Notice,
+    reason::{DisconnectReason, EndReason},
+    session::SessionRecord,
     store::{Counts, StoreError},
 };
 use node::Node;
+use writes::{Ending, readable};
 
 /// One node: accepts connections, relays between them, and keeps sessions true.
 ///
@@ -152,6 +155,103 @@ impl Relay {
         Events::new(self.node.events.subscribe())
     }
 
+    /// Opens a session for two users who were matched, under a new id. `initiator` enrolled first
+    /// and makes the offer.
+    ///
+    /// Both get `match-found`, now or when they connect. The session ends when one of them does not
+    /// connect within [`Config::abandon_after`](crate::Config::abandon_after).
+    ///
+    /// # Errors
+    ///
+    /// See [`OpenError`].
+    pub async fn open_session(
+        &self,
+        initiator: &UserId,
+        responder: &UserId,
+    ) -> Result<SessionId, OpenError> {
+        let (session, _) = self.open(NewSession::between(initiator, responder)).await?;
+        Ok(session)
+    }
+
+    /// Opens a session, and gives its id. Opening one again under its id changes nothing: the first
+    /// metadata stays.
+    ///
+    /// # Errors
+    ///
+    /// See [`OpenError`].
+    pub async fn open(&self, new: NewSession) -> Result<(SessionId, Opened), OpenError> {
+        self.node.open(new).await
+    }
+
+    /// Ends a session, whichever nodes its participants are on; both get `partner-disconnected`.
+    /// False when there is none. What the host says of it, if not [`CloseReason::default`], is in the
+    /// event [`SessionEnded`](Event::SessionEnded); clients do not see it.
+    ///
+    /// # Errors
+    ///
+    /// When the store did not answer; the session may have ended all the same.
+    pub async fn close_session(
+        &self,
+        session: &SessionId,
+        reason: CloseReason,
+    ) -> Result<bool, StoreError> {
+        let ending = Ending { text: reason, ..EndReason::ByHost.into() };
+        match self.node.store.load(session).await? {
+            Some(record) => {
+                let ended = self.node.end(Arc::new(record), ending, |_| true).await;
+                ended.inspect_err(|error| self.node.health.note(error))
+            }
+            None => Ok(false),
+        }
+    }
+
+    /// A session as the store has it.
+    ///
+    /// # Errors
+    ///
+    /// When the store did not answer.
+    pub async fn session(&self, session: &SessionId) -> Result<Option<SessionRecord>, StoreError> {
+        self.node.store.load(session).await
+    }
+
+    /// The sessions in which the user takes part, whichever node it is on; the oldest first. Each as
+    /// it is when it is read: one that opens or ends meanwhile may be missing, or be there still.
+    ///
+    /// # Errors
+    ///
+    /// When the store did not answer.
+    pub async fn sessions_of(&self, user: &UserId) -> Result<Vec<SessionRecord>, StoreError> {
+        let mut memberships = self.node.store.user(user).await?.memberships;
+        memberships.sort_by_key(|membership| membership.since);
+        let followed = memberships.iter().map(|one| self.node.follow(user, one).map(readable));
+        Ok(try_join_all(followed).await?.into_iter().flatten().collect())
+    }
+
+    /// Whether the user has a connection, on any node.
+    ///
+    /// # Errors
+    ///
+    /// When the store did not answer.
+    pub async fn is_connected(&self, user: &UserId) -> Result<bool, StoreError> {
+        Ok(self.node.store.user(user).await?.connection.is_some())
+    }
+
+    /// Closes the user's connection with 1000, on any node. Its sessions wait for it to come back.
+    /// False when it has none. The `reason` is the text of the close frame that the client gets, and
+    /// in the event [`ParticipantDisconnected`](Event::ParticipantDisconnected);
+    /// [`CloseReason::default`] leaves the close code's own.
+    ///
+    /// # Errors
+    ///
+    /// When the store did not answer.
+    pub async fn disconnect(&self, user: &UserId, reason: CloseReason) -> Result<bool, StoreError> {
+        let connection = self.node.store.user(user).await?.connection;
+        if let Some(connection) = &connection {
+            self.node.notify(connection, Notice::Disconnect { text: reason });
+        }
+        Ok(connection.is_some())
+    }
+
     /// Asks the relay's [`Authenticator`] who brought `credentials`.
     ///
     /// # Errors
@@ -209,7 +309,7 @@ impl Relay {
                 forgotten.unwrap_or_else(|panic| Err(StoreError::unavailable(panic)))
             {
                 let error = &error as &dyn Error;
-                tracing::warn!(node = %node.id, error, "node not signed off");
+                tracing::warn!(node = %node.id, error, "node not removed from the store; its lease expires");
             }
         };
         let outcome = match time::timeout(deadline, ended).await {

@@ -6,7 +6,7 @@
 
 mod metadata;
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -14,41 +14,9 @@ pub use metadata::{Metadata, MetadataError};
 
 use crate::{
     id::{ConnectionId, SessionId, UserId},
-    protocol::PartnerReason,
+    reason::PartnerReason,
     time::Timestamp,
 };
-
-/// Why a session ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum EndReason {
-    /// A participant hung up.
-    Left,
-    /// The host ended it.
-    ByHost,
-    /// A participant stayed away too long.
-    Abandoned,
-}
-
-impl EndReason {
-    /// Its name for logs and other programs: `left`, `by-host` or `abandoned`. It is stable: a later
-    /// version may add names, and changes none.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Left => "left",
-            Self::ByHost => "by-host",
-            Self::Abandoned => "abandoned",
-        }
-    }
-}
-
-/// Shows [`EndReason::as_str`].
-impl fmt::Display for EndReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
 
 /// A participant's place in its session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -233,7 +233,7 @@ impl Endpoint {
         match admitted {
             Ok(client) => {
                 if caught(self.relay.serve(&mut transport, client)).await.is_err() {
-                    tracing::error!("a panic while a connection was served; closing it");
+                    tracing::error!("serving a connection panicked; closing it");
                     self.relay.refuse(&mut transport, CloseCode::Internal).await;
                 }
             }

@@ -110,7 +110,7 @@ impl Reader {
             if let Err(error) = self.try_fill().await {
                 if let Some(suppressed) = self.warnings.pass("read") {
                     let error = &error as &dyn std::error::Error;
-                    tracing::warn!(node = %self.node, error, suppressed, "inbox not read; trying again");
+                    tracing::warn!(node = %self.node, error, suppressed, "inbox read failed; retrying");
                 }
                 // A connection on which nothing comes may be one that nothing will ever come on.
                 if *error.kind() == ErrorKind::Timeout {
@@ -137,7 +137,7 @@ impl Reader {
         let all_removed = self.untrimmed == 0 && self.trimming.is_none();
         let opened = open(&self.shared, &self.keys, all_removed.then_some(self.last)).await?;
         if !opened.was_there || opened.history != self.history || opened.last < self.last {
-            tracing::warn!(node = %self.node, "the inbox was lost, or may lack entries");
+            tracing::warn!(node = %self.node, "the inbox may lack entries; looking sessions up");
             gap(&mut self.pending);
         }
         if !opened.was_there || opened.last < self.last {

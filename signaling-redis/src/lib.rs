@@ -53,7 +53,7 @@
 //!
 //! Something else may write into these keys: a script, an operator, another application without a prefix.
 //! What no version of this library writes is skipped, and harms its own session only. Each item is
-//! logged once as "unreadable data in Redis skipped" with its key, at most 20 lines a minute;
+//! logged once as "unreadable data in Redis; skipped" with its key, at most 20 lines a minute;
 //! [`Redis::unreadable`] counts all of them.
 //!
 //! | unreadable | what happens |

@@ -51,7 +51,7 @@ impl Quarantine {
                 error,
                 found,
                 suppressed,
-                "unreadable data in Redis skipped"
+                "unreadable data in Redis; skipped"
             );
         }
     }

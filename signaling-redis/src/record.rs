@@ -3,7 +3,7 @@
 
 use signaling_core::{
     id::{IdError, SessionId, UserId},
-    protocol::PartnerReason,
+    reason::PartnerReason,
     session::{Metadata, MetadataError, Participant, Presence, Role, SessionRecord},
     time::Timestamp,
 };

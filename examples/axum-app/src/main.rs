@@ -32,7 +32,7 @@ use signaling_core::{
     event::{Event, Events},
     id::{SessionId, UserId},
     jwt::{Algorithm, JwtAuthenticator, JwtKey},
-    relay::OpenError,
+    relay::{NewSession, OpenError},
 };
 use tokio::{net::TcpListener, sync::Mutex};
 
@@ -108,7 +108,7 @@ async fn join(
         return Ok((StatusCode::ACCEPTED, Json(json!({"status": "joined"}))));
     }
     // <-- Both get `match-found`, now or when they connect.
-    match school.relay.open_session_as(&lesson, &first, &user).await {
+    match school.relay.open(NewSession::between(&first, &user).id(&lesson)).await {
         Ok(_) => Ok((StatusCode::OK, Json(json!({"status": "matched"})))),
         Err(OpenError::Conflict) => Err(StatusCode::CONFLICT),
         Err(error) => {

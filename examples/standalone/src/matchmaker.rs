@@ -6,7 +6,7 @@ use std::{slice, time::Duration};
 use signaling_core::{
     Relay,
     id::{SessionId, UserId},
-    relay::OpenError,
+    relay::{NewSession, OpenError},
     store::StoreError,
 };
 use tokio::{
@@ -182,7 +182,7 @@ impl Matching {
             };
             // A panic ends the step that it is in, and neither the task nor the queue.
             if done.is_none() {
-                tracing::error!("a panic while users were matched; going on");
+                tracing::error!("matching panicked; going on");
             }
         }
         tracing::debug!("matching ended");
@@ -217,7 +217,10 @@ impl Matching {
             Err(error) => {
                 if !std::mem::replace(&mut self.in_trouble, true) {
                     let error = &error as &dyn std::error::Error;
-                    tracing::warn!(error, "pairs may be left unmatched for now");
+                    tracing::warn!(
+                        error,
+                        "pairs not opened; retrying with the next look at the queue"
+                    );
                 }
             }
         }
@@ -261,7 +264,7 @@ impl Matching {
             return Ok(false);
         }
         let [first, second] = &pair.users;
-        match self.relay.open_session_as(&pair.session, first, second).await {
+        match self.relay.open(NewSession::between(first, second).id(&pair.session)).await {
             Ok(_) => {
                 self.opened = Some(pair.session.clone());
                 Ok(true)
@@ -540,7 +543,8 @@ mod tests {
         for users in [["x", "y"], ["x", "x"]] {
             let relay = Relay::builder(Nobody).start().await.unwrap();
             let taken = SessionId::new("taken").unwrap();
-            let _ = relay.open_session_as(&taken, &user("v"), &user("w")).await.unwrap();
+            let _ =
+                relay.open(NewSession::between(&user("v"), &user("w")).id(&taken)).await.unwrap();
             let planted = Pair { session: taken, users: users.map(user), partners: Partners::All };
             let queue = Planted(queue(), Some(planted));
             let matchmaker = Matchmaker::start(relay, queue);

@@ -25,7 +25,7 @@ use signaling_core::{
     event::{Event, Events},
     id::{SessionId, UserId},
     jwt::{Algorithm, JwtAuthenticator, JwtKey},
-    relay::OpenError,
+    relay::{NewSession, OpenError},
 };
 use tokio::{net::TcpSocket, sync::Mutex};
 use warp::{Filter, Rejection, Reply, http::StatusCode, reply};
@@ -102,7 +102,7 @@ async fn join(school: School, lesson: SessionId, user: UserId) -> Result<impl Re
         ));
     }
     // <-- Both get `match-found`, now or when they connect.
-    match school.relay.open_session_as(&lesson, &first, &user).await {
+    match school.relay.open(NewSession::between(&first, &user).id(&lesson)).await {
         Ok(_) => Ok(reply::with_status(reply::json(&json!({"status": "matched"})), StatusCode::OK)),
         Err(OpenError::Conflict) => Err(refused(StatusCode::CONFLICT)),
         Err(error) => {

@@ -1,10 +1,10 @@
 use std::sync::Arc;
 
-use super::DisconnectReason;
 use crate::{
     frame::Text,
     id::ConnectionId,
     notice::Notice,
+    reason::DisconnectReason,
     session::{Role, SessionRecord},
 };
 

@@ -6,13 +6,14 @@
 
 use std::{collections::VecDeque, iter::Sum, ops::Range, sync::Arc, time::Instant};
 
-use super::{DisconnectReason, Effect};
+use super::Effect;
 use crate::{
     config::Config,
     frame::Text,
     id::{ConnectionId, SessionId},
     notice::{LossReason, Notice, RelayedSignal},
-    protocol::{Dialect, ErrorCode, PartnerReason, ServerMessage, SignalKind},
+    protocol::{Dialect, ErrorCode, ServerMessage, SignalKind},
+    reason::{DisconnectReason, PartnerReason},
     session::{Place, Role, SessionRecord},
 };
 

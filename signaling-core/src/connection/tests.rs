@@ -11,6 +11,13 @@ use crate::{
     time::Timestamp,
 };
 
+fn epoch(connection: &Connection) -> u64 {
+    match connection.life {
+        Life::Admitted { epoch } => epoch,
+        Life::Connecting | Life::Closed => panic!("it is not admitted"),
+    }
+}
+
 /// Two participants, their pure connections, and a store that always answers at once.
 struct Call {
     now: Instant,
@@ -189,7 +196,7 @@ impl Call {
                 Effect::Notify { to, notice } => notices.push((to, notice)),
                 Effect::Attach(_) | Effect::Renew(_) => {
                     let (id, role) = (self.id(who), Role::BOTH[who]);
-                    let epoch = self.connections[who].as_ref().unwrap().epoch.unwrap();
+                    let epoch = epoch(self.connections[who].as_ref().unwrap());
                     let record = self.record.clone().unwrap();
                     let next = record.attach(role, &id, epoch, None, record.revision).unwrap();
                     self.record = Some(Arc::new(next));
@@ -888,7 +895,7 @@ impl Call {
         let record = self.record.clone().unwrap();
         let connection = self.connections[who].as_ref().unwrap();
         let negotiation = connection.seats[0].record().participants[who].negotiation;
-        let (role, epoch) = (Role::BOTH[who], connection.epoch.unwrap());
+        let (role, epoch) = (Role::BOTH[who], epoch(connection));
         let next = record.attach(role, &connection.id, epoch, negotiation, record.opening * 10);
         self.record = Some(Arc::new(next.unwrap()));
         self.take_up(who);

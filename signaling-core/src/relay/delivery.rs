@@ -5,7 +5,12 @@
 
 use std::sync::Arc;
 
-use super::{jobs::Job, mailbox::Mail, node::Node, registry::ConnectionHandle};
+use super::{
+    jobs::{Claim, Job},
+    mailbox::Mail,
+    node::Node,
+    registry::ConnectionHandle,
+};
 use crate::{
     id::{ConnectionId, UserId},
     notice::Notice,
@@ -62,12 +67,11 @@ impl Node {
 
     fn ending(&self, gone: &ConnectionId, user: &UserId) -> Arc<ConnectionHandle> {
         self.registry.ending(gone.number(), || {
-            ConnectionHandle::new(
-                gone.clone(),
-                user.clone(),
-                &self.config,
-                self.health.generation(),
-            )
+            let (id, user, generation) = (gone.clone(), user.clone(), self.health.generation());
+            let handle = ConnectionHandle::new(id, user, &self.config, generation);
+            // Its user's record may still name it.
+            handle.jobs.state().claim = Claim::Answered;
+            handle
         })
     }
 }

@@ -1,6 +1,8 @@
 //! Drives one connection: moves frames between its transport and the pure rules, and carries out
 //! what these ask for. It never waits for a store, a bus or another connection.
 
+mod end;
+
 use std::{
     collections::VecDeque,
     future::{Future, poll_fn},
@@ -8,15 +10,11 @@ use std::{
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use bytes::Bytes;
-use futures::{Sink, SinkExt, Stream, StreamExt, future::BoxFuture};
-use tokio::{
-    task,
-    time::{self, Instant, Sleep},
-};
+use futures::{Sink, Stream};
+use tokio::time::{self, Instant, Sleep};
 
 use super::{
     hooks::Newcomer,
@@ -30,13 +28,15 @@ use crate::{
     auth::Client,
     bus::Envelope,
     connection::{Connection, Effect},
-    event::DisconnectReason,
-    frame::{CloseFrame, CloseReason, Frame, TransportError},
+    frame::{CloseReason, Frame, TransportError},
     id::ConnectionId,
     notice::Notice,
+    reason::DisconnectReason,
     store::Heartbeat,
     time::Timestamp,
 };
+pub(super) use end::close;
+use end::{Ended, Last, Life};
 
 /// Frames read before others get their turn.
 const FRAMES_PER_TURN: usize = 32;
@@ -59,17 +59,18 @@ where
     let _running = node.tasks.token();
     let mut transport = pin!(transport);
     let mut accepted = node.sockets.accept(&node.config);
-    let (reason, frame, last_words) = {
+    let ended = {
         // Borrowed, since a value that moves between waits has room for each of its places.
         let mut admitted = Driver::admit(node.clone(), client, accepted.is_some());
         match &mut admitted {
-            Ok(driver) => {
-                let reason = poll_fn(|cx| driver.poll(transport.as_mut(), cx)).await;
-                (reason, driver.close_frame(reason), std::mem::take(&mut driver.last_words))
-            }
+            Ok(driver) => poll_fn(|cx| driver.poll(transport.as_mut(), cx)).await,
             Err(reason) => {
                 accepted = None;
-                (*reason, reason.close_code().map(CloseFrame::from), Vec::new())
+                Ended {
+                    reason: *reason,
+                    frame: reason.close_code().map(Into::into),
+                    unsent: Vec::new(),
+                }
             }
         }
     };
@@ -77,45 +78,14 @@ where
         Some(socket) => (socket, node.config.close_wait),
         None => node.sockets.refuse(&node.config),
     };
+    let Ended { reason, frame, unsent } = ended;
     match reason {
         DisconnectReason::Lost => {}
         // The peer's close frame is answered by the transport.
         DisconnectReason::Left => close(transport, Vec::new(), None, wait).await,
-        _ => close(transport, last_words, frame, wait).await,
+        _ => close(transport, unsent, frame, wait).await,
     }
     reason
-}
-
-/// Sends what is left to say and a close frame, and reads on until the peer's, for at most `wait`:
-/// a socket that is dropped with unread input is reset, and the peer would never see the frame.
-pub(super) async fn close<T, E>(
-    transport: T,
-    last_words: Vec<Frame>,
-    frame: Option<CloseFrame>,
-    wait: Duration,
-) where
-    T: Stream<Item = Result<Frame, E>> + Sink<Frame, Error = E>,
-{
-    let goodbye = async {
-        let mut transport = pin!(transport);
-        for frame in last_words {
-            transport.feed(frame).await?;
-        }
-        if let Some(frame) = frame {
-            transport.send(Frame::Close(Some(frame))).await?;
-            while let Some(Ok(frame)) = transport.next().await {
-                if matches!(frame, Frame::Close(_)) {
-                    break;
-                }
-                // The time limit is looked at between polls only, and a transport that always has
-                // another frame ready would never end this one.
-                task::consume_budget().await;
-            }
-        }
-        transport.close().await
-    };
-    // A peer that is gone, or takes too long, misses the goodbye; there is nobody else to tell.
-    let _ = time::timeout(wait, goodbye).await;
 }
 
 struct Driver {
@@ -133,27 +103,14 @@ struct Driver {
     /// Turns since the alarm was polled, each of which left more to read.
     full_turns: u8,
     alarm: Pin<Box<Sleep>>,
-    ended: Option<DisconnectReason>,
-    /// Its end is being written, or is already.
-    written: bool,
-    /// What the client is still to be told when the connection has ended.
-    last_words: Vec<Frame>,
-    /// It waits for its turn to end.
-    parting: Option<Box<Parting>>,
-    /// Its future was dropped midway.
-    dropped: bool,
+    life: Life,
 }
 
-/// The last that a transport says. What follows from it may have to wait for its turn.
-enum Last {
-    Close(Option<CloseFrame>),
-    Error(TransportError),
-    Nothing,
-}
-
-struct Parting {
-    last: Last,
-    turn: BoxFuture<'static, ()>,
+/// What has been read in one turn.
+struct Turn {
+    frames: usize,
+    /// Whether the transport may have more.
+    readable: bool,
 }
 
 enum Route {
@@ -208,118 +165,138 @@ impl Driver {
             outgoing: VecDeque::with_capacity(AT_REST),
             unflushed: false,
             full_turns: 0,
-            ended: None,
-            written: false,
-            last_words: Vec::new(),
-            parting: None,
-            dropped: false,
+            life: Life::Open,
             connection,
             handle,
             node,
         })
     }
 
-    /// What closes the connection, in the host's words where it said some; none where there is nobody
-    /// to tell.
-    fn close_frame(&self, reason: DisconnectReason) -> Option<CloseFrame> {
-        let said = match reason {
-            DisconnectReason::ByHost | DisconnectReason::Refused => self.handle.goodbye.get(),
-            _ => None,
-        };
-        let code = reason.close_code()?;
-        Some(said.map_or_else(|| code.into(), |said| CloseFrame::new(code, said)))
-    }
-
-    fn poll<T, E>(
-        &mut self,
-        mut transport: Pin<&mut T>,
-        cx: &mut Context<'_>,
-    ) -> Poll<DisconnectReason>
+    /// One turn: writes what waits, reads some frames, and judges deadlines if nothing is left to read.
+    fn poll<T, E>(&mut self, mut transport: Pin<&mut T>, cx: &mut Context<'_>) -> Poll<Ended>
     where
         T: Stream<Item = Result<Frame, E>> + Sink<Frame, Error = E>,
         E: Into<TransportError>,
     {
-        if let Some(reason) = self.ended {
-            self.written = true;
-            self.submit(Job::End);
-            return Poll::Ready(reason);
+        if let Some(ended) = self.submit_end() {
+            return Poll::Ready(ended);
         }
-        ready!(self.poll_parting(cx));
+        ready!(self.poll_pacer(cx));
+        // Before the mailbox is looked at: what is put into it from now on wakes this task.
         self.handle.mailbox.register(cx);
-        let (mut frames, mut readable) = (0, true);
+        let mut turn = Turn { frames: 0, readable: true };
         loop {
-            if let Some(reason) = self.handle.mailbox.closing() {
-                self.connection.on_close(reason);
-            }
-            let _ = self.carry_out();
-            match self.poll_write(transport.as_mut(), cx) {
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(error)) => {
-                    self.connection.on_transport_error(&error.into());
-                    let _ = self.carry_out();
-                }
-                Poll::Pending => self.on_write_blocked(),
-            }
-            if self.ended.is_some() {
+            self.write(transport.as_mut(), cx);
+            if self.has_ended() {
                 // The partner was woken by the news, and has its turn before the rest is done.
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            if frames >= FRAMES_PER_TURN {
-                self.full_turns += 1;
-                if self.full_turns == FULL_TURNS && self.poll_alarm(cx) {
+            if turn.frames >= FRAMES_PER_TURN {
+                if self.is_alarm_overdue() && self.poll_alarm(cx) {
                     continue;
                 }
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            if !self.connection.is_admitted() {
-                if self.read_early(transport.as_mut(), cx) {
-                    ready!(self.poll_parting(cx));
-                    continue;
-                }
-                if let Some(admission) = self.admission.take() {
-                    self.node.run_job(&self.handle, *admission);
-                    continue;
-                }
+            if !self.connection.is_admitted() && self.begin_admission(transport.as_mut(), cx) {
+                ready!(self.poll_pacer(cx));
+                continue;
             }
-            let mut read = 0;
-            while readable && self.connection.is_admitted() && frames < FRAMES_PER_TURN {
-                let next = match self.early.pop_front() {
-                    Some(frame) => Poll::Ready(Some(Ok(frame))),
-                    None => transport.as_mut().poll_next(cx),
-                };
-                let last = match next {
-                    Poll::Pending => {
-                        // It wakes this task when there is more.
-                        readable = false;
-                        break;
-                    }
-                    Poll::Ready(Some(Ok(Frame::Close(close)))) => Last::Close(close),
-                    Poll::Ready(Some(Ok(frame))) => {
-                        (frames, read) = (frames + 1, read + 1);
-                        if self.on_frame(&frame).is_break() {
-                            break;
-                        }
-                        continue;
-                    }
-                    Poll::Ready(Some(Err(error))) => Last::Error(error.into()),
-                    Poll::Ready(None) => Last::Nothing,
-                };
-                read += 1;
-                self.part(last);
-                ready!(self.poll_parting(cx));
-                break;
-            }
+            let has_read = self.read(&mut turn, transport.as_mut(), cx);
+            ready!(self.poll_pacer(cx));
             // Deadlines are for what has not come. After a time in which this process was frozen or
             // starved, heartbeats wait to be read that were sent in time. If there is always more to
             // read, deadlines are judged after some turns (above).
-            if read == 0 && !self.poll_alarm(cx) {
+            if !has_read && !self.poll_alarm(cx) {
                 break;
             }
         }
         self.rest();
         Poll::Pending
+    }
+
+    /// Carries out what is asked for, and writes what waits for the client as far as the transport takes it.
+    fn write<T, E>(&mut self, transport: Pin<&mut T>, cx: &mut Context<'_>)
+    where
+        T: Sink<Frame, Error = E>,
+        E: Into<TransportError>,
+    {
+        if let Some(reason) = self.handle.mailbox.closing() {
+            self.connection.on_close(reason);
+        }
+        let _ = self.carry_out();
+        match self.poll_write(transport, cx) {
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(error)) => {
+                self.connection.on_transport_error(&error.into());
+                let _ = self.carry_out();
+            }
+            Poll::Pending => self.on_write_blocked(),
+        }
+    }
+
+    /// Notes a turn that ends with more to read; true once there were so many of them in a row that
+    /// deadlines are judged all the same.
+    fn is_alarm_overdue(&mut self) -> bool {
+        self.full_turns += 1;
+        self.full_turns == FULL_TURNS
+    }
+
+    /// Before the connection is admitted: reads what came early, then starts the admission, once. Returns
+    /// whether something was done.
+    fn begin_admission<T, E>(&mut self, transport: Pin<&mut T>, cx: &mut Context<'_>) -> bool
+    where
+        T: Stream<Item = Result<Frame, E>>,
+        E: Into<TransportError>,
+    {
+        // First, so that a client that is gone already is not admitted.
+        if self.read_early(transport, cx) {
+            return true;
+        }
+        let admission = self.admission.take();
+        admission.map(|admission| self.node.run_job(&self.handle, *admission)).is_some()
+    }
+
+    /// Reads frames until there are no more, the turn is over or the connection ends. Returns whether
+    /// something came.
+    fn read<T, E>(
+        &mut self,
+        turn: &mut Turn,
+        mut transport: Pin<&mut T>,
+        cx: &mut Context<'_>,
+    ) -> bool
+    where
+        T: Stream<Item = Result<Frame, E>>,
+        E: Into<TransportError>,
+    {
+        let before = turn.frames;
+        while turn.readable && self.connection.is_admitted() && turn.frames < FRAMES_PER_TURN {
+            let next = match self.early.pop_front() {
+                Some(frame) => Poll::Ready(Some(Ok(frame))),
+                None => transport.as_mut().poll_next(cx),
+            };
+            let last = match next {
+                Poll::Pending => {
+                    // It wakes this task when there is more.
+                    turn.readable = false;
+                    break;
+                }
+                Poll::Ready(Some(Ok(Frame::Close(close)))) => Last::Close(close),
+                Poll::Ready(Some(Ok(frame))) => {
+                    turn.frames += 1;
+                    if self.on_frame(&frame).is_break() {
+                        break;
+                    }
+                    continue;
+                }
+                Poll::Ready(Some(Err(error))) => Last::Error(error.into()),
+                Poll::Ready(None) => Last::Nothing,
+            };
+            self.pace_end(last);
+            return true;
+        }
+        turn.frames > before
     }
 
     /// Whether a deadline was due.
@@ -362,7 +339,7 @@ impl Driver {
                 Poll::Ready(Some(Err(error))) => Last::Error(error.into()),
                 Poll::Ready(None) => Last::Nothing,
             };
-            self.part(last);
+            self.pace_end(last);
             return true;
         }
         false
@@ -383,44 +360,6 @@ impl Driver {
     fn on_frame(&mut self, frame: &Frame) -> ControlFlow<()> {
         self.connection.on_frame(frame, Instant::now().into_std());
         self.carry_out_to_client(Self::queue)
-    }
-
-    fn part(&mut self, last: Last) {
-        let Node { end_pacer, tasks, .. } = &*self.node;
-        if end_pacer.try_pass() {
-            self.on_last(last);
-        } else {
-            self.parting = Some(Box::new(Parting { last, turn: end_pacer.wait(tasks) }));
-        }
-    }
-
-    /// Ready where it does not wait for its turn.
-    fn poll_parting(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if let Some(parting) = &mut self.parting {
-            ready!(parting.turn.as_mut().poll(cx));
-        }
-        if let Some(parting) = self.parting.take() {
-            self.on_last(parting.last);
-        }
-        Poll::Ready(())
-    }
-
-    fn on_last(&mut self, last: Last) {
-        match last {
-            Last::Close(close) => {
-                self.connection.on_frame(&Frame::Close(close), Instant::now().into_std());
-            }
-            Last::Error(error) => {
-                tracing::debug!(
-                    connection = %self.handle.id,
-                    error = &error as &dyn std::error::Error,
-                    "transport failed"
-                );
-                self.connection.on_transport_error(&error);
-            }
-            Last::Nothing => self.connection.on_close(DisconnectReason::Lost),
-        }
-        let _ = self.carry_out_to_client(Self::queue);
     }
 
     /// Writes what waits for the client, flushing once for all of it.
@@ -556,13 +495,13 @@ impl Driver {
                     at: self.node.now(),
                     places: self.connection.places(),
                 }),
-                Effect::Attach(record) => self.submit(Job::Attach(record)),
-                Effect::Renew(record) => self.submit(Job::Renew(record)),
-                Effect::Leave(record) => self.submit(Job::Leave(record)),
-                Effect::EndAgain(record) => self.submit(Job::EndAgain(record)),
+                Effect::Attach(record) => self.run_job(Job::Attach(record)),
+                Effect::Renew(record) => self.run_job(Job::Renew(record)),
+                Effect::Leave(record) => self.run_job(Job::Leave(record)),
+                Effect::EndAgain(record) => self.run_job(Job::EndAgain(record)),
                 Effect::LookUp => {
                     let records = self.connection.records();
-                    self.submit(Job::LookUp(records));
+                    self.run_job(Job::LookUp(records));
                 }
                 Effect::Close(reason) => {
                     self.end(reason);
@@ -573,12 +512,8 @@ impl Driver {
         ControlFlow::Continue(())
     }
 
-    fn submit(&self, job: Job) {
-        // Nothing is begun where nobody polls.
-        match self.dropped {
-            true => self.node.spawn_job(&self.handle, job),
-            false => self.node.run_job(&self.handle, job),
-        }
+    fn run_job(&self, job: Job) {
+        self.node.run_job(&self.handle, job);
     }
 
     fn notify(&mut self, to: ConnectionId, notice: Notice) {
@@ -604,47 +539,8 @@ impl Driver {
         match route {
             Route::Here(handle) => self.node.deliver_to(handle, notice),
             Route::Elsewhere(queue) => {
-                queue.send(Envelope::Notice { to, notice }, Some(&self.handle));
+                queue.send(Envelope::notice(&to, notice), Some(&self.handle));
             }
         }
-    }
-
-    /// From here on nobody reaches this connection; its end is still to be written.
-    fn end(&mut self, reason: DisconnectReason) {
-        if self.ended.replace(reason).is_some() {
-            return;
-        }
-        tracing::debug!(connection = %self.handle.id, user = %self.handle.user, %reason, "disconnected");
-        self.handle.mailbox.close(reason);
-        let queued = self.handle.mailbox.take();
-        for mail in &queued {
-            if let Mail::Notice(Notice::Ended { session, first_opening, .. }) = mail {
-                self.handle.jobs.forget(session, *first_opening);
-            }
-        }
-        if reason != DisconnectReason::ReadsTooSlowly {
-            self.last_words.extend(self.outgoing.drain(..));
-            self.last_words.extend(queued.into_iter().filter_map(|mail| match mail {
-                Mail::Send(text) => Some(Frame::Text(text)),
-                _ => None,
-            }));
-        }
-        self.node.registry.end(self.handle.id.number());
-        self.handle.jobs.learn(&self.handle.id, self.connection.records());
-    }
-}
-
-impl Drop for Driver {
-    /// A host that drops the future midway has lost the connection.
-    fn drop(&mut self) {
-        self.dropped = true;
-        if self.ended.is_none() {
-            self.connection.on_close(DisconnectReason::Lost);
-            let _ = self.carry_out();
-        }
-        if self.ended.is_some() && !self.written {
-            self.submit(Job::End);
-        }
-        self.node.users.disconnected(&self.handle.user, Instant::now().into_std());
     }
 }

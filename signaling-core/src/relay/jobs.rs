@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::hooks::Newcomer;
+use super::{backoff::Backoff, hooks::Newcomer};
 use crate::{
     id::{ConnectionId, SessionId},
     session::SessionRecord,
@@ -59,6 +59,16 @@ pub(super) enum Admission {
     Done,
 }
 
+/// Whether the store was asked to make the connection its user's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Claim {
+    #[default]
+    NotMade,
+    /// It was, and whether it did so is not known.
+    Unanswered,
+    Answered,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct State {
     /// At most one of each kind for each session, and for the connection; see [`Job::supersedes`].
@@ -66,8 +76,9 @@ pub(super) struct State {
     pub(super) running: bool,
     pub(super) admission: Admission,
     pub(super) epoch: u64,
-    /// The store was asked to make the connection its user's, and whether it did is not known.
-    pub(super) claim_unanswered: bool,
+    pub(super) claim: Claim,
+    /// The pauses before jobs that failed are done again.
+    pub(super) retries: Backoff,
     /// The store's generation in which the connection and its sessions are known.
     pub(super) generation: u64,
     /// Where the connection is attached, as far as is known; none where an attempt was made and its

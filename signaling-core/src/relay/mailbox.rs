@@ -19,12 +19,12 @@ use futures::task::AtomicWaker;
 use super::share::{self, Load};
 use crate::{
     config::Config,
-    connection::DisconnectReason,
     frame::Text,
     ice::IceServers,
     id::SessionId,
     notice::{Notice, RelayedSignal},
     protocol::ErrorCode,
+    reason::DisconnectReason,
     session::SessionRecord,
 };
 

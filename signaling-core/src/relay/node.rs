@@ -27,12 +27,13 @@ use crate::{
     auth::{AuthError, Authenticator},
     bus::{Envelope, MessageBus},
     config::Config,
-    event::{DisconnectReason, Event},
+    event::Event,
     frame::CloseReason,
     ice::IceServerProvider,
     id::{ConnectionId, NodeId, UserId},
     log::Throttle,
     notice::Notice,
+    reason::DisconnectReason,
     store::SessionStore,
     time::{Clock, Timestamp},
 };
@@ -116,9 +117,7 @@ impl Node {
         if *to.node() == self.id {
             self.deliver(to, notice);
         } else {
-            self.node_queues
-                .queue(to.node())
-                .send(Envelope::Notice { to: to.clone(), notice }, None);
+            self.node_queues.queue(to.node()).send(Envelope::notice(to, notice), None);
         }
     }
 }

@@ -21,13 +21,14 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     background::caught,
+    backoff::Backoff,
     health::Health,
     mailbox::Mail,
     registry::ConnectionHandle,
     share::{self, Load},
 };
 use crate::{
-    bus::{BusError, Envelope, MessageBus},
+    bus::{BusError, Content, Envelope, MessageBus},
     config::Config,
     id::NodeId,
     log::{Throttle, WARNING_INTERVAL},
@@ -41,8 +42,6 @@ const BATCH: usize = 128;
 const LINGER: Duration = Duration::from_millis(1);
 /// A queue is busy that carried more envelopes than this in the time of [`LINGER`].
 const LINGER_THRESHOLD: usize = 8;
-/// Between attempts to tell a node that it has missed notices.
-const RETRY: Duration = Duration::from_millis(500);
 
 #[derive(Debug)]
 pub(super) struct NodeQueues {
@@ -85,8 +84,8 @@ struct Item {
 
 impl Item {
     fn lost(self, reason: LossReason, lossy: &AtomicBool) {
-        match (self.envelope, self.sender) {
-            (Envelope::Notice { notice: Notice::Signal(signal), .. }, Some(sender)) => {
+        match (self.envelope.0, self.sender) {
+            (Content::Notice { notice: Notice::Signal(signal), .. }, Some(sender)) => {
                 let RelayedSignal { session, negotiation, number, .. } = signal;
                 let (numbers, code) = (number..number + 1, reason.into());
                 sender.mailbox.push(Mail::Undelivered { session, negotiation, numbers, code });
@@ -98,15 +97,15 @@ impl Item {
 
 /// What an envelope takes of a queue, and the first opening of the session to which that is charged.
 fn load(envelope: &Envelope) -> (Load, Option<u64>) {
-    match envelope {
-        Envelope::Notice { notice: Notice::Signal(signal), .. } => {
+    match &envelope.0 {
+        Content::Notice { notice: Notice::Signal(signal), .. } => {
             (Load::message(signal.text.len()), Some(signal.first_opening))
         }
-        Envelope::Notice { notice: Notice::Opened(record) | Notice::Changed(record), .. } => {
+        Content::Notice { notice: Notice::Opened(record) | Notice::Changed(record), .. } => {
             let metadata = record.metadata.as_ref().map_or(0, |metadata| metadata.as_str().len());
             (Load::message(metadata), None)
         }
-        Envelope::Notice { .. } | Envelope::NoticesLost => (Load::message(0), None),
+        Content::Notice { .. } | Content::NoticesLost => (Load::message(0), None),
     }
 }
 
@@ -158,7 +157,7 @@ impl NodeQueue {
             return item.lost(LossReason::QueueFull, &self.state.lossy);
         }
         // What waits for another node keeps no read buffer of its sender.
-        if let Envelope::Notice { notice: Notice::Signal(signal), .. } = &mut item.envelope {
+        if let Content::Notice { notice: Notice::Signal(signal), .. } = &mut item.envelope.0 {
             signal.text = signal.text.detached();
         }
         if let Err(refused) = self.items.try_send(item) {
@@ -247,11 +246,13 @@ async fn run(
 ) {
     let lossy = &state.lossy;
     let mut batch = Vec::new();
+    // Between attempts to tell the node that it has missed notices.
+    let mut retries = Backoff::default();
     let warnings = Throttle::new(1, WARNING_INTERVAL);
     let mut pace = Pace { since: Instant::now(), carried: 0 };
     loop {
         let received = if lossy.load(Ordering::SeqCst) {
-            time::timeout(RETRY, items.recv_many(&mut batch, BATCH)).await.ok()
+            time::timeout(retries.next_pause(), items.recv_many(&mut batch, BATCH)).await.ok()
         } else {
             Some(items.recv_many(&mut batch, BATCH).await)
         };
@@ -260,7 +261,7 @@ async fn run(
         }
         let was_lossy = lossy.swap(false, Ordering::SeqCst);
         let mut envelopes = Vec::with_capacity(batch.len() + 1);
-        envelopes.extend(was_lossy.then_some(Envelope::NoticesLost));
+        envelopes.extend(was_lossy.then_some(Envelope(Content::NoticesLost)));
         envelopes.extend(batch.iter().map(|item| item.envelope.clone()));
         let published = caught(bus.publish(&node, &envelopes)).await;
         let published = published.unwrap_or_else(|panic| Err(BusError::unavailable(panic)));
@@ -271,10 +272,12 @@ async fn run(
         if let Err(error) = &published {
             if let Some(suppressed) = warnings.pass("lost") {
                 let error = error as &dyn std::error::Error;
-                tracing::warn!(%node, error, suppressed, "notices to a node are lost");
+                tracing::warn!(%node, error, suppressed, "notices to a node lost; it looks its sessions up");
             }
             lossy.fetch_or(was_lossy, Ordering::SeqCst);
             batch.drain(..).for_each(|item| item.lost(LossReason::Lost, lossy));
+        } else {
+            retries.reset();
         }
         batch.clear();
         pace.carried(envelopes.len()).await;
@@ -344,7 +347,7 @@ mod tests {
         let mut sent = Vec::new();
         for number in 0..50 * each {
             let to = ConnectionId::new(far.clone(), number);
-            let envelope = Envelope::Notice { to, notice: Notice::Replaced };
+            let envelope = Envelope::notice(&to, Notice::Replaced);
             sent.push((Instant::now(), envelope.clone()));
             queue.send(envelope, None);
             // Long enough for the queue to publish it, if it would.

@@ -5,10 +5,11 @@ use std::{error::Error, fmt, time::Duration};
 
 use crate::{
     auth::{AuthError, AuthRefusal},
-    event::{DisconnectReason, Event},
+    event::Event,
     frame::CloseReason,
     id::{ConnectionId, UserId},
     log::Throttle,
+    reason::DisconnectReason,
 };
 
 /// Log lines at once for each reason, and how often one more.

@@ -18,14 +18,10 @@ use tokio::time;
 
 use super::{
     background::{Panicked, Task, caught},
+    backoff::Backoff,
     node::Node,
 };
 use crate::{bus::Inbox, store::StoreError};
-
-/// Pause before a task that ended is started again. It doubles with each end before the task worked.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-/// Short enough to renew a lease between two starts.
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// Starts all of them. `inbox` is the node's, opened already.
 pub(super) fn start(node: &Arc<Node>, inbox: Inbox) {
@@ -46,16 +42,16 @@ impl Node {
         let (node, stopped) = (self.clone(), self.stopped.clone());
         tokio::spawn(async move {
             let kept = async {
-                let mut pause = FIRST_PAUSE;
+                let mut backoff = Backoff::default();
                 loop {
                     let ended = caught(start(node.clone())).await;
                     if !node.background.has_failed(task) {
-                        pause = FIRST_PAUSE;
+                        backoff.reset();
                     }
                     node.background.fails(task);
+                    let pause = backoff.next_pause();
                     log_end(task, ended, pause);
                     time::sleep(pause).await;
-                    pause = (pause * 2).min(LONGEST_PAUSE);
                 }
             };
             stopped.run_until_cancelled(kept).await;

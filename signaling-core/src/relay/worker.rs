@@ -13,7 +13,6 @@ use std::{
     future::Future,
     sync::Arc,
     task::{Context, Waker},
-    time::Duration,
 };
 
 use futures::future::{join_all, try_join_all};
@@ -21,25 +20,22 @@ use tokio::time;
 
 use super::{
     background::caught,
+    backoff::Backoff,
     hooks::Newcomer,
-    jobs::{Job, JobQueue},
+    jobs::{Claim, Job, JobQueue},
     mailbox::Mail,
     node::Node,
     registry::ConnectionHandle,
-    writes::{Attach, Continuity, Ending, RETRY},
+    writes::{Attach, Continuity, Ending},
 };
 use crate::{
-    event::{DisconnectReason, EndReason},
     id::{ConnectionId, SessionId},
     notice::Notice,
-    protocol::PartnerReason,
+    reason::{DisconnectReason, EndReason, PartnerReason},
     session::SessionRecord,
     store::{Accepted, Connect, Connected, Membership, Replace, StoreError},
 };
 use admission::NotAdmitted;
-
-/// Before the first look for a record that is not there yet; then twice as long, up to [`RETRY`].
-const FIRST_LOOK: Duration = Duration::from_millis(50);
 
 impl Node {
     /// Runs `job` in a spawned task, after the connection's queued jobs.
@@ -122,11 +118,14 @@ impl Worker {
     async fn panicked(&self, end: bool) {
         let (node, connection) = (&self.node, &self.handle.id);
         if let Some(suppressed) = node.warnings.pass("panic") {
-            tracing::error!(%connection, end, suppressed, "a panic while a connection's sessions were written");
+            tracing::error!(%connection, end, suppressed, "a store write of a connection panicked; ending the connection");
         }
         if !end {
             self.handle.mailbox.close(DisconnectReason::Internal);
-        } else if !self.given_up().await {
+            return;
+        }
+        let pause = self.handle.jobs.state().retries.next_pause();
+        if self.node.stopped.run_until_cancelled(time::sleep(pause)).await.is_some() {
             self.handle.jobs.state().waiting.push_back(Job::End);
         }
     }
@@ -196,12 +195,11 @@ impl Worker {
             return;
         }
         self.node.tasks.spawn(async move {
-            let mut pause = FIRST_LOOK;
+            let mut backoff = Backoff::default();
             while handle.mailbox.closing().is_none() && node.is_opening(&membership) {
-                if node.stopped.run_until_cancelled(time::sleep(pause)).await.is_none() {
+                if !backoff.wait(&node.stopped).await {
                     break;
                 }
-                pause = RETRY.min(pause * 2);
                 match caught(node.load_for(&handle.user, &membership.session)).await {
                     Ok(Ok(Some(record))) => {
                         node.deliver(&handle.id, Notice::Opened(Arc::new(record)));
@@ -237,9 +235,9 @@ impl Worker {
     ) -> Result<Connect, StoreError> {
         let (node, ConnectionHandle { id, user, jobs, .. }) = (&self.node, &*self.handle);
         node.check_lease()?;
-        jobs.state().claim_unanswered = true;
+        jobs.state().claim = Claim::Unanswered;
         let connect = node.store.connect(user, id, accepted, replace).await?;
-        jobs.state().claim_unanswered = false;
+        jobs.state().claim = Claim::Answered;
         if let Connect::Done(connected) = &connect {
             jobs.state().epoch = connected.epoch;
             if let Some(previous) = connected.previous.as_ref().filter(|previous| *previous != id) {
@@ -293,6 +291,7 @@ impl Worker {
     async fn attach(&self, record: Arc<SessionRecord>, continuity: Continuity) {
         match self.try_attach(record.clone(), continuity).await {
             Ok(Some(record)) => {
+                self.handle.jobs.state().retries.reset();
                 self.handle.mailbox.push(Mail::Record { record, looked_up: false });
             }
             Ok(None) if record.revision == 0 => {
@@ -306,7 +305,7 @@ impl Worker {
                     Continuity::Restart(_) => Job::Renew,
                     Continuity::New | Continuity::Continue(_) => Job::Attach,
                 };
-                self.later("not attached yet", &error, job(record));
+                self.later("attach failed; retrying", &error, job(record));
             }
         }
     }
@@ -335,7 +334,7 @@ impl Worker {
     async fn end_again(&self, record: Arc<SessionRecord>) {
         let ending = Ending { told: PartnerReason::Ended, ..EndReason::Left.into() };
         if let Err(error) = self.node.end(record.clone(), ending, |_| true).await {
-            self.later("session not ended again yet", &error, Job::EndAgain(record));
+            self.later("session not ended; retrying", &error, Job::EndAgain(record));
         }
     }
 
@@ -351,10 +350,10 @@ impl Worker {
         });
         join_all(detached).await;
         attached.left.clear();
-        let mut replaced = None;
+        let (mut replaced, mut backoff) = (None, Backoff::default());
         while let Err(error) = self.disconnect(&mut replaced).await {
-            self.failed("not disconnected yet", &error);
-            if self.given_up().await {
+            self.failed("connection not removed from its user yet; retrying", &error);
+            if !backoff.wait(&node.stopped).await {
                 return;
             }
         }
@@ -367,13 +366,19 @@ impl Worker {
     /// answer has not been told, and may live.
     async fn disconnect(&self, replaced: &mut Option<ConnectionId>) -> Result<(), StoreError> {
         let (store, ConnectionHandle { id, user, jobs, .. }) = (&self.node.store, &*self.handle);
-        if jobs.state().claim_unanswered {
-            // The same claim again: what it has replaced is still known if it was done.
-            let claim = store.connect(user, id, Accepted::UNKNOWN, Replace::Nothing).await?;
-            jobs.state().claim_unanswered = false;
-            if let Connect::Done(connected) = claim {
-                *replaced = connected.previous;
+        let claim = jobs.state().claim;
+        match claim {
+            // While the store is away, newcomers come and go without a trace.
+            Claim::NotMade => return Ok(()),
+            Claim::Unanswered => {
+                // The same claim again: what it has replaced is still known if it was done.
+                let claim = store.connect(user, id, Accepted::UNKNOWN, Replace::Nothing).await?;
+                jobs.state().claim = Claim::Answered;
+                if let Connect::Done(connected) = claim {
+                    *replaced = connected.previous;
+                }
             }
+            Claim::Answered => {}
         }
         store.disconnect(user, id).await.map(drop)
     }
@@ -385,9 +390,10 @@ impl Worker {
         record: Option<Arc<SessionRecord>>,
         reason: DisconnectReason,
     ) {
+        let mut backoff = Backoff::default();
         while let Err(error) = self.detach(session, record.clone(), reason).await {
-            self.failed("not detached yet", &error);
-            if self.given_up().await {
+            self.failed("connection not detached yet; retrying", &error);
+            if !backoff.wait(&self.node.stopped).await {
                 return;
             }
         }
@@ -430,17 +436,13 @@ impl Worker {
         Ok(())
     }
 
-    /// Waits before another attempt; true when the node stops instead.
-    async fn given_up(&self) -> bool {
-        self.node.stopped.run_until_cancelled(time::sleep(RETRY)).await.is_none()
-    }
-
     /// Has `job` done again after a while, if the connection still lives then.
     fn later(&self, what: &'static str, error: &StoreError, job: Job) {
         self.failed(what, error);
         let (node, handle) = (self.node.clone(), self.handle.clone());
         self.node.tasks.spawn(async move {
-            let waited = node.stopped.run_until_cancelled(time::sleep(RETRY)).await;
+            let pause = handle.jobs.state().retries.next_pause();
+            let waited = node.stopped.run_until_cancelled(time::sleep(pause)).await;
             if waited.is_some() && handle.mailbox.closing().is_none() {
                 node.spawn_job(&handle, job);
             }

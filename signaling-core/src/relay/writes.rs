@@ -1,28 +1,23 @@
 //! The conditional writes: read a record, let the rules make the next one, put it in its place, and
 //! begin again where somebody else was faster.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use futures::join;
-use tokio::time;
-
-use super::{background::caught, node::Node};
+use super::{background::caught, backoff::Backoff, node::Node};
 use crate::{
-    event::{DisconnectReason, EndReason, Event},
+    event::Event,
     frame::CloseReason,
     id::{self, ConnectionId, SessionId, UserId},
     notice::Notice,
-    protocol::PartnerReason,
+    reason::{DisconnectReason, EndReason, PartnerReason},
     session::{Presence, Role, SessionRecord, Status},
     store::{Membership, StoreError, Written},
 };
+use futures::join;
 
 /// How often a write begins again. Two participants and a few nodes compete for a record, and one
 /// of them wins each round.
 pub(super) const ROUNDS: usize = 64;
-
-/// Between attempts to reach the store.
-pub(super) const RETRY: Duration = Duration::from_millis(500);
 
 /// Why a write did not come about in [`ROUNDS`].
 #[derive(Debug, thiserror::Error)]
@@ -286,11 +281,12 @@ impl Node {
             self.renew_lease().await?;
             Ok::<_, StoreError>(there)
         };
+        let mut backoff = Backoff::default();
         let there = loop {
             if let Ok(Ok(there)) = caught(look()).await {
                 break there;
             }
-            if self.stopped.run_until_cancelled(time::sleep(RETRY)).await.is_none() {
+            if !backoff.wait(&self.stopped).await {
                 return;
             }
         };

@@ -1,6 +1,6 @@
 //! What every [`MessageBus`] must do.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use futures::StreamExt;
 use tokio::time;
@@ -9,6 +9,7 @@ use crate::{
     bus::{Delivery, Envelope, Inbox, MessageBus},
     id::{ConnectionId, NodeId},
     notice::Notice,
+    session::SessionRecord,
 };
 
 /// Runs every case, each on nodes of its own, against buses from `make`, which may all be the same.
@@ -28,8 +29,16 @@ fn node() -> NodeId {
     NodeId::generate(Some("bus-suite")).expect("randomness")
 }
 
-fn envelope(node: &NodeId, number: u64) -> Envelope {
-    Envelope::Notice { to: ConnectionId::new(node.clone(), number), notice: Notice::Replaced }
+/// An envelope for a connection of `node`; another one for each `number`.
+#[must_use]
+pub fn envelope(node: &NodeId, number: u64) -> Envelope {
+    Envelope::notice(&ConnectionId::new(node.clone(), number), Notice::Replaced)
+}
+
+/// What tells `connection` that a session is as in `record` now.
+#[must_use]
+pub fn changed(connection: &ConnectionId, record: SessionRecord) -> Envelope {
+    Envelope::notice(connection, Notice::Changed(Arc::new(record)))
 }
 
 async fn next(inbox: &mut Inbox) -> Delivery {

@@ -27,7 +27,8 @@ pub use wire::{Opcode, RawFrame};
 
 use crate::{
     frame::CloseCode,
-    protocol::{Dialect, ErrorCode, PartnerReason, ServerMessage},
+    protocol::{Dialect, ErrorCode, ServerMessage},
+    reason::PartnerReason,
 };
 
 /// How long a client waits for what it expects, unless it is told otherwise. Long, because it is

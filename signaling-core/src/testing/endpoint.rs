@@ -60,7 +60,7 @@ pub use setup::{Setup, Unsupported};
 use crate::{
     frame::CloseReason,
     id::{SessionId, UserId},
-    relay::{OpenError, Opened, Relay},
+    relay::{NewSession, OpenError, Opened, Relay},
     session::{SessionRecord, Status},
     time::Timestamp,
 };
@@ -209,8 +209,8 @@ impl Endpoint for Hosted {
             }
             Some(session) => {
                 let id: SessionId = parsed(session);
-                let opened = self.relay.open_session_as(&id, &initiator, &responder);
-                opened.await.map(|opened| match opened {
+                let opened = self.relay.open(NewSession::between(&initiator, &responder).id(&id));
+                opened.await.map(|(_, opened)| match opened {
                     Opened::New => Opening::New(session.to_owned()),
                     Opened::Existing => Opening::Existing(session.to_owned()),
                 })

@@ -37,7 +37,7 @@ use crate::{
     config::Config,
     frame::CloseReason,
     id::{SessionId, UserId},
-    relay::SecondConnection,
+    relay::{NewSession, OpenError, SecondConnection},
     session::{SessionRecord, Status},
     store::SessionStore,
 };
@@ -258,13 +258,13 @@ impl World {
         for _ in 0..100 {
             let node = self.random.usize(0..self.nodes.len());
             let relay = self.nodes[node].relay.clone();
-            match relay.open_session_as(&id, &first, &second).await {
+            match relay.open(NewSession::between(&first, &second).id(&id)).await {
                 Ok(_) => {
                     self.sessions.insert(id);
                     return;
                 }
-                Err(crate::relay::OpenError::Store { .. }) => {}
-                Err(crate::relay::OpenError::TooManySessions(_)) => return,
+                Err(OpenError::Store { .. }) => {}
+                Err(OpenError::TooManySessions(_)) => return,
                 Err(error) => panic!("a session was not opened: {error}"),
             }
         }

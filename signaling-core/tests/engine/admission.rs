@@ -11,12 +11,14 @@ use std::{
 use async_trait::async_trait;
 use signaling_core::{
     auth::{Client, Identity},
-    event::{DisconnectReason, Event, Events},
+    event::{Event, Events},
     frame::CloseReason,
     id::{ConnectionId, NodeId, SessionId},
     protocol::Dialect,
+    reason::DisconnectReason,
     relay::{
-        Arbiter, HookError, Hooks, Newcomer, OpenError, RelayBuilder, SecondConnection, Stays,
+        Arbiter, HookError, Hooks, NewSession, Newcomer, OpenError, RelayBuilder, SecondConnection,
+        Stays,
     },
     session::SessionRecord,
     store::{Accepted, Connect, Membership, Replace, SessionStore},
@@ -537,7 +539,7 @@ async fn the_host_is_asked_before_a_session_opens() {
         let mut ann = Guest::connect(&node, "ann");
         ann.settled().await;
         let (id, began) = (SessionId::new("lesson").unwrap(), Instant::now());
-        let opened = node.relay.open_session_as(&id, &user("ann"), &user("bob")).await;
+        let opened = node.relay.open(NewSession::between(&user("ann"), &user("bob")).id(&id)).await;
         match (does, opened) {
             (Does::No, Err(OpenError::Refused(reason))) => {
                 assert_eq!(reason.as_str(), "come back on Monday");

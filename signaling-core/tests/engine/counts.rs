@@ -5,7 +5,7 @@ use std::time::Duration;
 use signaling_core::{
     frame::CloseReason,
     id::SessionId,
-    relay::OpenError,
+    relay::{NewSession, OpenError},
     store::{Counts, SessionStore},
 };
 use tokio::time;
@@ -133,7 +133,8 @@ async fn a_users_sessions_are_known_on_every_node_the_oldest_first() {
     let stray = SessionId::new("stray").unwrap();
     let _ = deployment.store.join(&user("cat"), &stray, 8).await.unwrap();
     assert_eq!(of(&a, "cat").await, []);
-    let conflict = a.relay.open_session_as(&opened[0], &user("ann"), &user("bob")).await;
+    let conflict =
+        a.relay.open(NewSession::between(&user("ann"), &user("bob")).id(&opened[0])).await;
     assert!(matches!(conflict, Err(OpenError::Conflict)));
     assert_eq!(of(&a, "bob").await, [opened[0].clone()]);
 }

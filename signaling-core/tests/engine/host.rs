@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use signaling_core::{
-    event::{DisconnectReason, EndReason, Event, Events},
+    event::{Event, Events},
     frame::CloseReason,
     id::SessionId,
+    reason::{DisconnectReason, EndReason},
     relay::{NewSession, OpenError, Opened},
     session::Metadata,
     store::SessionStore,
@@ -159,7 +160,8 @@ async fn a_session_of_which_the_store_says_nothing_can_be_opened_once_more() {
             panic!("every call fails");
         };
         node.faults.set(Trouble::NONE);
-        let opened = node.relay.open_session_as(&session, &ann, &bob).await.unwrap();
+        let (_, opened) =
+            node.relay.open(NewSession::between(&ann, &bob).id(&session)).await.unwrap();
         match opened {
             Opened::New => gone += 1,
             Opened::Existing => there += 1,

@@ -8,7 +8,7 @@ use std::{
 };
 
 const LAYERS: [&[&str]; 8] = [
-    &["id", "time", "frame", "log"],
+    &["id", "time", "frame", "reason", "log"],
     &["session", "notice", "protocol", "config"],
     &["connection"],
     &["store", "bus", "auth", "ice"],
@@ -17,7 +17,7 @@ const LAYERS: [&[&str]; 8] = [
     &["websocket"],
     &["testing"],
 ];
-const PURE: [&str; 4] = ["session", "notice", "protocol", "connection"];
+const PURE: [&str; 5] = ["reason", "session", "notice", "protocol", "connection"];
 const IMPURE: [&str; 5] = ["async ", "tokio::", "::now()", "getrandom", "random_u64"];
 
 fn layer(module: &str) -> usize {

@@ -10,10 +10,11 @@ use bytes::Bytes;
 use futures::{Sink, SinkExt, Stream, StreamExt};
 use signaling_core::{
     auth::Identity,
-    event::{DisconnectReason, EndReason, Event, Missed},
+    event::{Event, Missed},
     frame::{CloseReason, Frame, TransportError},
     id::SessionId,
-    relay::{OpenError, Opened, Shutdown},
+    reason::{DisconnectReason, EndReason},
+    relay::{NewSession, OpenError, Opened, Shutdown},
     session::Status,
     store::SessionStore,
     testing::{
@@ -42,7 +43,10 @@ async fn opening_is_idempotent_on_a_given_id() {
     let node = Deployment::new().node().await;
     let id = SessionId::new("lesson:1").unwrap();
     let (ann, bob, eve) = (user("ann"), user("bob"), user("eve"));
-    let open = async |a, b| node.relay.open_session_as(&id, a, b).await;
+    let open = async |a, b| {
+        let new = NewSession::between(a, b).id(&id);
+        node.relay.open(new).await.map(|(_, opened)| opened)
+    };
     assert_eq!(open(&ann, &bob).await.unwrap(), Opened::New);
     assert_eq!(open(&ann, &bob).await.unwrap(), Opened::Existing);
     assert!(matches!(open(&ann, &eve).await, Err(OpenError::Conflict)));

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use signaling_core::{
     auth::Identity,
-    event::{DisconnectReason, Event},
+    event::Event,
     id::SessionId,
+    reason::DisconnectReason,
     testing::wire::{Received, wire},
 };
 use tokio::time;

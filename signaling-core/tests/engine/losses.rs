@@ -1,14 +1,13 @@
 //! A store that loses what it holds: all of it, or the last writes.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use signaling_core::{
-    bus::Envelope,
     id::SessionId,
-    notice::Notice,
-    protocol::PartnerReason,
+    reason::PartnerReason,
     session::{SessionRecord, Status},
     store::{Joined, SessionStore, Written},
+    testing::bus::changed,
     time::{Clock, SystemClock},
 };
 use tokio::time::{self, Instant};
@@ -221,8 +220,7 @@ async fn tell_of_a_lost_write(deployment: &Deployment, b: &Node, record: &Sessio
     let [ann, bob] = record.participants.each_ref().map(|p| p.connection().unwrap().clone());
     let (now, abandon_after) = (SystemClock.now(), Duration::from_secs(60));
     let lost = record.detach(&ann, PartnerReason::Lost, now, abandon_after).unwrap();
-    let news = Envelope::Notice { to: bob, notice: Notice::Changed(Arc::new(lost)) };
-    deployment.bus.publish(b.relay.node_id(), &[news]).await.unwrap();
+    deployment.bus.publish(b.relay.node_id(), &[changed(&bob, lost)]).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,9 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use signaling_core::{
     Config,
-    event::{DisconnectReason, Event},
+    event::Event,
     id::SessionId,
-    relay::{OpenError, Opened},
+    reason::DisconnectReason,
+    relay::{NewSession, OpenError, Opened},
     session::Role,
     store::{Counts, SessionStore},
     testing::{TokioClock, fault::Trouble},
@@ -349,8 +350,8 @@ async fn a_session_of_which_no_node_can_be_told_can_be_opened_once_more() {
     let opened = c.relay.open_session(&initiator, &responder).await;
     let Err(OpenError::Store { session, .. }) = opened else { panic!("{opened:?}") };
     c.kill();
-    let opened = a.relay.open_session_as(&session, &initiator, &responder).await;
-    assert_eq!(opened.unwrap(), Opened::Existing);
+    let opened = a.relay.open(NewSession::between(&initiator, &responder).id(&session)).await;
+    assert_eq!(opened.unwrap().1, Opened::Existing);
     ann.expect_match(&session, "bob", true).await;
     bob.expect_match(&session, "ann", false).await;
 }

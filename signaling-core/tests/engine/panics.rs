@@ -10,7 +10,8 @@ use std::{
 
 use signaling_core::{
     auth::Identity,
-    event::{DisconnectReason, Event},
+    event::Event,
+    reason::DisconnectReason,
     store::SessionStore,
     testing::{
         TokioClock,

@@ -6,9 +6,10 @@ use std::time::Duration;
 use signaling_core::{
     Relay,
     auth::Identity,
-    event::{DisconnectReason, Event},
+    event::Event,
     frame::CloseReason,
     id::SessionId,
+    reason::DisconnectReason,
     testing::{
         fault::Trouble,
         guest::Guest,

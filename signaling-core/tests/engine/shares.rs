@@ -7,8 +7,8 @@ use serde_json::Value;
 use signaling_core::{
     Config,
     auth::Identity,
-    event::DisconnectReason,
     id::SessionId,
+    reason::DisconnectReason,
     testing::{
         fault::Trouble,
         wire::{Client as Wire, Received, wire},

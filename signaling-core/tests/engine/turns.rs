@@ -6,7 +6,8 @@ use futures::{FutureExt, poll};
 use signaling_core::{
     Relay,
     auth::Identity,
-    event::{DisconnectReason, Event, Missed},
+    event::{Event, Missed},
+    reason::DisconnectReason,
     testing::{
         guest::Nobody,
         wire::{Client, Received, wire},

@@ -4,9 +4,8 @@
 use signaling_core::{
     frame::Text,
     id::{SessionId, UserId},
-    protocol::{
-        ClientMessage, ErrorCode, HeartbeatId, IceServer, PartnerReason, ServerMessage, Signal,
-    },
+    protocol::{ClientMessage, ErrorCode, HeartbeatId, IceServer, ServerMessage, Signal},
+    reason::PartnerReason,
 };
 
 /// What the server says of itself.

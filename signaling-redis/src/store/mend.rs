@@ -109,7 +109,10 @@ impl RedisStore {
             };
             if let Err(error) = link.call(remove).await {
                 // It is removed when it is found again.
-                tracing::debug!(error = &error as &dyn std::error::Error, "unreadable data stays");
+                tracing::debug!(
+                    error = &error as &dyn std::error::Error,
+                    "unreadable data not removed; it expires"
+                );
             }
         }
         read.items
@@ -129,7 +132,10 @@ impl RedisStore {
         args.push(millis(KEPT));
         if let Err(error) = link.run(&scripts.quarantine_session, vec![key], args).await {
             // A server without memory refuses it. It is done when the record is read again.
-            tracing::debug!(error = &error as &dyn std::error::Error, "unreadable record stays");
+            tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                "unreadable record not cleared; it expires"
+            );
         }
         StoreError::Corrupt(cause)
     }

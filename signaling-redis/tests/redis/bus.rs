@@ -5,8 +5,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use signaling_core::{
     bus::{BusError, Delivery, Envelope, Inbox, MessageBus},
-    id::{ConnectionId, NodeId},
-    notice::Notice,
+    id::NodeId,
 };
 use signaling_redis::{Redis, RedisBus, Settings, testing::Server};
 use tokio::{sync::mpsc, time};
@@ -24,7 +23,7 @@ fn reader() -> NodeId {
 }
 
 fn envelope(number: u64) -> Envelope {
-    Envelope::Notice { to: ConnectionId::new(reader(), number), notice: Notice::Replaced }
+    signaling_core::testing::bus::envelope(&reader(), number)
 }
 
 async fn connect(server: &Server, capacity: usize) -> (Redis, RedisBus) {

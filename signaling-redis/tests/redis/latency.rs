@@ -3,7 +3,12 @@
 use std::time::Duration;
 
 use serde_json::json;
-use signaling_core::{frame::CloseReason, id::SessionId, relay::Opened, testing::guest::Guest};
+use signaling_core::{
+    frame::CloseReason,
+    id::SessionId,
+    relay::{NewSession, Opened},
+    testing::guest::Guest,
+};
 use signaling_redis::testing::Server;
 use tokio::time;
 
@@ -78,9 +83,9 @@ async fn a_session_under_an_id_of_the_hosts_own_is_open_after_two_round_trips() 
     let (session, initiator, responder) =
         (SessionId::new("ours").unwrap(), user("ann"), user("bob"));
     for expected in [Opened::New, Opened::Existing] {
-        let open = a.relay.open_session_as(&session, &initiator, &responder);
+        let open = a.relay.open(NewSession::between(&initiator, &responder).id(&session));
         let (trips, opened) = round_trips(open).await;
-        assert_eq!(opened.unwrap(), expected);
+        assert_eq!(opened.unwrap().1, expected);
         assert_eq!(trips, 2);
     }
     ann.expect_match(&session, "bob", true).await;

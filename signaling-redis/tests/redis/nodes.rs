@@ -123,9 +123,9 @@ async fn a_node_whose_packets_are_swallowed_finds_out_and_comes_back() {
 async fn what_is_published_while_a_reader_is_away_arrives_when_it_is_back() {
     use futures::StreamExt;
     use signaling_core::{
-        bus::{Delivery, Envelope, MessageBus},
-        id::{ConnectionId, NodeId},
-        notice::Notice,
+        bus::{Delivery, MessageBus},
+        id::NodeId,
+        testing::bus::envelope,
     };
     let server = Server::start();
     let proxy = Proxy::before(server.port()).await;
@@ -133,15 +133,11 @@ async fn what_is_published_while_a_reader_is_away_arrives_when_it_is_back() {
     let (reader, writer) = (connect(proxy.url()).await, connect(server.url()).await);
     let node = NodeId::new("reader").unwrap();
     let mut inbox = reader.bus().subscribe(&node).await.unwrap();
-    let envelope = |number| Envelope::Notice {
-        to: ConnectionId::new(node.clone(), number),
-        notice: Notice::Replaced,
-    };
     let mut number = 0;
     for mode in [Mode::Cut, Mode::Swallow, Mode::Cut] {
         proxy.set(mode);
         for _ in 0..100 {
-            writer.bus().publish(&node, &[envelope(number)]).await.unwrap();
+            writer.bus().publish(&node, &[envelope(&node, number)]).await.unwrap();
             number += 1;
         }
         time::sleep(Duration::from_secs(1)).await;
@@ -149,7 +145,7 @@ async fn what_is_published_while_a_reader_is_away_arrives_when_it_is_back() {
         let back = now();
         for expected in number - 100..number {
             let next = time::timeout(Duration::from_secs(20), inbox.next()).await.unwrap();
-            assert_eq!(next, Some(Delivery::Envelope(envelope(expected))), "{mode:?}");
+            assert_eq!(next, Some(Delivery::Envelope(envelope(&node, expected))), "{mode:?}");
         }
         println!("{mode:?}: all there {:?} after the return", back.elapsed());
     }
@@ -159,8 +155,9 @@ async fn what_is_published_while_a_reader_is_away_arrives_when_it_is_back() {
 async fn a_lost_stream_is_a_gap() {
     use futures::StreamExt;
     use signaling_core::{
-        bus::{BusError, Delivery, Envelope, MessageBus},
+        bus::{BusError, Delivery, MessageBus},
         id::NodeId,
+        testing::bus::envelope,
     };
     let mut server = Server::start();
     let redis = Redis::connect(Settings::url(&server.url()).unwrap()).await.unwrap();
@@ -175,12 +172,12 @@ async fn a_lost_stream_is_a_gap() {
             _ => drop(server.cli(&["xadd", "session:inbox:reader", "*", "what", "is this"])),
         }
         if n == 0 {
-            let nobody = bus.publish(&node, &[Envelope::NoticesLost]).await;
+            let nobody = bus.publish(&node, &[envelope(&node, n)]).await;
             assert!(matches!(nobody, Err(BusError::NoInbox(_))), "{nobody:?}");
         }
         assert_eq!(next().await, Some(Delivery::Gap), "case {n}");
-        bus.publish(&node, &[Envelope::NoticesLost]).await.unwrap();
-        assert_eq!(next().await, Some(Delivery::Envelope(Envelope::NoticesLost)), "case {n}");
+        bus.publish(&node, &[envelope(&node, n)]).await.unwrap();
+        assert_eq!(next().await, Some(Delivery::Envelope(envelope(&node, n))), "case {n}");
     }
 }
 

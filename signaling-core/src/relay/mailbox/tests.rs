@@ -1,7 +1,8 @@
 use super::{merge::NEGOTIATIONS, *};
 use crate::{
     id::{ConnectionId, NodeId, UserId},
-    protocol::{PartnerReason, SignalKind},
+    protocol::SignalKind,
+    reason::PartnerReason,
     session::{Role, SessionRecord},
     time::Timestamp,
 };

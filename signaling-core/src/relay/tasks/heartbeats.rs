@@ -27,7 +27,7 @@ pub(super) async fn run(node: Arc<Node>) {
             }
             Err(error) => {
                 node.health.note(&error);
-                node.warn("heartbeats not written yet", &error);
+                node.warn("heartbeats not written; retrying", &error);
                 let live = |beat: &Heartbeat| node.registry.get(beat.connection.number()).is_some();
                 node.heartbeats.put_back(batch.into_iter().filter(live).collect());
             }

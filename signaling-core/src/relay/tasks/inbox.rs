@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures::StreamExt;
 
 use super::super::{background::Task, mailbox::Mail, node::Node};
-use crate::bus::{Delivery, Envelope, Inbox};
+use crate::bus::{Content, Delivery, Envelope, Inbox};
 
 /// Reads `inbox` to its end; none is opened first, since the one before has ended.
 pub(super) async fn run(node: Arc<Node>, inbox: Option<Inbox>) {
@@ -16,19 +16,23 @@ pub(super) async fn run(node: Arc<Node>, inbox: Option<Inbox>) {
                 notices_lost(&node);
                 inbox
             }
-            Err(error) => return node.warn("inbox not opened yet", &error),
+            Err(error) => return node.warn("inbox not opened; retrying", &error),
         },
     };
     node.background.works(Task::Inbox);
     while let Some(delivery) = inbox.next().await {
         match delivery {
-            Delivery::Envelope(Envelope::Notice { to, notice }) if *to.node() == node.id => {
+            Delivery::Envelope(Envelope(Content::Notice { to, notice }))
+                if *to.node() == node.id =>
+            {
                 node.deliver(&to, notice);
             }
-            Delivery::Envelope(Envelope::Notice { to, .. }) => {
+            Delivery::Envelope(Envelope(Content::Notice { to, .. })) => {
                 tracing::warn!(connection = %to, "a notice for another node came here");
             }
-            Delivery::Envelope(Envelope::NoticesLost) | Delivery::Gap => notices_lost(&node),
+            Delivery::Envelope(Envelope(Content::NoticesLost)) | Delivery::Gap => {
+                notices_lost(&node)
+            }
         }
     }
 }

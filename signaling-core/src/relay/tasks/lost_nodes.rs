@@ -7,9 +7,9 @@ use tokio::time::{self, Instant, MissedTickBehavior};
 
 use super::super::{background::Task, node::Node};
 use crate::{
-    event::DisconnectReason,
     frame::CloseReason,
     id::{ConnectionId, NodeId},
+    reason::DisconnectReason,
     session::{Participant, SessionRecord},
     store::StoreError,
 };
@@ -25,8 +25,7 @@ pub(super) async fn run(node: Arc<Node>) {
     loop {
         ticks.tick().await;
         if let Err(error) = cleaner.look(looked).await {
-            cleaner.node.later("what a lost node left is not detached yet", &error);
-            time::sleep(super::super::writes::RETRY).await;
+            cleaner.node.later("connections of a lost node not detached; retrying", &error);
         }
         cleaner.node.background.works(Task::LostNodes);
         // A lease that was asked for before may name nodes that are written off by now.
@@ -58,7 +57,7 @@ impl Cleaner {
 
     /// Detaches all connections of a node that is dead.
     async fn write_off(&mut self, lost: &NodeId) -> Result<(), StoreError> {
-        tracing::warn!(node = %lost, "a node is lost");
+        tracing::warn!(node = %lost, "the lease of a node has expired; detaching its connections");
         loop {
             let records = self.node.store.attached_to(lost, PAGE).await?;
             if records.is_empty() {

@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use super::super::{background::Task, node::Node};
-use crate::{event::EndReason, session::SessionRecord, store::StoreError};
+use crate::{reason::EndReason, session::SessionRecord, store::StoreError};
 
 /// Sessions that are ended at the same time.
 const PAGE: usize = 512;
@@ -26,7 +26,7 @@ pub(super) async fn run(node: Arc<Node>) {
         if node.health.is_settled()
             && let Err(error) = node.sweep().await
         {
-            node.later("sessions that are over are not ended yet", &error);
+            node.later("overdue sessions not ended; retrying with the next sweep", &error);
         }
         node.users.forget_absent(Instant::now().into_std());
         node.background.works(Task::Sweep);

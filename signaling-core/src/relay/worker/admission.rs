@@ -13,10 +13,11 @@ use super::{
     Worker,
 };
 use crate::{
-    event::{DisconnectReason, Event},
+    event::Event,
     frame::CloseReason,
     id::ConnectionId,
     notice::Notice,
+    reason::DisconnectReason,
     store::{Connect, Connected, Replace, StoreError},
 };
 

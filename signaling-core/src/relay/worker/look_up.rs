@@ -16,10 +16,9 @@ use super::{
     Worker,
 };
 use crate::{
-    event::DisconnectReason,
     id,
     notice::Notice,
-    protocol::PartnerReason,
+    reason::{DisconnectReason, PartnerReason},
     session::SessionRecord,
     store::{Accepted, Connect, Joined, Membership, Replace, StoreError, UserRecord, Written},
 };
@@ -47,7 +46,7 @@ impl Worker {
             return;
         }
         if let Err(error) = self.try_look_up(believed.clone()).await {
-            self.later("not looked up yet", &error, Job::LookUp(believed));
+            self.later("look-up failed; retrying", &error, Job::LookUp(believed));
         }
     }
 
@@ -107,7 +106,9 @@ impl Worker {
                 mailbox.push(Mail::Record { record, looked_up: true });
             }
         }
-        jobs.state().generation = generation;
+        let mut state = jobs.state();
+        state.generation = generation;
+        state.retries.reset();
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::value::RawValue;
 
-use crate::protocol::{Dialect, PartnerReason};
+use crate::{protocol::Dialect, reason::PartnerReason};
 
 #[derive(Deserialize)]
 struct Kind {

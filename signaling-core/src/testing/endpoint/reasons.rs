@@ -7,7 +7,8 @@ use super::stage::{Call, Host, Stage, heartbeat, leave};
 use crate::{
     config::Config,
     frame::CloseCode,
-    protocol::{Dialect, PartnerReason},
+    protocol::Dialect,
+    reason::PartnerReason,
     testing::client::{Client, Incoming, Opcode, RawFrame},
 };
 

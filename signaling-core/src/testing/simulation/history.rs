@@ -10,7 +10,8 @@ use tokio::time::Instant;
 use super::{Summary, actor::Actor};
 use crate::{
     id::{SessionId, UserId},
-    protocol::{Dialect, PartnerReason},
+    protocol::Dialect,
+    reason::PartnerReason,
     session::{SessionRecord, Status},
 };
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Names, Outcome, Store, attach, connect, store_time};
 use crate::{
-    protocol::PartnerReason,
+    reason::PartnerReason,
     session::{Role, SessionRecord},
     store::{Counts, Joined, StoreError, Written},
 };

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Names, Outcome, Store, attach, connect, last_heartbeats, store_time};
 use crate::{
-    protocol::PartnerReason,
+    reason::PartnerReason,
     session::{Metadata, Role, SessionRecord},
     store::{StoreError, Written},
 };

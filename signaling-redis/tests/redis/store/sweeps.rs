@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use signaling_core::{
     id::NodeId,
-    protocol::PartnerReason,
+    reason::PartnerReason,
     session::{Participant, Role, SessionRecord},
     store::{Joined, SessionStore, StoreError, Written},
     time::Timestamp,

@@ -4,7 +4,7 @@ use std::{fmt::Write, panic::AssertUnwindSafe, time::Duration};
 
 use futures::FutureExt;
 use signaling_core::{
-    protocol::PartnerReason,
+    reason::PartnerReason,
     session::{Participant, Place, Role, SessionRecord},
     store::{
         Accepted, Connect, Counts, Heartbeat, Lease, Replace, SessionStore, StoreError, Written,

@@ -1,25 +1,61 @@
-//! What a host asks of its relay.
+//! Opens the sessions that a host asks for.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use futures::{FutureExt, future::try_join_all, join};
 
 use super::{
-    NewSession, Relay,
     hooks::{self, HookError},
-    writes::{Ending, readable},
+    node::Node,
+    writes::readable,
 };
 use crate::{
     bus::{BusError, Envelope},
-    event::{EndReason, Event},
+    event::Event,
     frame::CloseReason,
     id::{self, ConnectionId, IdError, NodeId, SessionId, UserId},
     notice::Notice,
-    session::{SameUser, SessionRecord},
+    session::{Metadata, SameUser, SessionRecord},
     store::{Joined, StoreError, Written},
 };
 
-/// What became of [`Relay::open`].
+/// A session that is to be opened: for whom, under which id, and what the host wants to know of it
+/// again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewSession {
+    initiator: UserId,
+    responder: UserId,
+    id: Option<SessionId>,
+    metadata: Option<Metadata>,
+}
+
+impl NewSession {
+    /// For two users who were matched; `initiator` enrolled first and makes the offer. Under a new
+    /// id, and without metadata.
+    #[must_use]
+    pub fn between(initiator: &UserId, responder: &UserId) -> Self {
+        let (initiator, responder) = (initiator.clone(), responder.clone());
+        Self { initiator, responder, id: None, metadata: None }
+    }
+
+    /// Under an id of the host's own.
+    #[must_use]
+    pub fn id(mut self, id: &SessionId) -> Self {
+        self.id = Some(id.clone());
+        self
+    }
+
+    /// With something for the host to find again in
+    /// [`SessionRecord::metadata`](crate::session::SessionRecord::metadata) and in events. Clients
+    /// never see it.
+    #[must_use]
+    pub fn metadata(mut self, metadata: Metadata) -> Self {
+        self.metadata = Some(metadata);
+        self
+    }
+}
+
+/// What became of [`Relay::open`](super::Relay::open).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub enum Opened {
@@ -44,7 +80,7 @@ pub enum OpenError {
     TooManySessions(UserId),
     /// The store did not answer, or the bus did not take the news for a participant's node: whether
     /// the session is open, and both are told, is not known. Opened once more under the same id, with
-    /// [`NewSession::id`] or [`Relay::open_session_as`], it is open once; left alone, it ends when
+    /// [`NewSession::id`], it is open once; left alone, it ends when
     /// nobody connects.
     #[error("whether session {session} is open is not known")]
     Store {
@@ -64,58 +100,23 @@ pub enum OpenError {
     Id(#[from] IdError),
 }
 
-impl Relay {
-    /// Opens a session for two users who were matched, under a new id. `initiator` enrolled first
-    /// and makes the offer.
-    ///
-    /// Both get `match-found`, now or when they connect. The session ends when one of them does not
-    /// connect within [`Config::abandon_after`](crate::Config::abandon_after).
-    ///
-    /// # Errors
-    ///
-    /// See [`OpenError`].
-    pub async fn open_session(
-        &self,
-        initiator: &UserId,
-        responder: &UserId,
-    ) -> Result<SessionId, OpenError> {
-        let (session, _) = self.open(NewSession::between(initiator, responder)).await?;
-        Ok(session)
-    }
-
-    /// Opens a session under an id of the host's own. Opening it again changes nothing.
-    ///
-    /// # Errors
-    ///
-    /// See [`OpenError`].
-    pub async fn open_session_as(
-        &self,
-        session: &SessionId,
-        initiator: &UserId,
-        responder: &UserId,
-    ) -> Result<Opened, OpenError> {
-        let (_, opened) = self.open(NewSession::between(initiator, responder).id(session)).await?;
-        Ok(opened)
-    }
-
-    /// Opens a session, and gives its id. Opening one again under its id changes nothing: the first
-    /// metadata stays.
-    ///
-    /// # Errors
-    ///
-    /// See [`OpenError`].
-    pub async fn open(&self, new: NewSession) -> Result<(SessionId, Opened), OpenError> {
+impl Node {
+    /// See [`Relay::open`](super::Relay::open).
+    pub(super) async fn open(
+        self: &Arc<Self>,
+        new: NewSession,
+    ) -> Result<(SessionId, Opened), OpenError> {
         let NewSession { initiator, responder, id, metadata } = new;
         let is_new = id.is_none();
         let session = id.map_or_else(SessionId::generate, Ok)?;
         let (session, initiator, responder) = (&session, &initiator, &responder);
-        let (node, users) = (&self.node, [initiator, responder]);
+        let users = [initiator, responder];
         let lost = |source| {
-            node.health.note(&source);
+            self.health.note(&source);
             OpenError::Store { session: session.clone(), source }
         };
-        let now = node.now();
-        let until = now.after(node.config.abandon_after);
+        let now = self.now();
+        let until = now.after(self.config.abandon_after);
         let mut record = SessionRecord::open(
             session.clone(),
             id::random_u64()?,
@@ -125,8 +126,8 @@ impl Relay {
         )?;
         record.metadata = metadata;
         record.opened_at = Some(now);
-        let asked = async { node.hooks.before_session(&record).await };
-        hooks::ask(node.config.hook_timeout, asked).await?.map_err(OpenError::Refused)?;
+        let asked = async { self.hooks.before_session(&record).await };
+        hooks::ask(self.config.hook_timeout, asked).await?.map_err(OpenError::Refused)?;
         let joined = join!(self.join(initiator, session), self.join(responder, session));
         let connections = match (joined.0.map_err(lost)?, joined.1.map_err(lost)?) {
             (Joined::Done(one), Joined::Done(other)) => [one, other].into_iter().flatten(),
@@ -139,9 +140,9 @@ impl Relay {
                 return Err(OpenError::TooManySessions(responder.clone()));
             }
         };
-        let (here, elsewhere): (Vec<_>, Vec<_>) = connections.partition(|it| *it.node() == node.id);
+        let (here, elsewhere): (Vec<_>, Vec<_>) = connections.partition(|it| *it.node() == self.id);
         let record = Arc::new(record);
-        let create = node.store.put(&record, None);
+        let create = self.store.put(&record, None);
         let (created, told) = if is_new {
             // Nobody else has this id, so the news follows without waiting for the answer.
             let (created, told) = join!(create, self.tell_elsewhere(&elsewhere, &record));
@@ -159,14 +160,14 @@ impl Relay {
             }
             Written::Conflict(there) => {
                 for user in users.iter().filter(|user| there.role_of(user).is_none()) {
-                    node.store.leave(user, session).await.map_err(lost)?;
+                    self.store.leave(user, session).await.map_err(lost)?;
                 }
                 return Err(OpenError::Conflict);
             }
         };
         if opened == Opened::New {
             tracing::debug!(%session, "session opened");
-            node.emit(Event::SessionOpened {
+            self.emit(Event::SessionOpened {
                 session: session.clone(),
                 initiator: initiator.clone(),
                 responder: responder.clone(),
@@ -174,7 +175,7 @@ impl Relay {
             });
         }
         for connection in &here {
-            node.notify(connection, Notice::Opened(record.clone()));
+            self.notify(connection, Notice::Opened(record.clone()));
         }
         // Who is connected and not told finds the session by nothing else. If this node died first, the
         // host would believe it open, and nobody else would know that somebody is still to be told.
@@ -194,10 +195,10 @@ impl Relay {
     ) -> Result<(), BusError> {
         let mut nodes: BTreeMap<&NodeId, Vec<Envelope>> = BTreeMap::new();
         for connection in connections {
-            let (to, notice) = (connection.clone(), Notice::Opened(record.clone()));
-            nodes.entry(connection.node()).or_default().push(Envelope::Notice { to, notice });
+            let opened = Envelope::notice(connection, Notice::Opened(record.clone()));
+            nodes.entry(connection.node()).or_default().push(opened);
         }
-        let told = nodes.iter().map(|(node, opened)| self.node.node_queues.publish(node, opened));
+        let told = nodes.iter().map(|(node, opened)| self.node_queues.publish(node, opened));
         try_join_all(told).await.map(drop)
     }
 
@@ -208,90 +209,21 @@ impl Relay {
         user: &UserId,
         joined: &Joined,
     ) -> Result<(), StoreError> {
-        if matches!(joined, Joined::Done(_)) && self.node.load_for(user, session).await?.is_none() {
-            self.node.store.leave(user, session).await?;
+        if matches!(joined, Joined::Done(_)) && self.load_for(user, session).await?.is_none() {
+            self.store.leave(user, session).await?;
         }
         Ok(())
     }
 
     async fn join(&self, user: &UserId, session: &SessionId) -> Result<Joined, StoreError> {
-        let (node, limit) = (&self.node, self.node.config.max_sessions_per_user);
-        let memberships = match node.store.join(user, session, limit).await? {
+        let limit = self.config.max_sessions_per_user;
+        let memberships = match self.store.join(user, session, limit).await? {
             Joined::Full(memberships) => memberships,
             done @ Joined::Done(_) => return Ok(done),
         };
         // Some may lead nowhere any more, and go when they are followed.
-        let followed = memberships.iter().map(|one| node.follow(user, one).map(readable));
+        let followed = memberships.iter().map(|one| self.follow(user, one).map(readable));
         try_join_all(followed).await?;
-        node.store.join(user, session, limit).await
-    }
-
-    /// Ends a session, whichever nodes its participants are on; both get `partner-disconnected`.
-    /// False when there is none. What the host says of it, if not [`CloseReason::default`], is in the
-    /// event [`SessionEnded`](Event::SessionEnded); clients do not see it.
-    ///
-    /// # Errors
-    ///
-    /// When the store did not answer; the session may have ended all the same.
-    pub async fn close_session(
-        &self,
-        session: &SessionId,
-        reason: CloseReason,
-    ) -> Result<bool, StoreError> {
-        let ending = Ending { text: reason, ..EndReason::ByHost.into() };
-        match self.node.store.load(session).await? {
-            Some(record) => {
-                let ended = self.node.end(Arc::new(record), ending, |_| true).await;
-                ended.inspect_err(|error| self.node.health.note(error))
-            }
-            None => Ok(false),
-        }
-    }
-
-    /// A session as the store has it.
-    ///
-    /// # Errors
-    ///
-    /// When the store did not answer.
-    pub async fn session(&self, session: &SessionId) -> Result<Option<SessionRecord>, StoreError> {
-        self.node.store.load(session).await
-    }
-
-    /// The sessions in which the user takes part, whichever node it is on; the oldest first. Each as
-    /// it is when it is read: one that opens or ends meanwhile may be missing, or be there still.
-    ///
-    /// # Errors
-    ///
-    /// When the store did not answer.
-    pub async fn sessions_of(&self, user: &UserId) -> Result<Vec<SessionRecord>, StoreError> {
-        let mut memberships = self.node.store.user(user).await?.memberships;
-        memberships.sort_by_key(|membership| membership.since);
-        let followed = memberships.iter().map(|one| self.node.follow(user, one).map(readable));
-        Ok(try_join_all(followed).await?.into_iter().flatten().collect())
-    }
-
-    /// Whether the user has a connection, on any node.
-    ///
-    /// # Errors
-    ///
-    /// When the store did not answer.
-    pub async fn is_connected(&self, user: &UserId) -> Result<bool, StoreError> {
-        Ok(self.node.store.user(user).await?.connection.is_some())
-    }
-
-    /// Closes the user's connection with 1000, on any node. Its sessions wait for it to come back.
-    /// False when it has none. The `reason` is the text of the close frame that the client gets, and
-    /// in the event [`ParticipantDisconnected`](Event::ParticipantDisconnected);
-    /// [`CloseReason::default`] leaves the close code's own.
-    ///
-    /// # Errors
-    ///
-    /// When the store did not answer.
-    pub async fn disconnect(&self, user: &UserId, reason: CloseReason) -> Result<bool, StoreError> {
-        let connection = self.node.store.user(user).await?.connection;
-        if let Some(connection) = &connection {
-            self.node.notify(connection, Notice::Disconnect { text: reason });
-        }
-        Ok(connection.is_some())
+        self.store.join(user, session, limit).await
     }
 }

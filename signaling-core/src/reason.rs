@@ -1,12 +1,10 @@
-//! Why a connection ends, and what partners are told of that.
+//! Why a connection or a session ended, and what a participant is told of its partner's absence.
 
 use std::fmt;
 
-use crate::{
-    frame::{CloseCode, TransportError},
-    protocol::PartnerReason,
-    session::EndReason,
-};
+use serde::{Deserialize, Serialize};
+
+use crate::frame::{CloseCode, TransportError};
 
 /// Why a connection ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -127,6 +125,78 @@ impl From<&TransportError> for DisconnectReason {
             TransportError::Protocol(_) => Self::ProtocolError,
             TransportError::TooManyFrames => Self::RateLimited,
             TransportError::Lost(_) => Self::Lost,
+        }
+    }
+}
+
+/// Why a session ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum EndReason {
+    /// A participant hung up.
+    Left,
+    /// The host ended it.
+    ByHost,
+    /// A participant stayed away too long.
+    Abandoned,
+}
+
+impl EndReason {
+    /// Its name for logs and other programs: `left`, `by-host` or `abandoned`. It is stable: a later
+    /// version may add names, and changes none.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Left => "left",
+            Self::ByHost => "by-host",
+            Self::Abandoned => "abandoned",
+        }
+    }
+}
+
+/// Shows [`EndReason::as_str`].
+impl fmt::Display for EndReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Why a participant's partner is gone, as the participant is told.
+///
+/// It is the reason of what the participant is told of, the newest where several came at once: one
+/// that hears nothing of a loss before its partner is back on another connection is told why that
+/// partner's last connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum PartnerReason {
+    /// It sent `leave`, or closed its connection by a close frame.
+    Left,
+    /// Its connection broke, its node died, or its server closed it for another reason than those
+    /// below.
+    Lost,
+    /// It sent no heartbeat, or nothing at all, in time; or it stayed away for too long.
+    Timeout,
+    /// A newer connection of the same user took over.
+    Replaced,
+    /// The host ended the session or disconnected the user; also where all that is known is that the
+    /// session has ended, and for a user that left it itself, on a connection before this one.
+    Ended,
+}
+
+impl PartnerReason {
+    /// Every reason.
+    pub const ALL: [Self; 5] = [Self::Left, Self::Lost, Self::Timeout, Self::Replaced, Self::Ended];
+
+    /// Its name on the wire and in records.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Left => "left",
+            Self::Lost => "lost",
+            Self::Timeout => "timeout",
+            Self::Replaced => "replaced",
+            Self::Ended => "ended",
         }
     }
 }
