@@ -338,7 +338,9 @@ impl Worker {
         }
     }
 
-    /// Retries until the store has the end: otherwise the connection would stay attached.
+    /// Retries until the store has the end or the node stops: otherwise the connection would stay attached.
+    /// While the store is away nobody is admitted, so that no more ends are retried than there were
+    /// connections when it went.
     async fn end(&self) {
         let (node, ConnectionHandle { user, jobs, mailbox, .. }) = (&self.node, &*self.handle);
         // None where this node does not remember the connection.

@@ -117,10 +117,14 @@ impl Node {
             let Ok(next) = record.attach(role, connection, epoch, continuing, new) else {
                 return Ok(Attach::Superseded);
             };
+            // Last before the write: if this node died without a lease, nobody would detach the connection.
             self.check_lease()?;
             record = match self.store.put(&next, Some(&record)).await? {
                 Written::Missing => return Ok(Attach::Ended),
+                // Somebody was faster: begin again with what they wrote.
                 Written::Conflict(there) if !there.same_state(&next) => Arc::from(there),
+                // A conflict with the very record that was to be written: an earlier attempt was done, and
+                // its answer was lost.
                 Written::Done | Written::Conflict(_) => {
                     self.attached(&record, &next, role, connection);
                     return Ok(Attach::Done(Arc::new(next)));
@@ -180,6 +184,7 @@ impl Node {
             let (Some(role), Some(next)) = (attached, next) else {
                 return Ok(true);
             };
+            // No lease is needed: detaching says nothing that somebody would have to take back.
             let done = match self.store.put(&next, Some(&record)).await? {
                 Written::Missing => {
                     self.tell_over(&record, role, reason);
