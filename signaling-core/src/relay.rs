@@ -185,7 +185,7 @@ impl Relay {
 
     /// Ends a session, whichever nodes its participants are on; both get `partner-disconnected`.
     /// False when there is none. What the host says of it, if not [`CloseReason::default`], is in the
-    /// event [`SessionEnded`](Event::SessionEnded); clients do not see it.
+    /// event [`SessionEnded`](crate::event::Event::SessionEnded); clients do not see it.
     ///
     /// # Errors
     ///
@@ -238,7 +238,7 @@ impl Relay {
 
     /// Closes the user's connection with 1000, on any node. Its sessions wait for it to come back.
     /// False when it has none. The `reason` is the text of the close frame that the client gets, and
-    /// in the event [`ParticipantDisconnected`](Event::ParticipantDisconnected);
+    /// in the event [`ParticipantDisconnected`](crate::event::Event::ParticipantDisconnected);
     /// [`CloseReason::default`] leaves the close code's own.
     ///
     /// # Errors

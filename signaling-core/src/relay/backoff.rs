@@ -9,26 +9,38 @@ const FIRST: Duration = Duration::from_millis(100);
 /// Shorter than a lease lasts, so that a node which can renew its lease again does so in time.
 const LONGEST: Duration = Duration::from_secs(2);
 
-/// Pauses that double from 100 ms to 2 s. An attempt that succeeds resets them.
+/// Pauses that double up to a longest one; from 100 ms to 2 s by default. An attempt that succeeds resets
+/// them.
 #[derive(Debug)]
 pub(super) struct Backoff {
+    first: Duration,
+    longest: Duration,
     pause: Duration,
 }
 
 impl Default for Backoff {
     fn default() -> Self {
-        Self { pause: FIRST }
+        Self::between(FIRST, LONGEST)
     }
 }
 
 impl Backoff {
+    pub(super) const fn between(first: Duration, longest: Duration) -> Self {
+        Self { first, longest, pause: first }
+    }
+
     pub(super) fn reset(&mut self) {
-        *self = Self::default();
+        self.pause = self.first;
     }
 
     /// How long to wait before the next attempt.
+    pub(super) fn pause(&self) -> Duration {
+        self.pause
+    }
+
+    /// The same, for a wait that begins now: the next pause is longer.
     pub(super) fn next_pause(&mut self) -> Duration {
-        let next = LONGEST.min(self.pause * 2);
+        let next = self.longest.min(self.pause * 2);
         std::mem::replace(&mut self.pause, next)
     }
 

@@ -5,6 +5,8 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use tokio::time::Instant;
+
 use super::{backoff::Backoff, hooks::Newcomer};
 use crate::{
     id::{ConnectionId, SessionId},
@@ -77,8 +79,9 @@ pub(super) struct State {
     pub(super) admission: Admission,
     pub(super) epoch: u64,
     pub(super) claim: Claim,
-    /// The pauses before jobs that failed are done again.
-    pub(super) retries: Backoff,
+    retries: Backoff,
+    /// When jobs that failed are done again; see [`JobQueue::retry_at`].
+    retry_at: Option<Instant>,
     /// The store's generation in which the connection and its sessions are known.
     pub(super) generation: u64,
     /// Where the connection is attached, as far as is known; none where an attempt was made and its
@@ -96,6 +99,24 @@ impl JobQueue {
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// When a job that has just failed is to be done again. Those that fail until then are done again at the
+    /// same time: one failure of the store is one step of the backoff, however many sessions there are.
+    pub(super) fn retry_at(&self) -> Instant {
+        let (mut state, now) = (self.state(), Instant::now());
+        match state.retry_at {
+            Some(at) if at > now => at,
+            _ => {
+                let at = now + state.retries.next_pause();
+                *state.retry_at.insert(at)
+            }
+        }
+    }
+
+    /// A job was done, so that the store serves again.
+    pub(super) fn succeeded(&self) {
+        self.state().retries.reset();
     }
 
     /// The session with this `first_opening` has ended: there is nothing to detach from.

@@ -252,7 +252,12 @@ async fn run(
     let mut pace = Pace { since: Instant::now(), carried: 0 };
     loop {
         let received = if lossy.load(Ordering::SeqCst) {
-            time::timeout(retries.next_pause(), items.recv_many(&mut batch, BATCH)).await.ok()
+            let received =
+                time::timeout(retries.pause(), items.recv_many(&mut batch, BATCH)).await.ok();
+            if received.is_none() {
+                let _ = retries.next_pause();
+            }
+            received
         } else {
             Some(items.recv_many(&mut batch, BATCH).await)
         };

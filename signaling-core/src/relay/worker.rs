@@ -13,6 +13,7 @@ use std::{
     future::Future,
     sync::Arc,
     task::{Context, Waker},
+    time::Duration,
 };
 
 use futures::future::{join_all, try_join_all};
@@ -36,6 +37,10 @@ use crate::{
     store::{Accepted, Connect, Connected, Membership, Replace, StoreError},
 };
 use admission::NotAdmitted;
+
+/// Pauses between looks for a record that is not there yet. Its host may be about to write it.
+const FIRST_LOOK: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE_OF_LOOKS: Duration = Duration::from_millis(500);
 
 impl Node {
     /// Runs `job` in a spawned task, after the connection's queued jobs.
@@ -124,8 +129,8 @@ impl Worker {
             self.handle.mailbox.close(DisconnectReason::Internal);
             return;
         }
-        let pause = self.handle.jobs.state().retries.next_pause();
-        if self.node.stopped.run_until_cancelled(time::sleep(pause)).await.is_some() {
+        let again = time::sleep_until(self.handle.jobs.retry_at());
+        if self.node.stopped.run_until_cancelled(again).await.is_some() {
             self.handle.jobs.state().waiting.push_back(Job::End);
         }
     }
@@ -194,8 +199,9 @@ impl Worker {
         if !handle.jobs.state().awaited.insert(membership.session.clone()) {
             return;
         }
-        self.node.tasks.spawn(async move {
-            let mut backoff = Backoff::default();
+        // Not one of the tasks that a shutdown waits for: it has nothing to do once the connection closes.
+        tokio::spawn(async move {
+            let mut backoff = Backoff::between(FIRST_LOOK, LONGEST_PAUSE_OF_LOOKS);
             while handle.mailbox.closing().is_none() && node.is_opening(&membership) {
                 if !backoff.wait(&node.stopped).await {
                     break;
@@ -235,9 +241,15 @@ impl Worker {
     ) -> Result<Connect, StoreError> {
         let (node, ConnectionHandle { id, user, jobs, .. }) = (&self.node, &*self.handle);
         node.check_lease()?;
-        jobs.state().claim = Claim::Unanswered;
-        let connect = node.store.connect(user, id, accepted, replace).await?;
-        jobs.state().claim = Claim::Answered;
+        let before = std::mem::replace(&mut jobs.state().claim, Claim::Unanswered);
+        let connect = node.store.connect(user, id, accepted, replace).await;
+        match &connect {
+            Ok(_) => jobs.state().claim = Claim::Answered,
+            // Nothing was done.
+            Err(StoreError::Refused(_)) => jobs.state().claim = before,
+            Err(StoreError::Unavailable(_) | StoreError::Corrupt(_)) => {}
+        }
+        let connect = connect?;
         if let Connect::Done(connected) = &connect {
             jobs.state().epoch = connected.epoch;
             if let Some(previous) = connected.previous.as_ref().filter(|previous| *previous != id) {
@@ -291,7 +303,7 @@ impl Worker {
     async fn attach(&self, record: Arc<SessionRecord>, continuity: Continuity) {
         match self.try_attach(record.clone(), continuity).await {
             Ok(Some(record)) => {
-                self.handle.jobs.state().retries.reset();
+                self.handle.jobs.succeeded();
                 self.handle.mailbox.push(Mail::Record { record, looked_up: false });
             }
             Ok(None) if record.revision == 0 => {
@@ -333,8 +345,9 @@ impl Worker {
 
     async fn end_again(&self, record: Arc<SessionRecord>) {
         let ending = Ending { told: PartnerReason::Ended, ..EndReason::Left.into() };
-        if let Err(error) = self.node.end(record.clone(), ending, |_| true).await {
-            self.later("session not ended; retrying", &error, Job::EndAgain(record));
+        match self.node.end(record.clone(), ending, |_| true).await {
+            Ok(_) => self.handle.jobs.succeeded(),
+            Err(error) => self.later("session not ended; retrying", &error, Job::EndAgain(record)),
         }
     }
 
@@ -369,20 +382,20 @@ impl Worker {
     async fn disconnect(&self, replaced: &mut Option<ConnectionId>) -> Result<(), StoreError> {
         let (store, ConnectionHandle { id, user, jobs, .. }) = (&self.node.store, &*self.handle);
         let claim = jobs.state().claim;
-        match claim {
-            // While the store is away, newcomers come and go without a trace.
-            Claim::NotMade => return Ok(()),
-            Claim::Unanswered => {
-                // The same claim again: what it has replaced is still known if it was done.
-                let claim = store.connect(user, id, Accepted::UNKNOWN, Replace::Nothing).await?;
-                jobs.state().claim = Claim::Answered;
-                if let Connect::Done(connected) = claim {
-                    *replaced = connected.previous;
-                }
-            }
-            Claim::Answered => {}
+        if claim == Claim::NotMade {
+            return Ok(());
         }
-        store.disconnect(user, id).await.map(drop)
+        if claim == Claim::Unanswered && store.user(user).await?.connection.as_ref() == Some(id) {
+            // It was done. Once more it changes nothing, and says what it has replaced.
+            let again = store.connect(user, id, Accepted::UNKNOWN, Replace::Nothing).await?;
+            if let Connect::Done(connected) = again {
+                *replaced = connected.previous;
+            }
+        }
+        store.disconnect(user, id).await?;
+        // Not before: if this is done again, it has to find `replaced` again.
+        jobs.state().claim = Claim::Answered;
+        Ok(())
     }
 
     /// Detaches from one session, until the store knows or the node stops.
@@ -442,9 +455,10 @@ impl Worker {
     fn later(&self, what: &'static str, error: &StoreError, job: Job) {
         self.failed(what, error);
         let (node, handle) = (self.node.clone(), self.handle.clone());
-        self.node.tasks.spawn(async move {
-            let pause = handle.jobs.state().retries.next_pause();
-            let waited = node.stopped.run_until_cancelled(time::sleep(pause)).await;
+        let again = time::sleep_until(self.handle.jobs.retry_at());
+        // Not one of the tasks that a shutdown waits for: it has nothing to do once the connection closes.
+        tokio::spawn(async move {
+            let waited = node.stopped.run_until_cancelled(again).await;
             if waited.is_some() && handle.mailbox.closing().is_none() {
                 node.spawn_job(&handle, job);
             }

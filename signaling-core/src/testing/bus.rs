@@ -36,6 +36,7 @@ pub fn envelope(node: &NodeId, number: u64) -> Envelope {
 }
 
 /// What tells `connection` that a session is as in `record` now.
+#[doc(hidden)]
 #[must_use]
 pub fn changed(connection: &ConnectionId, record: SessionRecord) -> Envelope {
     Envelope::notice(connection, Notice::Changed(Arc::new(record)))

@@ -98,7 +98,7 @@ async fn a_claim_whose_answer_is_lost_leaves_the_older_connection_its_users() {
         let there = deployment.store.user(&user("ann")).await.unwrap().connection;
         claims += usize::from(there.is_none_or(|there| there.node() == b.relay.node_id()));
         b.faults.set(Trouble::NONE);
-        // Its end is tried again after half a second.
+        // Its end is tried again meanwhile.
         time::sleep(Duration::from_secs(1)).await;
         let bob = format!("bob-{number}");
         let session = a.relay.open_session(&user("ann"), &user(&bob)).await.unwrap();

@@ -163,7 +163,7 @@ async fn a_node_without_its_inbox_is_not_ready_and_opens_it_again() {
     assert!(b.relay.is_ready());
     faults.set(Trouble::NONE);
     until_ready(&a, true, Duration::from_secs(4)).await;
-    // The other node tries each half second to tell this one that it has missed notices.
+    // The other node tries again and again to tell this one that it has missed notices.
     time::sleep(Duration::from_secs(1)).await;
     all_is_well(&deployment, &a, &b).await;
 }
@@ -215,4 +215,47 @@ async fn a_clock_that_panics_ends_only_the_connection_that_asks_it() {
     ann.signal(&session, "offer", "o").await;
     bob.expect("offer o").await;
     all_is_well(&deployment, &a, &b).await;
+}
+
+/// A subscriber of the log that panics when a connection ends, as one does whose output is gone.
+#[derive(Debug)]
+struct PanicsAtAnEnd;
+
+impl tracing::Subscriber for PanicsAtAnEnd {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        metadata.target().contains("relay::driver")
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        let has_reason = event.metadata().fields().field("reason").is_some();
+        assert!(!has_reason, "an injected panic");
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_that_panics_at_the_end_of_a_connection_hides_no_end() {
+    let _subscriber = tracing::subscriber::set_default(PanicsAtAnEnd);
+    let deployment = Deployment::new();
+    let (a, b) = (deployment.node().await, deployment.node().await);
+    let (ann, mut bob, session) = matched(&a, &b).await;
+    drop(ann);
+    let told = bob.expect("partner-disconnected");
+    time::timeout(Duration::from_secs(5), told).await.expect("bob is told");
+    time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(a.relay.connections(), 0);
+    let record = deployment.store.load(&session).await.unwrap().unwrap();
+    assert_eq!(record.participants[0].connection(), None);
+    assert!(!b.relay.is_connected(&user("ann")).await.unwrap());
 }

@@ -135,7 +135,6 @@ impl Driver {
         if self.has_ended() {
             return;
         }
-        tracing::debug!(connection = %self.handle.id, user = %self.handle.user, %reason, "disconnected");
         // In this order: what comes after the mailbox is closed is refused to its sender, so that no notice
         // is lost between it and the registry.
         self.handle.mailbox.close(reason);
@@ -156,6 +155,8 @@ impl Driver {
         self.node.registry.end(self.handle.id.number());
         self.handle.jobs.learn(&self.handle.id, self.connection.records());
         self.life = Life::Ended(Ended { reason, frame: self.close_frame(reason), unsent });
+        // Last, since the host's subscriber may panic.
+        tracing::debug!(connection = %self.handle.id, user = %self.handle.user, %reason, "disconnected");
     }
 
     /// What closes the connection, in the host's words where it said some; none where there is nobody
@@ -188,6 +189,8 @@ impl Drop for Driver {
         if !self.has_ended() {
             self.connection.on_close(DisconnectReason::Lost);
             let _ = self.carry_out();
+            // Also if a panic came between what the connection asked for and this.
+            self.end(DisconnectReason::Lost);
         }
         if matches!(self.life, Life::Ended(_)) {
             // Not begun here: nobody polls any more.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures::{StreamExt, stream};
 use tokio::time::{self, Instant, MissedTickBehavior};
 
-use super::super::{background::Task, node::Node};
+use super::super::{background::Task, backoff::Backoff, node::Node};
 use crate::{
     frame::CloseReason,
     id::{ConnectionId, NodeId},
@@ -21,11 +21,15 @@ pub(super) async fn run(node: Arc<Node>) {
     let mut ticks = time::interval(node.config.node_renewal);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut looked = Instant::now();
-    let mut cleaner = Cleaner { unsure: Vec::new(), node };
+    let (mut cleaner, mut backoff) = (Cleaner { unsure: Vec::new(), node }, Backoff::default());
     loop {
         ticks.tick().await;
-        if let Err(error) = cleaner.look(looked).await {
-            cleaner.node.later("connections of a lost node not detached; retrying", &error);
+        match cleaner.look(looked).await {
+            Ok(()) => backoff.reset(),
+            Err(error) => {
+                cleaner.node.later("connections of a lost node not detached; retrying", &error);
+                time::sleep(backoff.next_pause()).await;
+            }
         }
         cleaner.node.background.works(Task::LostNodes);
         // A lease that was asked for before may name nodes that are written off by now.

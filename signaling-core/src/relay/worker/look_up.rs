@@ -106,9 +106,8 @@ impl Worker {
                 mailbox.push(Mail::Record { record, looked_up: true });
             }
         }
-        let mut state = jobs.state();
-        state.generation = generation;
-        state.retries.reset();
+        jobs.state().generation = generation;
+        jobs.succeeded();
         Ok(())
     }
 
