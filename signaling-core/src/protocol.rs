@@ -34,6 +34,8 @@ use crate::{
 };
 
 pub use ice_server::{IceServer, IceServerError};
+#[cfg(feature = "test-util")]
+pub(crate) use parse::check_scanner;
 
 /// What a client understands: what it negotiated when it connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]

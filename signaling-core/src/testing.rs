@@ -8,6 +8,8 @@ pub mod client;
 mod clock;
 pub mod endpoint;
 pub mod fault;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod guest;
 pub mod simulation;
 pub mod store;

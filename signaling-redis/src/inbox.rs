@@ -207,7 +207,7 @@ impl Reader {
 }
 
 /// Delivers the envelopes of an entry, each unreadable one as a gap. Returns false if there was one.
-fn deliver(text: &[u8], pending: &mut VecDeque<Delivery>) -> bool {
+pub(crate) fn deliver(text: &[u8], pending: &mut VecDeque<Delivery>) -> bool {
     if let Ok(envelopes) = serde_json::from_slice::<Vec<Envelope>>(text) {
         pending.extend(envelopes.into_iter().map(Delivery::Envelope));
         return true;

@@ -5,6 +5,8 @@
 //! blocks its thread for as long as a process takes.
 
 mod cluster;
+#[doc(hidden)]
+pub mod fuzz;
 mod sentinel;
 mod tls;
 

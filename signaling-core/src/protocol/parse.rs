@@ -35,6 +35,26 @@ pub(super) fn client_message(text: &str) -> Result<ClientMessage<'_>, Malformed>
     }
 }
 
+/// The check of `testing::fuzz::scanner`; it has to be here, where the fields are known.
+///
+/// # Panics
+///
+/// When the scanner and serde_json do not agree about `text`.
+#[cfg(feature = "test-util")]
+pub(crate) fn check_scanner(text: &str) {
+    let read: Option<Fields<'_>> = serde_json::from_str(text).ok();
+    match scan::fields(text) {
+        Some(scanned) => assert_eq!(Some(scanned), read, "{text:?}"),
+        None => {
+            let is_empty = read == Some(Fields::default());
+            let left_out = text.bytes().any(|byte| byte < b' ' || byte == b'\\');
+            let is_deep =
+                memchr2_iter(b'{', b'[', text.as_bytes()).count() > ClientMessage::MAX_DEPTH;
+            assert!(read.is_none() || is_empty || left_out || is_deep, "{text:?}");
+        }
+    }
+}
+
 /// The fields of every message, unread. A field that a message does not have is, for that message,
 /// an unknown one.
 #[derive(Debug, Default, PartialEq)]

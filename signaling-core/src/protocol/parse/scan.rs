@@ -1,5 +1,7 @@
-//! The quick way through a message's JSON (RFC 8259), written as clients write it. What is written
-//! otherwise, or is no JSON at all, is not judged here: serde_json has the last word on that.
+//! Scanner for the JSON of client messages (RFC 8259), as clients write it: an object of at least one
+//! field without bytes below 0x20, so that spaces are the only whitespace; no field name, at any
+//! level, has an escape; no value nests arrays and objects deeper than [`ClientMessage::MAX_DEPTH`];
+//! no field of the protocol is given twice. Any other text, valid JSON or not, is left to serde_json.
 
 use memchr::memchr2;
 
