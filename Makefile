@@ -14,7 +14,7 @@ $(TARGET)/tools/bin/%:
 	@echo "test tools: building $*, which is not installed, into $(TARGET)/tools"
 	$(CARGO) install --locked --debug --quiet --root $(TARGET)/tools $*
 
-.PHONY: run test tools lint features packages docs rust browser simulate chaos bench bench-full bench-report peers instructions \
+.PHONY: run test tools lint features packages docs rust browser simulate fuzz chaos bench bench-full bench-report peers instructions \
 	instructions-keep scale release minimal-versions deny
 
 # The server in development mode, with the demonstration page. It prints the address to open.
@@ -57,6 +57,10 @@ browser:
 # The long search: thousands of deployments in trouble.
 simulate:
 	SIMULATION_SEEDS=$(or $(SEEDS),5000) $(CARGO) test --release --package signaling-core --test engine seeds -- --nocapture
+
+# Each fuzz target for SECONDS, from the corpora in the repository.
+fuzz: $(call tool,cargo-fuzz)
+	CARGO="$(CARGO)" CARGO_TARGET_DIR="$(TARGET)" scripts/fuzz $(or $(SECONDS),60)
 
 # Real servers and a real Redis that are killed, frozen and cut off while pairs of users talk. SEED=7 repeats the
 # faults of a run.
