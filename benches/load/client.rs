@@ -2,27 +2,38 @@
 
 mod dialect;
 mod link;
+mod signal;
 
-use std::{collections::VecDeque, error::Error, net::SocketAddr};
+use std::{error::Error, net::SocketAddr};
 
 use futures::FutureExt;
-use tokio_tungstenite::tungstenite::Utf8Bytes;
 
-pub(crate) use self::dialect::Dialect;
+pub(crate) use self::{dialect::Dialect, link::Prepared, signal::Payload};
 use self::{
     dialect::{PONG, Speech},
-    link::Link,
+    link::{Link, Read},
+    signal::signal,
 };
 use crate::contender::{Contender, Place, session};
 
 pub(crate) struct Client {
     link: Link,
     speech: Speech,
-    /// Texts that came while it read for something else.
-    kept: VecDeque<Utf8Bytes>,
-    /// Pings of the server that it has not answered yet, and those that it has.
-    owed: u32,
+    place: Place,
+    /// Whether a signal was received: the first one tells who the partner is.
+    has_heard: bool,
+    /// Pings in texts that were answered.
     answered: u32,
+}
+
+/// What a client receives, beside pings.
+#[derive(Debug)]
+pub(crate) enum Heard {
+    /// The number of a signal.
+    Signal(u32),
+    Text(String),
+    /// The connection ended in order.
+    End,
 }
 
 /// What a contender does against the rules of the comparison, or an end that nobody wanted.
@@ -44,18 +55,17 @@ impl Client {
     pub(crate) async fn connect(contender: Contender, at: SocketAddr, place: Place) -> Done<Self> {
         let path = contender.path(place);
         let link = match contender {
-            Contender::Tcp => Link::tcp(at, path).await?,
+            Contender::Tcp => Link::tcp(at, &path).await?,
             _ => Link::websocket(at, &path).await?,
         };
         let dialect = contender.dialect();
         let speech = Speech::new(dialect, place);
-        let mut client = Self { link, speech, kept: VecDeque::new(), owed: 0, answered: 0 };
+        let mut client = Self { link, speech, place, has_heard: false, answered: 0 };
         match dialect {
             Dialect::Signaling | Dialect::Bare => {}
             Dialect::SocketIo => {
                 client.expect("0{").await?;
-                let hello = format!(r#"40{{"room":"{}"}}"#, session(place.room));
-                client.write(hello.into()).await?;
+                client.link.feed(&format!(r#"40{{"room":"{}"}}"#, session(place.room)));
                 client.expect("40{").await?;
             }
             Dialect::PeerServer => client.expect(r#"{"type":"OPEN""#).await?,
@@ -71,12 +81,10 @@ impl Client {
             return Ok(());
         }
         loop {
-            let found = self.text().await?;
-            if self.speech.is_match(&found) {
-                return Ok(());
-            }
-            if !self.speech.is_gone(&found) {
-                return Err(Unexpected(format!("no match: {found}")).into());
+            match self.hear().await? {
+                Heard::Text(text) if self.speech.is_match(&text) => return Ok(()),
+                Heard::Text(text) if self.speech.is_gone(&text) => {}
+                other => return Err(Unexpected(format!("no match: {other:?}")).into()),
             }
         }
     }
@@ -86,49 +94,98 @@ impl Client {
         self.speech.is_match(text)
     }
 
-    pub(crate) async fn feed(&mut self, signal: Utf8Bytes) -> Done<()> {
-        self.link.feed(self.speech.wrap(signal)?).await
+    /// A signal to its partner, to be sent as often as needed.
+    pub(crate) fn prepare(&self, payload: Payload) -> Done<Prepared> {
+        self.link.prepare(&self.speech.wrap(signal(self.place.room, payload))?)
+    }
+
+    pub(crate) fn feed(&mut self, signal: &Prepared, number: u32) {
+        self.link.feed_signal(signal, number);
     }
 
     pub(crate) async fn flush(&mut self) -> Done<()> {
         self.link.flush().await
     }
 
-    pub(crate) async fn send(&mut self, signal: Utf8Bytes) -> Done<()> {
-        self.feed(signal).await?;
+    pub(crate) async fn send(&mut self, signal: &Prepared, number: u32) -> Done<()> {
+        self.feed(signal, number);
         self.flush().await
     }
 
-    /// The next signal, or another text of the contender as it is. Dropped midway, nothing is lost.
-    pub(crate) async fn receive(&mut self) -> Done<Utf8Bytes> {
-        let text = self.text().await?;
-        self.speech.unwrap(text)
+    /// The number of the next signal. Dropped midway, nothing is lost.
+    pub(crate) async fn receive(&mut self) -> Done<u32> {
+        number_of(self.hear().await?)
     }
 
-    /// One that is there already.
-    pub(crate) fn receive_ready(&mut self) -> Option<Done<Utf8Bytes>> {
-        self.receive().now_or_never()
+    /// The number of one that was read already.
+    pub(crate) fn receive_ready(&mut self) -> Done<Option<u32>> {
+        self.ready()?.map(number_of).transpose()
+    }
+
+    /// Writes what was fed, and waits for what comes next. Dropped midway, nothing is lost.
+    pub(crate) async fn hear(&mut self) -> Done<Heard> {
+        loop {
+            if let Some(heard) = self.ready()? {
+                return Ok(heard);
+            }
+            if self.link.fill().await? == 0 {
+                // A WebSocket has a close frame for an end in order.
+                return if self.link.is_websocket() { Err(ended()) } else { Ok(Heard::End) };
+            }
+        }
+    }
+
+    /// What was read already. Pings are answered with what is written next.
+    fn ready(&mut self) -> Done<Option<Heard>> {
+        while let Some(read) = self.link.ready()? {
+            match read {
+                Read::Signal { number, text } => {
+                    if !self.has_heard {
+                        self.has_heard = true;
+                        self.speech.learn(self.link.text(text)?);
+                    }
+                    return Ok(Some(Heard::Signal(number)));
+                }
+                Read::Text(text) => {
+                    let text = self.link.text(text)?;
+                    if !self.speech.is_ping(text) {
+                        return Ok(Some(Heard::Text(text.to_owned())));
+                    }
+                    self.link.feed(PONG);
+                    self.answered += 1;
+                }
+                Read::End => return Ok(Some(Heard::End)),
+            }
+        }
+        Ok(None)
     }
 
     /// What keeps this client's connection, as its contender has it: a message, a ping of the WebSocket,
-    /// or the answer to what the server asked; false if there was nothing to do. What came meanwhile is
-    /// read, and kept.
+    /// or the answer to what the server asked; false if there was nothing to do.
     pub(crate) async fn heartbeat(&mut self) -> Done<bool> {
         let answered = self.answered;
-        while let Some(listened) = self.listen().now_or_never() {
-            self.kept.push_back(listened?.ok_or_else(ended)?);
+        if let Some(heard) = self.hear().now_or_never() {
+            return Err(Unexpected(format!("instead of silence: {:?}", heard?)).into());
         }
-        match (self.speech.heartbeat(), self.speech.dialect) {
-            (Some(heartbeat), _) => self.write(heartbeat).await.map(|()| true),
-            (None, Dialect::Bare) => self.link.ping().await,
-            (None, _) => Ok(self.answered > answered),
-        }
+        let is_alive = match (self.speech.heartbeat(), self.speech.dialect) {
+            (Some(heartbeat), _) => {
+                self.link.feed(&heartbeat);
+                true
+            }
+            (None, Dialect::Bare) => self.link.ping(),
+            (None, _) => self.answered > answered,
+        };
+        self.flush().await?;
+        Ok(is_alive)
     }
 
     /// Hangs up as the contender's clients do. The connection stays to be closed, if that was not it.
     pub(crate) async fn leave(&mut self) -> Done<()> {
         match self.speech.leave() {
-            Some(leave) => self.write(leave).await,
+            Some(leave) => {
+                self.link.feed(&leave);
+                self.flush().await
+            }
             None => self.link.finish().await,
         }
     }
@@ -136,12 +193,12 @@ impl Client {
     /// Learns that its partner hung up, closed or broke off; what the partner sent before is passed over.
     pub(crate) async fn partner_gone(&mut self) -> Done<()> {
         loop {
-            match self.next().await? {
-                Some(text) if self.speech.is_gone(&text) => return Ok(()),
-                Some(_) => {}
+            match self.hear().await? {
+                Heard::Text(text) if self.speech.is_gone(&text) => return Ok(()),
+                Heard::Text(_) | Heard::Signal(_) => {}
                 // A forwarder has no other word for it.
-                None if self.speech.dialect == Dialect::Bare => return Ok(()),
-                None => return Err(ended()),
+                Heard::End if self.speech.dialect == Dialect::Bare => return Ok(()),
+                Heard::End => return Err(ended()),
             }
         }
     }
@@ -156,45 +213,19 @@ impl Client {
         self.link.close().await
     }
 
-    async fn write(&mut self, text: Utf8Bytes) -> Done<()> {
-        self.link.feed(text).await?;
-        self.link.flush().await
-    }
-
     async fn expect(&mut self, start: &str) -> Done<()> {
-        let text = self.text().await?;
-        if !text.starts_with(start) {
-            return Err(Unexpected(format!("not {start}: {text}")).into());
-        }
-        Ok(())
-    }
-
-    async fn text(&mut self) -> Done<Utf8Bytes> {
-        self.next().await?.ok_or_else(ended)
-    }
-
-    /// None where the connection has ended in order. Dropped midway, nothing is lost.
-    async fn next(&mut self) -> Done<Option<Utf8Bytes>> {
-        match self.kept.pop_front() {
-            Some(text) => Ok(Some(text)),
-            None => self.listen().await,
+        match self.hear().await? {
+            Heard::Text(text) if text.starts_with(start) => Ok(()),
+            other => Err(Unexpected(format!("not {start}: {other:?}")).into()),
         }
     }
+}
 
-    /// The next text on the connection; pings are answered.
-    async fn listen(&mut self) -> Done<Option<Utf8Bytes>> {
-        loop {
-            while self.owed > 0 {
-                self.link.feed(PONG.into()).await?;
-                self.owed -= 1;
-                self.answered += 1;
-                self.link.flush().await?;
-            }
-            match self.link.read().await? {
-                Some(text) if self.speech.is_ping(&text) => self.owed += 1,
-                read => return Ok(read),
-            }
-        }
+fn number_of(heard: Heard) -> Done<u32> {
+    match heard {
+        Heard::Signal(number) => Ok(number),
+        Heard::Text(text) => Err(Unexpected(format!("no signal of ours: {text}")).into()),
+        Heard::End => Err(ended()),
     }
 }
 

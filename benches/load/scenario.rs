@@ -9,7 +9,6 @@ mod paced;
 mod pairs;
 mod relay;
 mod sessions;
-mod signal;
 mod storm;
 mod window;
 
@@ -18,8 +17,7 @@ use std::{error::Error, fmt, time::Duration};
 use clap::ValueEnum;
 use tokio::time::Instant;
 
-use crate::{contender::Contender, deployment::Deployment, figures::Figures};
-use signal::Payload;
+use crate::{client::Payload, contender::Contender, deployment::Deployment, figures::Figures};
 
 type Done<T> = Result<T, Box<dyn Error>>;
 
@@ -39,12 +37,12 @@ pub(crate) enum Scenario {
     /// The same, 20,000 a second.
     #[value(name = "paced-20000")]
     PacedFast,
-    /// Whole calls, 16 at the same time: connect both, match, offer, answer, ten candidates each way,
+    /// Whole calls, as many at the same time as there are pairs: connect both, match, offer, answer, ten candidates each way,
     /// leave, close.
     Callsetup,
     /// 100 whole calls a second; latency from the moment that each was meant to begin.
     CallsetupPaced,
-    /// As many whole calls as there are pairs, 16 at the same time: do the last ones cost what the
+    /// As many whole calls as there are pairs, 64 at the same time: do the last ones cost what the
     /// first ones did?
     CallsetupLong,
     /// Everybody connected and nobody talking, twice: memory, and what connecting costs.

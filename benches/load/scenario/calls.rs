@@ -12,13 +12,15 @@ use super::{
     Done, Run, micros, now,
     pace::Pace,
     pairs,
-    signal::{Payload, signal},
     window::{Meter, Window},
 };
-use crate::figures::{Figures, Tally};
+use crate::{
+    client::Payload,
+    figures::{Figures, Tally},
+};
 
-/// Calls at the same time, where they are not paced.
-const AT_ONCE: usize = 16;
+/// Calls at the same time in [`long`].
+const AT_ONCE: usize = 64;
 /// Calls a second in [`paced`].
 const PACED_RATE: u32 = 100;
 /// Candidates each way.
@@ -30,13 +32,14 @@ const LIMIT: Duration = Duration::from_secs(10);
 async fn call(run: Run<'_>, room: usize) -> Done<Instant> {
     let call = async {
         let [mut a, mut b] = pairs::connect(run.contender, run.servers.entry(), room).await?;
-        a.send(signal(room, Payload::Offer, 0)).await?;
+        a.send(&a.prepare(Payload::Offer)?, 0).await?;
         b.receive().await?;
-        b.send(signal(room, Payload::Offer, 0)).await?;
+        b.send(&b.prepare(Payload::Offer)?, 0).await?;
         a.receive().await?;
+        let candidates = [a.prepare(Payload::Candidate)?, b.prepare(Payload::Candidate)?];
         for n in 0..CANDIDATES {
-            a.feed(signal(room, Payload::Candidate, n)).await?;
-            b.feed(signal(room, Payload::Candidate, n)).await?;
+            a.feed(&candidates[0], n);
+            b.feed(&candidates[1], n);
         }
         a.flush().await?;
         b.flush().await?;
@@ -58,6 +61,7 @@ async fn call(run: Run<'_>, room: usize) -> Done<Instant> {
 /// when it began and when it was set up.
 async fn one_after_another(
     run: Run<'_>,
+    at_once: usize,
     next: impl Fn() -> Option<usize>,
     done: impl Fn(Instant, Instant) -> Done<()>,
 ) -> Done<()> {
@@ -68,7 +72,7 @@ async fn one_after_another(
         }
         Done::Ok(())
     };
-    try_join_all((0..AT_ONCE).map(|_| calls())).await?;
+    try_join_all((0..at_once).map(|_| calls())).await?;
     Ok(())
 }
 
@@ -79,7 +83,7 @@ pub(super) async fn at_once(run: Run<'_>) -> Done<Figures> {
         let room = rooms.replace(rooms.get() + 1);
         (now() < window.until).then_some(room)
     };
-    let calls = one_after_another(run, next, |began, set_up| {
+    let calls = one_after_another(run, run.pairs, next, |began, set_up| {
         if window.has(began) {
             tally.borrow_mut().latencies_us.push(micros(began, set_up));
         }
@@ -113,11 +117,11 @@ pub(super) async fn long(run: Run<'_>) -> Done<Figures> {
         let room = rooms.get();
         (room < most).then(|| rooms.replace(room + 1))
     };
-    one_after_another(run, || room_below(before), |_, _| Ok(())).await?;
+    one_after_another(run, AT_ONCE, || room_below(before), |_, _| Ok(())).await?;
     let meter = Meter::start(run.servers)?;
     let (tally, tenths) = (RefCell::new(Tally::default()), RefCell::new(Vec::new()));
     let next = || room_below(before + 10 * tenth);
-    one_after_another(run, next, |began, set_up| {
+    one_after_another(run, AT_ONCE, next, |began, set_up| {
         let latencies = &mut tally.borrow_mut().latencies_us;
         latencies.push(micros(began, set_up));
         if latencies.len() % tenth == 0 {

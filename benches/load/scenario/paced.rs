@@ -12,11 +12,10 @@ use super::{
     Done, Run, micros, now,
     pace::Pace,
     pairs::{self, Pair},
-    signal::{Payload, number, signal},
     window::Window,
 };
 use crate::{
-    client::Unexpected,
+    client::{Payload, Unexpected},
     figures::{Figures, Tally},
 };
 
@@ -30,6 +29,8 @@ pub(super) async fn paced(run: Run<'_>, rate: u32) -> Done<Figures> {
 
 async fn send(run: Run<'_>, pairs: Vec<Pair>, rate: u32) -> Done<Figures> {
     let (mut senders, receivers): (Vec<_>, Vec<_>) = pairs.into_iter().map(|[a, b]| (a, b)).unzip();
+    let signals = senders.iter().map(|sender| sender.prepare(Payload::Candidate));
+    let signals = signals.collect::<Done<Vec<_>>>()?;
     // In turn over all pairs, so a signal's number says when it was meant to go.
     let (window, pace) = (Window::of(run.length), Pace::per_second(rate));
     let tally = Rc::new(RefCell::new(Tally::default()));
@@ -37,8 +38,7 @@ async fn send(run: Run<'_>, pairs: Vec<Pair>, rate: u32) -> Done<Figures> {
     for mut receiver in receivers {
         let (tally, received) = (tally.clone(), received.clone());
         task::spawn_local(async move {
-            while let Ok(text) = receiver.receive().await {
-                let Some(n) = number(&text) else { break };
+            while let Ok(n) = receiver.receive().await {
                 received.set(received.get() + 1);
                 if window.has(pace.meant(n)) {
                     tally.borrow_mut().latencies_us.push(micros(pace.meant(n), now()));
@@ -53,7 +53,7 @@ async fn send(run: Run<'_>, pairs: Vec<Pair>, rate: u32) -> Done<Figures> {
             }
             pace.wait_for(n).await;
             let room = n as usize % senders.len();
-            senders[room].send(signal(room, Payload::Candidate, n)).await?;
+            senders[room].send(&signals[room], n).await?;
         }
         Err("more numbers than there are".into())
     };

@@ -2,22 +2,19 @@
 
 use std::ops::Range;
 
-use futures::future::try_join_all;
+use futures::stream::{self, StreamExt, TryStreamExt};
 
-use super::{
-    Done,
-    signal::{Payload, signal},
-};
+use super::Done;
 use crate::{
-    client::Client,
+    client::{Client, Payload},
     contender::{Contender, Place, Side},
     deployment::Entry,
 };
 
 pub(super) type Pair = [Client; 2];
 
-/// Pairs that connect at the same time.
-const AT_ONCE: usize = 16;
+/// Pairs that connect at the same time: so many that the server is busy, and fit into the smallest backlog.
+const AT_ONCE: usize = 128;
 
 /// Connects one after the other, and waits until both are told that they are matched.
 pub(super) async fn connect(contender: Contender, at: Entry, room: usize) -> Done<Pair> {
@@ -34,12 +31,8 @@ pub(super) async fn connect_all(
     at: Entry,
     rooms: Range<usize>,
 ) -> Done<Vec<Pair>> {
-    let mut pairs = Vec::with_capacity(rooms.len());
-    for rooms in rooms.collect::<Vec<_>>().chunks(AT_ONCE) {
-        let connecting = rooms.iter().map(|room| connect(contender, at, *room));
-        pairs.extend(try_join_all(connecting).await?);
-    }
-    Ok(pairs)
+    let connecting = rooms.map(|room| connect(contender, at, room));
+    stream::iter(connecting).buffered(AT_ONCE).try_collect().await
 }
 
 /// The same, and each side has had a description: the way is open on both sides.
@@ -48,12 +41,13 @@ pub(super) async fn talking(
     at: Entry,
     rooms: Range<usize>,
 ) -> Done<Vec<Pair>> {
-    let mut pairs = connect_all(contender, at, rooms.clone()).await?;
-    for (room, pair) in rooms.zip(&mut pairs) {
+    let mut pairs = connect_all(contender, at, rooms).await?;
+    for pair in &mut pairs {
         // The first offer is the initiator's.
         for _ in 0..pair.len() {
             let [from, to] = &mut *pair;
-            from.send(signal(room, Payload::Description, 0)).await?;
+            let description = from.prepare(Payload::Description)?;
+            from.send(&description, 0).await?;
             to.receive().await?;
             pair.reverse();
         }

@@ -7,16 +7,15 @@ use tokio::task::{self, LocalSet};
 use super::{
     Done, Run, micros, now,
     pairs::{self, Pair},
-    signal::{Payload, number, signal},
     window::Window,
 };
 use crate::{
-    client::Unexpected,
+    client::Payload,
     figures::{Figures, Tally},
 };
 
 /// Runs one task for each pair, and puts together what they and the server's clock say.
-async fn measure<F>(run: Run<'_>, drive: impl Fn(usize, Pair, Window) -> F) -> Done<Figures>
+async fn measure<F>(run: Run<'_>, drive: impl Fn(Pair, Window) -> F) -> Done<Figures>
 where
     F: Future<Output = Done<Tally>> + 'static,
 {
@@ -24,11 +23,8 @@ where
     let window = Window::of(run.length);
     LocalSet::new()
         .run_until(async {
-            let tasks: Vec<_> = pairs
-                .into_iter()
-                .enumerate()
-                .map(|(room, pair)| task::spawn_local(drive(room, pair, window)))
-                .collect();
+            let tasks: Vec<_> =
+                pairs.into_iter().map(|pair| task::spawn_local(drive(pair, window))).collect();
             let used = window.watch(run.servers).await?;
             let mut tally = Tally::default();
             for task in tasks {
@@ -39,17 +35,16 @@ where
         .await
 }
 
-fn number_of(text: &str) -> Done<u32> {
-    Ok(number(text).ok_or_else(|| Unexpected(format!("no signal of ours: {text}")))?)
-}
-
 pub(super) async fn pingpong(run: Run<'_>) -> Done<Figures> {
-    measure(run, |room, mut pair, window| async move {
+    measure(run, |mut pair, window| async move {
         let mut tally = Tally::default();
+        let [a, b] = &pair;
+        let mut signals = [a.prepare(Payload::Candidate)?, b.prepare(Payload::Candidate)?];
+        let mut sent = now();
         for n in 1.. {
-            let (sent, [from, to]) = (now(), &mut pair);
-            from.send(signal(room, Payload::Candidate, n)).await?;
-            let received = number_of(&to.receive().await?)?;
+            let [from, to] = &mut pair;
+            from.send(&signals[0], n).await?;
+            let received = to.receive().await?;
             let at = now();
             if window.has(at) {
                 tally.latencies_us.push(micros(sent, at));
@@ -58,7 +53,9 @@ pub(super) async fn pingpong(run: Run<'_>) -> Done<Figures> {
             if at >= window.until {
                 break;
             }
+            sent = at;
             pair.reverse();
+            signals.reverse();
         }
         Ok(tally)
     })
@@ -66,30 +63,29 @@ pub(super) async fn pingpong(run: Run<'_>) -> Done<Figures> {
 }
 
 pub(super) async fn flood(run: Run<'_>, in_flight: usize, payload: Payload) -> Done<Figures> {
-    measure(run, move |room, [mut a, mut b], window| async move {
+    measure(run, move |[mut a, mut b], window| async move {
         let (mut tally, mut sent, mut last) = (Tally::default(), VecDeque::new(), 0);
+        let signal = a.prepare(payload)?;
+        let mut at = now();
         for n in 1.. {
-            a.feed(signal(room, payload, n)).await?;
-            sent.push_back(now());
+            a.feed(&signal, n);
+            sent.push_back(at);
             if sent.len() < in_flight {
                 continue;
             }
             a.flush().await?;
-            let mut text = b.receive().await?;
-            loop {
-                let (at, received) = (now(), number_of(&text)?);
+            let mut next = Some(b.receive().await?);
+            at = now();
+            while let Some(received) = next {
                 let sent = sent.pop_front().ok_or("more came than went")?;
                 if window.has(at) {
                     tally.latencies_us.push(micros(sent, at));
                     tally.out_of_order += u64::from(received != last + 1);
                 }
                 last = received;
-                match b.receive_ready() {
-                    Some(ready) => text = ready?,
-                    None => break,
-                }
+                next = b.receive_ready()?;
             }
-            if now() >= window.until {
+            if at >= window.until {
                 break;
             }
         }

@@ -13,11 +13,10 @@ use tokio::{pin, sync::Semaphore, time};
 use super::{
     Done, Run, now,
     pairs::{Pair, connect_all},
-    signal::{Payload, number, signal},
     window::Meter,
 };
 use crate::{
-    client::Client,
+    client::{Client, Heard, Payload},
     contender::{Contender, Place, Side},
     deployment::Entry,
     figures::Figures,
@@ -77,21 +76,25 @@ async fn come_back(contender: Contender, at: Entry, room: usize, door: &Semaphor
         try_join(one(Side::A), one(Side::B)).await?
     };
     try_join(a.expect_match(), b.expect_match()).await?;
-    let offer = || signal(room, Payload::Offer, 0);
-    a.send(offer()).await?;
+    a.send(&a.prepare(Payload::Offer)?, 0).await?;
     loop {
         let heard = {
-            let (a, b) = (a.receive(), b.receive());
+            let (a, b) = (a.hear(), b.hear());
             pin!(a, b);
             match select(a, b).await {
-                Either::Left((text, _)) => Either::Left(text?),
-                Either::Right((text, _)) => Either::Right(text?),
+                Either::Left((heard, _)) => Either::Left(heard?),
+                Either::Right((heard, _)) => Either::Right(heard?),
             }
         };
         match heard {
-            Either::Right(text) if number(&text).is_some() => return Ok([a, b]),
+            Either::Right(Heard::Signal(_)) => return Ok([a, b]),
             // The first match was with the connection that is gone: negotiation starts over.
-            Either::Left(text) if a.is_match(&text) => a.send(offer()).await?,
+            Either::Left(Heard::Text(text)) if a.is_match(&text) => {
+                a.send(&a.prepare(Payload::Offer)?, 0).await?;
+            }
+            Either::Left(Heard::End) | Either::Right(Heard::End) => {
+                return Err("the connection ended".into());
+            }
             Either::Left(_) | Either::Right(_) => {}
         }
     }

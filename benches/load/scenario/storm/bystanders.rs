@@ -16,13 +16,13 @@ use tokio::{
 };
 
 use crate::{
+    client::Payload,
     contender::Contender,
     deployment::Entry,
     figures::Tally,
     scenario::{
         Done, micros, now,
         pairs::{self, Pair},
-        signal::{Payload, signal},
     },
 };
 
@@ -52,9 +52,9 @@ impl Bystanders {
         let seen = over.clone();
         let thread = thread::spawn(move || {
             let talk = async {
-                let pairs = pairs::talking(contender, at, rooms.clone()).await?;
+                let pairs = pairs::talking(contender, at, rooms).await?;
                 let began = now();
-                let talking = rooms.zip(pairs).map(|(room, pair)| talk(room, pair, began, &seen));
+                let talking = pairs.into_iter().map(|pair| talk(pair, began, &seen));
                 Done::Ok(try_join_all(talking).await?.concat())
             };
             runtime.block_on(talk).map_err(|error| format!("who was there already: {error}"))
@@ -72,12 +72,7 @@ impl Bystanders {
     }
 }
 
-async fn talk(
-    room: usize,
-    mut pair: Pair,
-    began: Instant,
-    over: &AtomicBool,
-) -> Done<Vec<Exchange>> {
+async fn talk(mut pair: Pair, began: Instant, over: &AtomicBool) -> Done<Vec<Exchange>> {
     let mut exchanges = Vec::new();
     for n in 1.. {
         if over.load(Ordering::Relaxed) {
@@ -86,7 +81,7 @@ async fn talk(
         let meant = began + GAP * n;
         sleep_until(meant).await;
         let [from, to] = &mut pair;
-        from.send(signal(room, Payload::Candidate, n)).await?;
+        from.send(&from.prepare(Payload::Candidate)?, n).await?;
         timeout(LIMIT, to.receive()).await??;
         exchanges.push((meant, now()));
         pair.reverse();
