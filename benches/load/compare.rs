@@ -37,10 +37,16 @@ pub(crate) async fn run(
                 let measured = measure(*contender, scenario, pairs, time, round).await;
                 writeln!(lines, "{}", serde_json::to_string(&measured)?)?;
                 match measured.outcome {
-                    Outcome::Figures(figures) => eprintln!(
-                        "{scenario} {pairs}, round {round}, {contender}: {:.2} µs of CPU",
-                        figures.cpu_us
-                    ),
+                    Outcome::Figures(figures) => {
+                        let busy = |share: Option<f64>| share.unwrap_or_default() * 100.0;
+                        eprintln!(
+                            "{scenario} {pairs}, round {round}, {contender}: {:.2} µs of CPU, \
+                             server {:.1} % busy, clients {:.1} %",
+                            figures.cpu_us,
+                            busy(figures.server_busy),
+                            busy(figures.client_busy),
+                        );
+                    }
                     Outcome::Failed(why) => {
                         eprintln!("{scenario} {pairs}, round {round}, {contender}: failed: {why}");
                     }

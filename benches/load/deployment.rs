@@ -6,7 +6,8 @@ use signaling_redis::testing::Server as Redis;
 
 use crate::{
     contender::{Contender, Sessions, Side},
-    cpu, memory,
+    cpu::{self, Threads},
+    memory,
     server::{CORE, Server},
 };
 
@@ -57,6 +58,10 @@ impl Deployment {
     /// Seconds of CPU time that all servers have used.
     pub(crate) fn cpu(&self) -> Done<f64> {
         self.nodes.iter().map(|node| cpu::of(node.id())).sum()
+    }
+
+    pub(crate) fn threads(&self) -> Done<Threads> {
+        Threads::of(self.nodes.iter().map(Server::id))
     }
 
     /// KiB of memory that all servers have resident.

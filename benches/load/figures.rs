@@ -33,6 +33,11 @@ pub(crate) struct Figures {
     pub(crate) rate: f64,
     /// The server's CPU time for each, user and system, in µs; of all nodes, without Redis.
     pub(crate) cpu_us: f64,
+    /// The share of its core's time that the server was busy, and the load generator.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) server_busy: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) client_busy: Option<f64>,
     /// Latency in µs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) p50_us: Option<u32>,
@@ -91,6 +96,8 @@ impl Figures {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Figure {
     Cpu,
+    ServerBusy,
+    ClientBusy,
     Rate,
     P50,
     P99,
@@ -106,9 +113,16 @@ pub(crate) enum Figure {
 }
 
 impl Figure {
+    /// Whether it is CPU time of the server.
+    pub(crate) const fn is_cpu(self) -> bool {
+        matches!(self, Self::Cpu | Self::First | Self::Last)
+    }
+
     pub(crate) fn of(self, figures: &Figures) -> Option<f64> {
         match self {
             Self::Cpu => Some(figures.cpu_us),
+            Self::ServerBusy => figures.server_busy.map(|share| share * 100.0),
+            Self::ClientBusy => figures.client_busy.map(|share| share * 100.0),
             Self::Rate => Some(figures.rate),
             Self::P50 => figures.p50_us.map(f64::from),
             Self::P99 => figures.p99_us.map(f64::from),

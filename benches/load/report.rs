@@ -130,9 +130,9 @@ mod tests {
     fn a_table_has_figures_ratios_and_failures() {
         let text = all_figures(&Results::parse(&lines()).unwrap()).unwrap();
         for expected in [
-            "| signaling | 9.00 | 1 | 100 | 0 | 1.50 | – | – |",
-            "| axum | 6.00 | 1 | 50 | 0 | 1.00 | 1.50 | 2.00 |",
-            "| tcp | – | – | – | – | – | – | – |",
+            "| signaling | 9.00 | 99.0 | 80.0 | 1 | 100 | 0 | 1.50 | – | – |",
+            "| axum | 6.00 | 99.0 | 80.0 | 1 | 50 | 0 | 1.00 | 1.50 | 2.00 |",
+            "| tcp | – | – | – | – | – | – | – | – | – |",
             "tcp failed in 1 of 1 rounds: it broke",
         ] {
             assert!(text.lines().any(|line| line == expected), "{expected}\n{text}");

@@ -5,8 +5,12 @@ use std::{collections::BTreeMap, error::Error, fmt};
 use crate::{
     contender::Contender,
     figures::{Figure, Figures, Measured, Outcome},
-    scenario::Scenario,
+    scenario::{Demand, Scenario},
 };
+
+/// The least share of its core's time that a server was busy in a run that counts in ratios of CPU time: below it
+/// the clients were the bottleneck, and each wake-up of the server found fewer messages than it could have.
+const SATURATED: f64 = 0.97;
 
 /// A scenario and the number of pairs that it was run with, in the order in which they are told.
 pub(crate) type Case = (Scenario, usize);
@@ -38,6 +42,17 @@ impl fmt::Display for Malformed {
 impl Error for Malformed {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.source.source()
+    }
+}
+
+impl Runs {
+    /// How busy the server was in runs that do not count in ratios of CPU time, in per cent.
+    pub(crate) fn idle_servers(&self, scenario: Scenario) -> Vec<f64> {
+        if scenario.demand() != Demand::Saturating {
+            return Vec::new();
+        }
+        let busy = self.figures.iter().map(|figures| figures.server_busy.unwrap_or_default());
+        busy.filter(|busy| *busy < SATURATED).map(|busy| busy * 100.0).collect()
     }
 }
 
@@ -87,6 +102,26 @@ impl Results {
         Spread::of(&self.0.get(&case)?.get(&contender)?.figures, figure)
     }
 
+    /// The same in the runs that count when contenders or times are compared: for CPU time under all the load that
+    /// there can be, those in which the server was busy.
+    pub(crate) fn compared(
+        &self,
+        case: Case,
+        contender: Contender,
+        figure: Figure,
+    ) -> Option<Spread> {
+        let runs = &self.0.get(&case)?.get(&contender)?;
+        if !figure.is_cpu() {
+            return Spread::of(&runs.figures, figure);
+        }
+        let counts = |figures: &&Figures| match case.0.demand() {
+            Demand::Saturating => figures.server_busy.is_some_and(|busy| busy >= SATURATED),
+            Demand::Connecting | Demand::SamePace | Demand::Alone => true,
+            Demand::Paced => false,
+        };
+        Spread::of(runs.figures.iter().filter(counts), figure)
+    }
+
     pub(crate) fn median(&self, case: Case, contender: Contender, figure: Figure) -> Option<f64> {
         self.spread(case, contender, figure).map(|spread| spread.median)
     }
@@ -99,7 +134,8 @@ impl Results {
         contender: Contender,
         other: Contender,
     ) -> Option<f64> {
-        Some(self.median(case, contender, figure)? / self.median(case, other, figure)?)
+        let median = |contender| Some(self.compared(case, contender, figure)?.median);
+        Some(median(contender)? / median(other)?)
     }
 }
 
@@ -112,8 +148,11 @@ pub(crate) struct Spread {
 }
 
 impl Spread {
-    pub(crate) fn of(figures: &[Figures], figure: Figure) -> Option<Self> {
-        let mut values = figures.iter().filter_map(|of| figure.of(of)).collect::<Vec<_>>();
+    pub(crate) fn of<'a>(
+        figures: impl IntoIterator<Item = &'a Figures>,
+        figure: Figure,
+    ) -> Option<Self> {
+        let mut values = figures.into_iter().filter_map(|of| figure.of(of)).collect::<Vec<_>>();
         values.sort_unstable_by(f64::total_cmp);
         let (least, most) = (*values.first()?, *values.last()?);
         let middle = |rank: usize| values[rank];
@@ -134,7 +173,8 @@ pub(crate) mod tests {
         figures: &[(&str, f64)],
     ) -> String {
         let mut all = serde_json::json!({
-            "count": 1, "rate": 1.0, "cpu_us": 1.0, "out_of_order": 0, "resident_kib": 1
+            "count": 1, "rate": 1.0, "cpu_us": 1.0, "out_of_order": 0, "resident_kib": 1,
+            "server_busy": 0.99, "client_busy": 0.8
         });
         for (name, value) in figures {
             let whole = (value.fract() == 0.0).then_some(*value as i64);
@@ -177,6 +217,34 @@ pub(crate) mod tests {
         assert_eq!((ratio(64), ratio(512)), (Some(1.5), None));
         let p50 = (Scenario::Pingpong, 64);
         assert_eq!(results.median(p50, Contender::Signaling, Figure::P50), None);
+    }
+
+    #[test]
+    fn a_server_that_was_not_busy_is_in_no_ratio_of_cpu_time() {
+        let run = |contender, us, busy| {
+            line(
+                "pingpong",
+                contender,
+                64,
+                &[("cpu_us", us), ("server_busy", busy), ("p50_us", us)],
+            )
+        };
+        let lines = [
+            run("signaling", 6.0, 0.97),
+            run("axum", 4.0, 0.99),
+            run("axum", 5.0, 0.9375),
+            run("tcp", 1.0, 0.9),
+        ];
+        let results = Results::parse(&lines.concat()).unwrap();
+        let case = (Scenario::Pingpong, 64);
+        let ratio = |other, figure| results.ratio(case, figure, Contender::Signaling, other);
+        assert_eq!(ratio(Contender::Axum, Figure::Cpu), Some(1.5));
+        assert_eq!(ratio(Contender::Tcp, Figure::Cpu), None);
+        assert_eq!(ratio(Contender::Tcp, Figure::P50), Some(6.0));
+        assert_eq!(results.median(case, Contender::Axum, Figure::Cpu), Some(4.5));
+        let (_, runs) = results.cases().next().unwrap();
+        assert_eq!(runs[&Contender::Axum].idle_servers(case.0), [93.75]);
+        assert!(runs[&Contender::Axum].idle_servers(Scenario::Paced).is_empty());
     }
 
     #[test]

@@ -57,6 +57,22 @@ pub(crate) enum Scenario {
     Sessions,
 }
 
+/// How much a scenario asks of the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Demand {
+    /// All that it can do: its CPU time for each counts if the clients kept it busy.
+    Saturating,
+    /// Connections as fast as they come. Most of the kernel's part of a handshake runs on the core of the clients,
+    /// which cannot keep a cheap server busy: the rule for saturating ones would leave out every floor.
+    Connecting,
+    /// So much a second, for its latency. Its CPU time depends on how many messages each wake-up finds.
+    Paced,
+    /// So much a second, for its CPU time: one wake-up each, with all contenders alike.
+    SamePace,
+    /// Nothing: the time of one function is measured.
+    Alone,
+}
+
 impl fmt::Display for Scenario {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let value = self.to_possible_value();
@@ -67,6 +83,24 @@ impl fmt::Display for Scenario {
 impl Scenario {
     pub(crate) fn named(name: &str) -> Result<Self, String> {
         Self::from_str(name, false)
+    }
+
+    pub(crate) const fn demand(self) -> Demand {
+        match self {
+            Self::Pingpong
+            | Self::Flood
+            | Self::FloodDescriptions
+            | Self::Callsetup
+            | Self::CallsetupLong => Demand::Saturating,
+            Self::Idle | Self::Storm => Demand::Connecting,
+            Self::Paced
+            | Self::PacedSlow
+            | Self::PacedFast
+            | Self::CallsetupPaced
+            | Self::Churn => Demand::Paced,
+            Self::Heartbeats => Demand::SamePace,
+            Self::Sessions => Demand::Alone,
+        }
     }
 
     /// Starts the contender and ends it.

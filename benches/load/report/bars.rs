@@ -113,14 +113,15 @@ impl Bar {
             Rule::Never => (results.spread(case, OURS, figure)?.most, 0.0, unit(figure).to_owned()),
             Rule::Flat(sizes, limit) => {
                 let values =
-                    sizes.iter().map(|pairs| results.median((case.0, *pairs), OURS, figure));
+                    sizes.iter().map(|pairs| results.compared((case.0, *pairs), OURS, figure));
+                let values = values.map(|spread| Some(spread?.median));
                 let mut values = values.collect::<Option<Vec<_>>>()?;
                 values.sort_unstable_by(f64::total_cmp);
                 let [least, .., most] = values.as_slice() else { return None };
                 (most / least, limit, "most over least of all sizes".to_owned())
             }
             Rule::FlatInTime(limit) => {
-                let at = |figure| results.median(case, OURS, figure);
+                let at = |figure| Some(results.compared(case, OURS, figure)?.median);
                 let ratio = at(Figure::Last)? / at(Figure::First)?;
                 (ratio, limit, "last tenth over the first".to_owned())
             }
@@ -135,6 +136,7 @@ fn unit(figure: Figure) -> &'static str {
         Figure::P50 | Figure::P99 | Figure::P999 => "µs",
         Figure::KibEach | Figure::Growth => "KiB",
         Figure::Served => "ms",
+        Figure::ServerBusy | Figure::ClientBusy => "%",
         Figure::Rate => "a second",
         Figure::Never => "clients",
         Figure::OutOfOrder => "messages",

@@ -7,12 +7,15 @@ use crate::{
     contender::Contender,
     figures::Figure,
     results::{Case, Results, Runs},
+    scenario::Demand,
 };
 
 /// What a table may have a column for: its head, and how many digits. A column that nobody has a figure for
 /// is left out.
-const COLUMNS: [(Figure, &str, usize); 13] = [
+const COLUMNS: [(Figure, &str, usize); 15] = [
     (Figure::Cpu, "CPU each, µs", 2),
+    (Figure::ServerBusy, "server busy, %", 1),
+    (Figure::ClientBusy, "clients busy, %", 1),
     (Figure::Redis, "CPU of Redis, µs", 2),
     (Figure::First, "first tenth, µs", 1),
     (Figure::Last, "last tenth, µs", 1),
@@ -37,11 +40,13 @@ pub(super) fn case<'a>(
     let runs = runs.collect::<Vec<_>>();
     let has = |figure| runs.iter().any(|(who, _)| results.median(case, **who, figure).is_some());
     let columns = COLUMNS.into_iter().filter(|(figure, ..)| has(*figure)).collect::<Vec<_>>();
-    let compared = columns.iter().filter(|(figure, ..)| COMPARED.contains(figure));
+    let has_ratio = case.0.demand() != Demand::Paced;
+    let is_compared = |figure| COMPARED.contains(figure) && (has_ratio || !figure.is_cpu());
+    let compared = columns.iter().filter(|(figure, ..)| is_compared(figure));
     let compared = compared.map(|(figure, head, _)| (*figure, *head)).collect::<Vec<_>>();
 
     let mut heads = columns.iter().map(|(_, head, _)| (*head).to_owned()).collect::<Vec<_>>();
-    heads.push("CPU × axum floor".to_owned());
+    heads.extend(has_ratio.then(|| "CPU × axum floor".to_owned()));
     heads.extend(compared.iter().map(|(_, head)| {
         let what = head.split([' ', ',']).next().unwrap_or_default();
         format!("ours × it, {what}")
@@ -60,15 +65,25 @@ pub(super) fn case<'a>(
         });
         let shown =
             |ratio: Option<f64>| ratio.map_or("–".to_owned(), |ratio| format!("{ratio:.2}"));
-        let over_floor = shown(results.ratio(case, Figure::Cpu, **contender, FLOOR));
+        let over_floor =
+            has_ratio.then(|| shown(results.ratio(case, Figure::Cpu, **contender, FLOOR)));
         let ours = compared.iter().map(|(figure, _)| {
             let itself = **contender == OURS;
             shown(results.ratio(case, *figure, OURS, **contender).filter(|_| !itself))
         });
-        let cells = figures.chain([over_floor]).chain(ours).collect::<Vec<_>>();
+        let cells = figures.chain(over_floor).chain(ours).collect::<Vec<_>>();
         writeln!(text, "| {contender} | {} |", cells.join(" | "))?;
     }
     for (contender, runs) in &runs {
+        let idle = runs.idle_servers(case.0);
+        if !idle.is_empty() {
+            let busy = idle.iter().map(|busy| format!("{busy:.1}")).collect::<Vec<_>>().join(", ");
+            let (left_out, all) = (idle.len(), runs.figures.len());
+            writeln!(
+                text,
+                "\n{contender}: {left_out} of {all} runs are left out of the CPU ratios, with the server {busy} % busy."
+            )?;
+        }
         if let Some(why) = runs.failures.first() {
             let (failed, all) = (runs.failures.len(), runs.failures.len() + runs.figures.len());
             writeln!(text, "\n{contender} failed in {failed} of {all} rounds: {why}")?;

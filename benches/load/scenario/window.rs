@@ -1,11 +1,12 @@
 //! From when to when is counted, and what the servers used meanwhile.
 
-use std::time::Duration;
+use std::{process, time::Duration};
 
 use tokio::time::{Instant, sleep_until};
 
 use super::{Done, now};
 use crate::{
+    cpu::Threads,
     deployment::Deployment,
     figures::{Figures, Tally},
 };
@@ -43,18 +44,30 @@ pub(super) struct Meter<'a> {
     began: Instant,
     cpu: f64,
     redis: Option<f64>,
+    server: Threads,
+    client: Threads,
 }
 
 impl<'a> Meter<'a> {
     pub(super) fn start(servers: &'a Deployment) -> Done<Self> {
-        Ok(Self { servers, began: now(), cpu: servers.cpu()?, redis: servers.redis_cpu()? })
+        Ok(Self {
+            servers,
+            server: servers.threads()?,
+            client: Threads::of([process::id()])?,
+            began: now(),
+            cpu: servers.cpu()?,
+            redis: servers.redis_cpu()?,
+        })
     }
 
     /// Since the start.
     pub(super) fn used(&self) -> Done<Used> {
+        let seconds = self.began.elapsed().as_secs_f64();
         Ok(Used {
-            seconds: self.began.elapsed().as_secs_f64(),
+            seconds,
             cpu: self.servers.cpu()? - self.cpu,
+            server_busy: self.servers.threads()?.busy_since(&self.server, seconds),
+            client_busy: Threads::of([process::id()])?.busy_since(&self.client, seconds),
             redis: self.servers.redis_cpu()?.zip(self.redis).map(|(now, before)| now - before),
             resident_kib: self.servers.resident()?,
         })
@@ -67,6 +80,8 @@ pub(super) struct Used {
     /// Seconds of CPU time, here and in Redis.
     pub(super) cpu: f64,
     redis: Option<f64>,
+    server_busy: f64,
+    client_busy: f64,
     resident_kib: u64,
 }
 
@@ -75,6 +90,8 @@ impl Used {
     pub(super) fn each(&self, count: usize) -> Done<Figures> {
         Ok(Figures {
             redis_us: self.redis.map(|seconds| seconds * 1e6 / count as f64),
+            server_busy: Some(self.server_busy),
+            client_busy: Some(self.client_busy),
             resident_kib: self.resident_kib,
             ..Figures::of(count as u64, self.seconds, self.cpu)?
         })
