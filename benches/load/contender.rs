@@ -26,6 +26,8 @@ pub(crate) enum Contender {
     SignalingNodes,
     /// A bare forwarder on axum.
     Axum,
+    /// The same with split halves and a task for each, as most applications have it.
+    AxumSplit,
     /// A bare forwarder on tokio-tungstenite.
     Tungstenite,
     /// A bare forwarder on fastwebsockets.
@@ -109,6 +111,7 @@ impl Contender {
             }
             Self::SignalingWarp => ours("contender-signaling", &[&port, "warp"]),
             Self::Axum => ours("contender-axum", &[&port]),
+            Self::AxumSplit => ours("contender-axum", &[&port, "split"]),
             Self::Tungstenite => ours("contender-tungstenite", &[&port]),
             Self::Fastwebsockets => ours("contender-fastwebsockets", &[&port]),
             Self::Tcp => ours("contender-tcp", &[&port]),
@@ -130,7 +133,9 @@ impl Contender {
             Self::Signaling | Self::SignalingWarp | Self::SignalingRedis | Self::SignalingNodes => {
                 Kind::Ours
             }
-            Self::Axum | Self::Tungstenite | Self::Fastwebsockets | Self::Tcp => Kind::Floor,
+            Self::Axum | Self::AxumSplit | Self::Tungstenite | Self::Fastwebsockets | Self::Tcp => {
+                Kind::Floor
+            }
             Self::Matchbox
             | Self::MatchboxServer
             | Self::Socketioxide
@@ -146,9 +151,12 @@ impl Contender {
             Self::Signaling | Self::SignalingWarp | Self::SignalingRedis | Self::SignalingNodes => {
                 Dialect::Signaling
             }
-            Self::Axum | Self::Tungstenite | Self::Fastwebsockets | Self::Tcp | Self::NpmWs => {
-                Dialect::Bare
-            }
+            Self::Axum
+            | Self::AxumSplit
+            | Self::Tungstenite
+            | Self::Fastwebsockets
+            | Self::Tcp
+            | Self::NpmWs => Dialect::Bare,
             Self::Matchbox | Self::MatchboxServer => Dialect::Matchbox,
             Self::Socketioxide | Self::NpmSocketIo => Dialect::SocketIo,
             Self::NpmPeer => Dialect::PeerServer,
@@ -178,11 +186,13 @@ impl Contender {
                 let token = token::sign(SECRET, &claims);
                 format!("/{user}?token={token}")
             }
-            Self::Axum | Self::Tungstenite | Self::Fastwebsockets | Self::NpmWs => {
-                format!("/{room}")
-            }
+            Self::Axum
+            | Self::AxumSplit
+            | Self::Tungstenite
+            | Self::Fastwebsockets
+            | Self::NpmWs
+            | Self::Matchbox => format!("/{room}"),
             Self::Tcp => room,
-            Self::Matchbox => format!("/{room}"),
             Self::MatchboxServer => format!("/{room}?next=2"),
             Self::Socketioxide | Self::NpmSocketIo => {
                 "/socket.io/?EIO=4&transport=websocket".to_owned()
