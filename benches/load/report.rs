@@ -3,7 +3,6 @@
 mod bars;
 mod plots;
 mod required;
-mod svg;
 mod tables;
 
 use std::{
