@@ -30,8 +30,6 @@ pub(crate) enum Contender {
     AxumSplit,
     /// A bare forwarder on tokio-tungstenite.
     Tungstenite,
-    /// A bare forwarder on fastwebsockets.
-    Fastwebsockets,
     /// Bytes from one TCP connection to another.
     Tcp,
     /// A server on the crate matchbox_signaling, its full mesh.
@@ -113,7 +111,6 @@ impl Contender {
             Self::Axum => ours("contender-axum", &[&port]),
             Self::AxumSplit => ours("contender-axum", &[&port, "split"]),
             Self::Tungstenite => ours("contender-tungstenite", &[&port]),
-            Self::Fastwebsockets => ours("contender-fastwebsockets", &[&port]),
             Self::Tcp => ours("contender-tcp", &[&port]),
             Self::Matchbox => peer(&[], "release/peer-matchbox", &port),
             // By default it writes lines about every connection, and ours writes none.
@@ -133,9 +130,7 @@ impl Contender {
             Self::Signaling | Self::SignalingWarp | Self::SignalingRedis | Self::SignalingNodes => {
                 Kind::Ours
             }
-            Self::Axum | Self::AxumSplit | Self::Tungstenite | Self::Fastwebsockets | Self::Tcp => {
-                Kind::Floor
-            }
+            Self::Axum | Self::AxumSplit | Self::Tungstenite | Self::Tcp => Kind::Floor,
             Self::Matchbox
             | Self::MatchboxServer
             | Self::Socketioxide
@@ -151,12 +146,9 @@ impl Contender {
             Self::Signaling | Self::SignalingWarp | Self::SignalingRedis | Self::SignalingNodes => {
                 Dialect::Signaling
             }
-            Self::Axum
-            | Self::AxumSplit
-            | Self::Tungstenite
-            | Self::Fastwebsockets
-            | Self::Tcp
-            | Self::NpmWs => Dialect::Bare,
+            Self::Axum | Self::AxumSplit | Self::Tungstenite | Self::Tcp | Self::NpmWs => {
+                Dialect::Bare
+            }
             Self::Matchbox | Self::MatchboxServer => Dialect::Matchbox,
             Self::Socketioxide | Self::NpmSocketIo => Dialect::SocketIo,
             Self::NpmPeer => Dialect::PeerServer,
@@ -186,12 +178,9 @@ impl Contender {
                 let token = token::sign(SECRET, &claims);
                 format!("/{user}?token={token}")
             }
-            Self::Axum
-            | Self::AxumSplit
-            | Self::Tungstenite
-            | Self::Fastwebsockets
-            | Self::NpmWs
-            | Self::Matchbox => format!("/{room}"),
+            Self::Axum | Self::AxumSplit | Self::Tungstenite | Self::NpmWs | Self::Matchbox => {
+                format!("/{room}")
+            }
             Self::Tcp => room,
             Self::MatchboxServer => format!("/{room}?next=2"),
             Self::Socketioxide | Self::NpmSocketIo => {
