@@ -111,6 +111,8 @@ struct Turn {
     frames: usize,
     /// Whether the transport may have more.
     readable: bool,
+    /// When its first frame was read: near enough for the others.
+    now: Option<std::time::Instant>,
 }
 
 enum Route {
@@ -184,7 +186,7 @@ impl Driver {
         ready!(self.poll_pacer(cx));
         // Before the mailbox is looked at: what is put into it from now on wakes this task.
         self.handle.mailbox.register(cx);
-        let mut turn = Turn { frames: 0, readable: true };
+        let mut turn = Turn { frames: 0, readable: true, now: None };
         loop {
             self.write(transport.as_mut(), cx);
             if self.has_ended() {
@@ -285,7 +287,8 @@ impl Driver {
                 Poll::Ready(Some(Ok(Frame::Close(close)))) => Last::Close(close),
                 Poll::Ready(Some(Ok(frame))) => {
                     turn.frames += 1;
-                    if self.on_frame(&frame).is_break() {
+                    let now = turn.now.get_or_insert_with(|| Instant::now().into_std());
+                    if self.on_frame(&frame, *now).is_break() {
                         break;
                     }
                     continue;
@@ -357,8 +360,8 @@ impl Driver {
         }
     }
 
-    fn on_frame(&mut self, frame: &Frame) -> ControlFlow<()> {
-        self.connection.on_frame(frame, Instant::now().into_std());
+    fn on_frame(&mut self, frame: &Frame, now: std::time::Instant) -> ControlFlow<()> {
+        self.connection.on_frame(frame, now);
         self.carry_out_to_client(Self::queue)
     }
 

@@ -98,7 +98,16 @@ impl Driver {
     }
 
     /// Ready unless the connection waits for the pacer.
+    #[inline]
     pub(super) fn poll_pacer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self.life {
+            Life::Paced(_) => self.poll_paced(cx),
+            Life::Open | Life::Ended(_) | Life::Submitted => Poll::Ready(()),
+        }
+    }
+
+    #[cold]
+    fn poll_paced(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if let Life::Paced(paced) = &mut self.life {
             ready!(paced.pass.as_mut().poll(cx));
             if let Life::Paced(paced) = std::mem::replace(&mut self.life, Life::Open) {
@@ -126,6 +135,7 @@ impl Driver {
         let _ = self.carry_out_to_client(Self::queue);
     }
 
+    #[inline]
     pub(super) fn has_ended(&self) -> bool {
         matches!(self.life, Life::Ended(_) | Life::Submitted)
     }
@@ -171,6 +181,7 @@ impl Driver {
     }
 
     /// Submits the end of a connection that has ended.
+    #[inline]
     pub(super) fn submit_end(&mut self) -> Option<Ended> {
         if !matches!(self.life, Life::Ended(_)) {
             return None;
