@@ -112,7 +112,7 @@ impl Client {
         self.flush().await
     }
 
-    /// The number of the next signal. Dropped midway, nothing is lost.
+    /// The number of the next signal. Cancel-safe.
     pub(crate) async fn receive(&mut self) -> Done<u32> {
         number_of(self.hear().await?)
     }
@@ -122,7 +122,7 @@ impl Client {
         self.ready()?.map(number_of).transpose()
     }
 
-    /// Writes what was fed, and waits for what comes next. Dropped midway, nothing is lost.
+    /// Writes what was fed and waits for the next message. Cancel-safe.
     pub(crate) async fn hear(&mut self) -> Done<Heard> {
         loop {
             if let Some(heard) = self.ready()? {

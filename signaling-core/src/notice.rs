@@ -59,9 +59,9 @@ pub(crate) enum Notice {
     },
     /// A newer connection of the same user is there.
     Replaced,
-    /// A newer connection was refused for this one's sake, or took its place and ended before it was
-    /// admitted. While this one lives, it looks whether it still is its user's. Where it is over, its node
-    /// has the store know.
+    /// A newer connection of the user was refused because of this one, or replaced it and failed before its
+    /// admission. If this one lives, it looks up whether it is still the user's. If it has ended, its node
+    /// removes it from the store.
     Contested {
         /// Whose connection it is.
         user: UserId,

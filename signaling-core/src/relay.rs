@@ -214,8 +214,8 @@ impl Relay {
         self.node.store.load(session).await
     }
 
-    /// The sessions in which the user takes part, whichever node it is on; the oldest first. Each as
-    /// it is when it is read: one that opens or ends meanwhile may be missing, or be there still.
+    /// The sessions in which the user takes part, on any node; the oldest first. Each record is read
+    /// separately: a session that opens or ends meanwhile may be missing or still listed.
     ///
     /// # Errors
     ///

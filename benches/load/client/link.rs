@@ -219,7 +219,7 @@ impl Link {
         }
     }
 
-    /// Dropped midway, what is not written yet is kept.
+    /// Cancel-safe: what is not written yet stays in the outbox.
     pub(super) async fn flush(&mut self) -> Done<()> {
         while !self.outbox.is_empty() {
             let written = self.socket.write(&self.outbox).await?;
@@ -228,7 +228,7 @@ impl Link {
         Ok(())
     }
 
-    /// Writes what was fed, then reads once: so many bytes, 0 at the end. Dropped midway, nothing is lost.
+    /// Writes what was fed, then reads once. Returns the number of bytes read, 0 at the end. Cancel-safe.
     pub(super) async fn fill(&mut self) -> Done<usize> {
         self.flush().await?;
         self.inbox.drain(..self.next);

@@ -44,7 +44,7 @@ impl Backoff {
         std::mem::replace(&mut self.pause, next)
     }
 
-    /// Waits before the next attempt. False if `stopped` is cancelled meanwhile: then there is none.
+    /// Waits before the next attempt. Returns false if `stopped` was cancelled: do not try again.
     #[must_use]
     pub(super) async fn wait(&mut self, stopped: &CancellationToken) -> bool {
         stopped.run_until_cancelled(time::sleep(self.next_pause())).await.is_some()

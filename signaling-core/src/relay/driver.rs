@@ -260,8 +260,8 @@ impl Driver {
         admission.map(|admission| self.node.run_job(&self.handle, *admission)).is_some()
     }
 
-    /// Reads frames until there are no more, the turn is over or the connection ends. Returns whether
-    /// something came.
+    /// Reads frames until none is left, the turn is over or the connection ends. Returns whether anything was
+    /// read.
     fn read<T, E>(
         &mut self,
         turn: &mut Turn,

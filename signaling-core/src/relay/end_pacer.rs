@@ -35,8 +35,8 @@ impl EndPacer {
         self.open.try_acquire().map(SemaphorePermit::forget).is_ok()
     }
 
-    /// Passes when it is its turn: first come, first served. Dropped midway, it was not passed. The task that
-    /// turns it is one of `tasks`.
+    /// Passes when it is its turn: first come, first served. Cancel-safe: a dropped future takes no turn. The
+    /// task that opens it again is one of `tasks`.
     pub(super) fn wait(self: &Arc<Self>, tasks: &TaskTracker) -> BoxFuture<'static, ()> {
         if !self.turning.swap(true, Ordering::AcqRel) {
             tasks.spawn(self.clone().turn());

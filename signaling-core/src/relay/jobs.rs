@@ -101,8 +101,8 @@ impl JobQueue {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// When a job that has just failed is to be done again. Those that fail until then are done again at the
-    /// same time: one failure of the store is one step of the backoff, however many sessions there are.
+    /// When to retry a job that has just failed. Jobs that fail before then are retried at the same time, so
+    /// that one failure of the store is one step of the backoff, whatever the number of sessions.
     pub(super) fn retry_at(&self) -> Instant {
         let (mut state, now) = (self.state(), Instant::now());
         match state.retry_at {

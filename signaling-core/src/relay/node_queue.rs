@@ -369,7 +369,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_busy_lane_gathers_and_keeps_the_order() {
+    async fn a_busy_queue_gathers_and_keeps_the_order() {
         let (sent, published) = carry(20).await;
         assert!(published.len() < 150, "{} calls for {}", published.len(), sent.len());
         let carried = published.into_iter().flat_map(|(_, envelopes)| envelopes);
@@ -377,7 +377,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_lane_that_is_not_busy_publishes_each_at_once() {
+    async fn a_queue_that_is_not_busy_publishes_each_at_once() {
         let (sent, published) = carry(4).await;
         let alone = sent.into_iter().map(|(at, envelope)| (at, vec![envelope]));
         assert_eq!(published, alone.collect::<Vec<_>>());

@@ -278,7 +278,8 @@ impl Worker {
                 Ok(Some(record))
             }
             Attach::Ended => {
-                // What the store has lost has not ended, and this connection's end opens it again too.
+                // After a loss of records a missing session has not ended. Keep it, so that the end of this
+                // connection opens it again.
                 let was_attached = matches!(jobs.state().attached.get(&session), Some(Some(_)));
                 if !was_attached || !self.store_lost_records().await? {
                     jobs.not_attached(&session);
@@ -352,8 +353,8 @@ impl Worker {
     }
 
     /// Retries until the store has the end or the node stops: otherwise the connection would stay attached.
-    /// While the store is away nobody is admitted, so that no more ends are retried than there were
-    /// connections when it went.
+    /// In an outage the number of retried ends is bounded: once the node cannot rely on its lease, it makes no
+    /// claim, and the end of a connection without a claim needs no write.
     async fn end(&self) {
         let (node, ConnectionHandle { user, jobs, mailbox, .. }) = (&self.node, &*self.handle);
         // None where this node does not remember the connection.
@@ -377,8 +378,8 @@ impl Worker {
         }
     }
 
-    /// Has the store forget that the connection is its user's. One that was `replaced` by a claim without an
-    /// answer has not been told, and may live.
+    /// Removes the connection from its user's record. If its claim had no answer, the connection that the
+    /// claim `replaced` was not told; it may still live.
     async fn disconnect(&self, replaced: &mut Option<ConnectionId>) -> Result<(), StoreError> {
         let (store, ConnectionHandle { id, user, jobs, .. }) = (&self.node.store, &*self.handle);
         let claim = jobs.state().claim;

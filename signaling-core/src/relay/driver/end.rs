@@ -27,15 +27,15 @@ use crate::{
 pub(super) enum Life {
     /// It reads and writes.
     Open,
-    /// Its transport has said the last, and the pacer lets others end first.
+    /// Its transport was closed or failed. It waits until the pacer has let other connections end.
     Paced(Box<Paced>),
-    /// It has ended, and is not in the registry any more. Its end is submitted by the next poll.
+    /// It has ended and left the registry. The next poll submits its end.
     Ended(Ended),
     /// Its end is with its worker.
     Submitted,
 }
 
-/// The last that a transport says.
+/// The last input of a transport.
 pub(super) enum Last {
     Close(Option<CloseFrame>),
     Error(TransportError),
@@ -54,8 +54,8 @@ pub(super) struct Ended {
     pub(super) unsent: Vec<Frame>,
 }
 
-/// Sends what is left to say and a close frame, and reads on until the peer's, for at most `wait`:
-/// a socket that is dropped with unread input is reset, and the peer would never see the frame.
+/// Sends the `unsent` frames and a close frame, then reads until the peer's close frame, for at most
+/// `wait`. A socket that is dropped with unread input is reset, and the peer would never see the frame.
 pub(in super::super) async fn close<T, E>(
     transport: T,
     unsent: Vec<Frame>,
@@ -82,7 +82,7 @@ pub(in super::super) async fn close<T, E>(
         }
         transport.close().await
     };
-    // A peer that is gone, or takes too long, misses the goodbye; there is nobody else to tell.
+    // A peer that is gone or too slow does not get the close frame. Nobody else needs to know.
     let _ = time::timeout(wait, goodbye).await;
 }
 
@@ -140,13 +140,14 @@ impl Driver {
         matches!(self.life, Life::Ended(_) | Life::Submitted)
     }
 
-    /// From here on nobody reaches this connection; its end is still to be written.
+    /// Closes the mailbox and leaves the registry, so that no notice reaches this connection any more. The
+    /// store learns of the end later, from [`Job::End`].
     pub(super) fn end(&mut self, reason: DisconnectReason) {
         if self.has_ended() {
             return;
         }
-        // In this order: what comes after the mailbox is closed is refused to its sender, so that no notice
-        // is lost between it and the registry.
+        // The mailbox first: it refuses what comes later, and the sender acts on that. So no notice is lost
+        // before the connection leaves the registry.
         self.handle.mailbox.close(reason);
         let queued = self.handle.mailbox.take();
         for mail in &queued {
@@ -169,8 +170,7 @@ impl Driver {
         tracing::debug!(connection = %self.handle.id, user = %self.handle.user, %reason, "disconnected");
     }
 
-    /// What closes the connection, in the host's words where it said some; none where there is nobody
-    /// to tell.
+    /// The close frame for `reason`, with the host's text if there is one; none if the peer is gone.
     fn close_frame(&self, reason: DisconnectReason) -> Option<CloseFrame> {
         let said = match reason {
             DisconnectReason::ByHost | DisconnectReason::Refused => self.handle.goodbye.get(),
