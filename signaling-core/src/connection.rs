@@ -169,6 +169,14 @@ impl Connection {
         others.chain(partners).fold(due, Instant::min)
     }
 
+    /// Whether something was not done in time that the client or a partner was to do.
+    pub(crate) fn is_overdue(&self, now: Instant) -> bool {
+        let partners = self.seats.iter().filter_map(Seat::deadline);
+        let client = [Some(self.heartbeat_due), Some(self.sound_due), self.write_due];
+        let mut waits = client.into_iter().flatten().chain(partners);
+        waits.any(|due| due <= now)
+    }
+
     /// The store has made this the user's connection number `epoch`. Frames count from here on.
     pub(crate) fn on_admitted(&mut self, epoch: u64) {
         if self.life == Life::Connecting {

@@ -10,6 +10,7 @@ use std::{
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -43,6 +44,9 @@ const FRAMES_PER_TURN: usize = 32;
 /// Consecutive turns that end with more to read, after which deadlines are judged all the same. In
 /// the default limits these are more frames than a client sends between two heartbeats.
 const FULL_TURNS: u8 = 32;
+/// How much longer a client or partner that seems to be late is waited for. After this process was
+/// frozen, the runtime may learn of what was sent in time only some turns after the alarms.
+const LAST_LOOK: Duration = Duration::from_millis(100);
 /// Frames and bytes read before a connection is admitted. More are left in its transport.
 const EARLY_FRAMES: usize = 32;
 const EARLY_BYTES: usize = 64 * 1024;
@@ -103,6 +107,8 @@ struct Driver {
     /// Turns since the alarm was polled, each of which left more to read.
     full_turns: u8,
     alarm: Pin<Box<Sleep>>,
+    /// When what is late is given up.
+    last_look: Option<Instant>,
     life: Life,
 }
 
@@ -167,6 +173,7 @@ impl Driver {
             outgoing: VecDeque::with_capacity(AT_REST),
             unflushed: false,
             full_turns: 0,
+            last_look: None,
             life: Life::Open,
             connection,
             handle,
@@ -307,8 +314,17 @@ impl Driver {
         self.full_turns = 0;
         let mut due = false;
         while self.alarm.as_mut().poll(cx).is_ready() {
+            let now = Instant::now();
+            if self.connection.is_overdue(now.into_std()) {
+                let last_look = *self.last_look.get_or_insert(now + LAST_LOOK);
+                if now < last_look {
+                    self.alarm.as_mut().reset(last_look);
+                    continue;
+                }
+            }
+            self.last_look = None;
             due = true;
-            self.connection.on_deadline(Instant::now().into_std());
+            self.connection.on_deadline(now.into_std());
             self.alarm.as_mut().reset(self.connection.deadline().into());
             if self.carry_out().is_break() {
                 break;

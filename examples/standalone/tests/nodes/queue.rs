@@ -19,6 +19,9 @@ async fn everybody_of_a_crowd_gets_one_partner_and_one_session() {
     });
     let answers: Vec<_> = answers.buffer_unordered(CONCURRENT).collect().await;
 
+    for (user, status, answer) in &answers {
+        assert!([201, 202].contains(status), "{user}: {status} {answer}");
+    }
     let partners = nodes.partners();
     assert_eq!(partners.len(), USERS);
     let matched: Vec<_> = answers.iter().filter(|(_, status, _)| *status == 201).collect();

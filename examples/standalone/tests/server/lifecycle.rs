@@ -132,3 +132,23 @@ async fn a_second_signal_ends_it_at_once() {
     assert_eq!(code, 1);
     drop(mute);
 }
+
+/// As a machine that is suspended is: what its clients sent in time is read before they are judged.
+#[tokio::test]
+async fn a_process_that_was_frozen_gives_up_no_client_that_sent_in_time() {
+    let args = ["--heartbeat-timeout", "2s", "--silence-timeout", "2s", "--ping-interval", "1s"];
+    let server = Server::start(&args).await;
+    let mut clients = Vec::new();
+    for n in 0..50 {
+        clients.push(server.connect(&format!("u{n}")).await);
+    }
+    server.signal("STOP").await;
+    for client in &mut clients {
+        client.send(&json!({"type": "heartbeat", "id": 2})).await;
+    }
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    server.signal("CONT").await;
+    for client in &mut clients {
+        assert_eq!(client.next().await["id"], 2);
+    }
+}

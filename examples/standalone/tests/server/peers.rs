@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures::future::join_all;
 use serde_json::json;
 use signaling_core::{
     frame::CloseCode,
@@ -72,12 +73,14 @@ async fn idle_connections_and_slow_heads_have_limits_of_their_own() {
 
 #[tokio::test]
 async fn a_client_that_sends_requests_and_never_reads_is_dropped() {
-    let server = Server::start(&["--http-write-timeout", "1s"]).await;
+    // In development it serves a page, of which few answers fill the buffers between the two.
+    let server = Server::start_with(&["--dev", "--http-write-timeout", "1s"], &[]).await;
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
     let mut deaf = socket.connect(server.address.parse().unwrap()).await.unwrap();
-    let requests = GET.repeat(100);
-    let until_dropped = async { while deaf.write_all(&requests).await.is_ok() {} };
+    let head = format!("GET /signaling-client.js HTTP/1.1\r\nHost: {}\r\n\r\n", server.address);
+    let requests = head.repeat(100);
+    let until_dropped = async { while deaf.write_all(requests.as_bytes()).await.is_ok() {} };
     timeout(PATIENCE, until_dropped).await.expect("an end in time");
     assert_eq!(server.request("GET", "/healthz", "", "").await.status, 200);
 }
@@ -119,26 +122,20 @@ async fn wrong_api_keys_are_slowed_down_and_the_right_one_is_not() {
         assert_eq!(answer.error(), (401, "unauthorized".to_owned()));
     };
     let since = Instant::now();
-    for _ in 0..30 {
-        wrong().await;
-    }
-    assert!(since.elapsed() < Duration::from_secs(3), "{:?}", since.elapsed());
-    let since = Instant::now();
+    // The first 30 are answered at once, the last five after 5 s.
     let guesses = async {
-        for _ in 0..3 {
-            wrong().await;
-        }
+        join_all((0..40).map(|_| wrong())).await;
         since.elapsed()
     };
     let right = async {
-        for _ in 0..20 {
+        for _ in 0..10 {
             assert_eq!(server.api("GET", "/api/counts", None).await.status, 200);
         }
         since.elapsed()
     };
     let (guesses, right) = futures::join!(guesses, right);
-    assert!(guesses > Duration::from_secs(2), "{guesses:?}");
-    assert!(right < Duration::from_secs(2), "{right:?}");
+    assert!(guesses > Duration::from_secs(4), "{guesses:?}");
+    assert!(right < guesses, "{right:?} of {guesses:?}");
     let (_, said) = server.stop().await;
     let warnings = said.lines().filter(|line| line.contains("without the right key"));
     assert_eq!(warnings.count(), 1, "{said}");
