@@ -34,7 +34,7 @@ use rate::Verdict;
 use seat::Seat;
 
 /// How many ended sessions are remembered, so that late news of them is known as such.
-const REMEMBERED_ENDS: usize = 8;
+pub(crate) const REMEMBERED_ENDS: usize = 8;
 /// Effects that there is room for while nothing happens.
 const EFFECTS_AT_REST: usize = 2;
 

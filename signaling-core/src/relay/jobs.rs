@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::{backoff::Backoff, hooks::Newcomer};
 use crate::{
+    connection::REMEMBERED_ENDS,
     id::{ConnectionId, SessionId},
     session::SessionRecord,
 };
@@ -89,6 +90,8 @@ pub(super) struct State {
     pub(super) attached: BTreeMap<SessionId, Option<Arc<SessionRecord>>>,
     /// Sessions whose records are looked for.
     pub(super) awaited: BTreeSet<SessionId>,
+    /// The last sessions that have ended, by their first openings.
+    ended: VecDeque<u64>,
 }
 
 impl JobQueue {
@@ -121,11 +124,23 @@ impl JobQueue {
 
     /// The session with this `first_opening` has ended: there is nothing to detach from.
     pub(super) fn forget(&self, session: &SessionId, first_opening: u64) {
-        let attached = &mut self.state().attached;
+        let mut state = self.state();
         let is_same = |record: &Arc<SessionRecord>| record.first_opening == first_opening;
-        if attached.get(session).and_then(Option::as_ref).is_some_and(is_same) {
-            attached.remove(session);
+        if state.attached.get(session).and_then(Option::as_ref).is_some_and(is_same) {
+            state.attached.remove(session);
         }
+        if !state.ended.contains(&first_opening) {
+            if state.ended.len() == REMEMBERED_ENDS {
+                state.ended.pop_front();
+            }
+            state.ended.push_back(first_opening);
+        }
+    }
+
+    /// Whether the session of `record` has ended. It may be opened again after that, by a connection that did
+    /// not know, or by a look-up of this one that was under way.
+    pub(super) fn has_ended(&self, record: &SessionRecord) -> bool {
+        self.state().ended.contains(&record.first_opening)
     }
 
     /// The connection is attached to no session with this id.

@@ -345,11 +345,20 @@ impl Worker {
     }
 
     async fn end_again(&self, record: Arc<SessionRecord>) {
-        let ending = Ending { told: PartnerReason::Ended, ..EndReason::Left.into() };
-        match self.node.end(record.clone(), ending, |_| true).await {
-            Ok(_) => self.handle.jobs.succeeded(),
-            Err(error) => self.later("session not ended; retrying", &error, Job::EndAgain(record)),
+        if let Err(error) = self.try_end_again(record.clone()).await {
+            // If the connection ends before that, its end does it.
+            let session = record.id.clone();
+            self.handle.jobs.state().attached.entry(session).or_insert(Some(record.clone()));
+            self.later("session not ended; retrying", &error, Job::EndAgain(record));
         }
+    }
+
+    async fn try_end_again(&self, record: Arc<SessionRecord>) -> Result<(), StoreError> {
+        let ending = Ending { told: PartnerReason::Ended, ..EndReason::Left.into() };
+        self.node.end(record.clone(), ending, |_| true).await?;
+        self.handle.jobs.forget(&record.id, record.first_opening);
+        self.handle.jobs.succeeded();
+        Ok(())
     }
 
     /// Retries until the store has the end or the node stops: otherwise the connection would stay attached.
@@ -426,42 +435,51 @@ impl Worker {
             Some(record) => Some(record),
             None => self.node.load(session).await?.map(Arc::new),
         };
-        let Some(record) = record else {
+        let Some(mut record) = record else {
             return Ok(());
         };
-        let ConnectionHandle { id, goodbye, jobs, .. } = &*self.handle;
-        let text = goodbye.get().cloned().unwrap_or_default();
-        let there = self.node.detach(record.clone(), id, reason, text).await?;
-        let lost_records = match there {
-            true => jobs.state().generation != self.node.health.generation(),
-            false => self.store_lost_records().await?,
-        };
-        let (now, abandon_after) = (self.node.now(), self.node.config.abandon_after);
-        if lost_records && let Some(left) = record.detach(id, reason.into(), now, abandon_after) {
-            // What is there may be newer than what this connection knows, and is left to those who stay. Once
-            // more if the store loses a part of it meanwhile: this connection learns of no later loss.
-            loop {
-                let generation = self.node.health.generation();
-                Box::pin(self.open_again(&left, |_| false)).await?;
-                self.node.renew_lease().await?;
-                if self.node.health.generation() == generation {
-                    break;
-                }
-            }
+        let (node, ConnectionHandle { id, goodbye, jobs, .. }) = (&self.node, &*self.handle);
+        if jobs.has_ended(&record) {
+            return self.try_end_again(record).await;
         }
-        Ok(())
+        let text = goodbye.get().cloned().unwrap_or_default();
+        let mut known_in = jobs.state().generation;
+        loop {
+            if !node.detach(record.clone(), id, reason, text.clone()).await? {
+                // What is missing has ended, or the store has lost it.
+                node.renew_lease().await?;
+            }
+            let generation = node.health.generation();
+            if generation == known_in {
+                return Ok(());
+            }
+            // What is there may be newer than what this connection knows, and is left to those who stay.
+            record = Box::pin(self.open_again(&record, |_| false)).await?;
+            known_in = generation;
+            // If it was lost meanwhile: this connection learns of no later loss.
+            node.renew_lease().await?;
+        }
     }
 
     /// Has `job` done again after a while, if the connection still lives then.
     fn later(&self, what: &'static str, error: &StoreError, job: Job) {
+        self.after_pause(what, error, |node, handle| node.spawn_job(&handle, job));
+    }
+
+    fn after_pause(
+        &self,
+        what: &'static str,
+        error: &StoreError,
+        again: impl FnOnce(Arc<Node>, Arc<ConnectionHandle>) + Send + 'static,
+    ) {
         self.failed(what, error);
         let (node, handle) = (self.node.clone(), self.handle.clone());
-        let again = time::sleep_until(self.handle.jobs.retry_at());
+        let pause = time::sleep_until(self.handle.jobs.retry_at());
         // Not one of the tasks that a shutdown waits for: it has nothing to do once the connection closes.
         tokio::spawn(async move {
-            let waited = node.stopped.run_until_cancelled(again).await;
+            let waited = node.stopped.run_until_cancelled(pause).await;
             if waited.is_some() && handle.mailbox.closing().is_none() {
-                node.spawn_job(&handle, job);
+                again(node, handle);
             }
         });
     }

@@ -134,7 +134,8 @@ impl Node {
         Err(StoreError::unavailable(Contended))
     }
 
-    fn attached(
+    /// Tells the host that `connection` has attached, in `role`.
+    pub(super) fn attached(
         &self,
         before: &SessionRecord,
         after: &SessionRecord,

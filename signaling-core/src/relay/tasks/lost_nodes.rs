@@ -9,6 +9,7 @@ use super::super::{background::Task, backoff::Backoff, node::Node};
 use crate::{
     frame::CloseReason,
     id::{ConnectionId, NodeId},
+    notice::Notice,
     reason::DisconnectReason,
     session::{Participant, SessionRecord},
     store::StoreError,
@@ -85,9 +86,12 @@ impl Cleaner {
     ) -> Result<(), StoreError> {
         let node = &self.node;
         let detached = stream::iter(attached).map(|(record, connection)| async move {
-            let (reason, text) = (DisconnectReason::NodeLost, CloseReason::default());
-            let detached = node.detach(record.clone(), &connection, reason, text).await;
-            detached.map(drop).map_err(|error| (error, (record, connection)))
+            let detached = async {
+                let (reason, text) = (DisconnectReason::NodeLost, CloseReason::default());
+                node.detach(record.clone(), &connection, reason, text).await?;
+                node.tell_absent(&record).await
+            };
+            detached.await.map_err(|error| (error, (record, connection)))
         });
         let mut failure = Ok(());
         let mut detached = detached.buffer_unordered(PAGE);
@@ -98,5 +102,18 @@ impl Cleaner {
             }
         }
         failure
+    }
+}
+
+impl Node {
+    /// Tells the connections of users who are absent in `record`: a node that opened it again after a loss
+    /// may have died before it told them.
+    async fn tell_absent(self: &Arc<Self>, record: &Arc<SessionRecord>) -> Result<(), StoreError> {
+        for participant in record.participants.iter().filter(|one| one.connection().is_none()) {
+            if let Some(connection) = self.store.user(&participant.user).await?.connection {
+                self.notify(&connection, Notice::Opened(record.clone()));
+            }
+        }
+        Ok(())
     }
 }

@@ -8,7 +8,6 @@ use futures::{future::try_join_all, try_join};
 use super::{
     super::{
         hooks::SecondConnection,
-        jobs::Job,
         mailbox::Mail,
         registry::ConnectionHandle,
         writes::{Contended, Continuity, ROUNDS},
@@ -45,8 +44,11 @@ impl Worker {
         if self.handle.mailbox.closing().is_some() {
             return;
         }
-        if let Err(error) = self.try_look_up(believed.clone()).await {
-            self.later("look-up failed; retrying", &error, Job::LookUp(believed));
+        if let Err(error) = self.try_look_up(believed).await {
+            // The connection says again what it believes: sessions may have ended meanwhile.
+            self.after_pause("look-up failed; retrying", &error, |_, handle| {
+                handle.mailbox.push(Mail::Doubt);
+            });
         }
     }
 
@@ -81,6 +83,7 @@ impl Worker {
                     None
                 }
                 Loaded::Record(_) | Loaded::Missing | Loaded::Unreadable => {
+                    jobs.may_be_attached(&record.id);
                     Some(self.open_again(record, |there| there.lacks(record)).await?)
                 }
             };
@@ -161,8 +164,9 @@ impl Worker {
     /// store has lost it: if there is none, or one that `gives_way`. It may be of another session that has
     /// the id now.
     ///
-    /// Both users become members again, and their connections told. They attach as at any other time, each
-    /// with the negotiation that it takes part in.
+    /// In a new opening, this connection is attached: if this node dies now, others detach it and tell the
+    /// partner. Both users become members again, and their connections told. They attach as at any other
+    /// time, each with the negotiation that it takes part in.
     pub(super) async fn open_again(
         &self,
         known: &SessionRecord,
@@ -197,7 +201,8 @@ impl Worker {
     ) -> Result<Arc<SessionRecord>, StoreError> {
         let node = &self.node;
         let opening = id::random_u64().map_err(StoreError::unavailable)?;
-        let reopened = known.reopen(opening, node.now().after(node.config.abandon_after));
+        let absent = known.reopen(opening, node.now().after(node.config.abandon_after));
+        let reopened = self.attached_in(&absent)?;
         let mut there = node.load(&known.id).await?;
         for _ in 0..ROUNDS {
             if let Some(there) = &there
@@ -209,6 +214,9 @@ impl Worker {
             there = match node.store.put(&reopened, there.as_ref()).await? {
                 Written::Done => {
                     tracing::info!(session = %known.id, "session opened again");
+                    if let Some(role) = reopened.attached_as(&self.handle.id) {
+                        node.attached(&absent, &reopened, role, &self.handle.id);
+                    }
                     return Ok(Arc::new(reopened));
                 }
                 Written::Conflict(there) => Some(*there),
@@ -216,6 +224,18 @@ impl Worker {
             };
         }
         Err(StoreError::unavailable(Contended))
+    }
+
+    /// `reopened` with this connection attached, in the negotiation that it took part in; without it where
+    /// the user has a newer one.
+    fn attached_in(&self, reopened: &SessionRecord) -> Result<SessionRecord, StoreError> {
+        let ConnectionHandle { id, user, jobs, .. } = &*self.handle;
+        let Some(role) = reopened.role_of(user) else {
+            return Ok(reopened.clone());
+        };
+        let new = id::random_u64().map_err(StoreError::unavailable)?;
+        let (epoch, continuing) = (jobs.state().epoch, reopened.participant(role).negotiation);
+        Ok(reopened.attach(role, id, epoch, continuing, new).unwrap_or_else(|_| reopened.clone()))
     }
 
     /// What decides whether this connection replaces one that is there in a store that has lost records.
