@@ -30,17 +30,21 @@ pub enum IdError {
     Random,
 }
 
-fn checked(text: &str, max: usize, allowed: impl Fn(char) -> bool) -> Result<Arc<str>, IdError> {
-    if text.is_empty() {
-        return Err(IdError::Empty);
-    }
-    if text.len() > max {
-        return Err(IdError::TooLong { max });
-    }
-    match text.chars().find(|&c| !allowed(c)) {
-        Some(c) => Err(IdError::Character(c)),
+fn checked(text: &str, max: usize, bad: Option<char>) -> Result<Arc<str>, IdError> {
+    match bad {
+        _ if text.is_empty() => Err(IdError::Empty),
+        _ if text.len() > max => Err(IdError::TooLong { max }),
+        Some(character) => Err(IdError::Character(character)),
         None => Ok(Arc::from(text)),
     }
+}
+
+/// The first character that is none of `A-Z a-z 0-9` and `others`, which are ASCII. By bytes, since this
+/// is done for each message.
+fn outside(text: &str, others: &[u8]) -> Option<char> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || others.contains(&byte);
+    let at = text.bytes().position(|byte| !allowed(byte))?;
+    text[at..].chars().next()
 }
 
 /// 128 bits from the operating system's random source, as 32 hexadecimal digits.
@@ -132,7 +136,7 @@ impl UserId {
     ///
     /// When it is empty, longer than [`Self::MAX_BYTES`], or holds a control character.
     pub fn new(text: &str) -> Result<Self, IdError> {
-        checked(text, Self::MAX_BYTES, |c| !c.is_control()).map(Self)
+        checked(text, Self::MAX_BYTES, text.chars().find(|c| c.is_control())).map(Self)
     }
 }
 
@@ -153,8 +157,7 @@ impl SessionId {
     /// When it is empty, longer than [`Self::MAX_BYTES`], or holds another character than
     /// `A-Z a-z 0-9 . _ : -`.
     pub fn new(text: &str) -> Result<Self, IdError> {
-        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | ':' | '-');
-        checked(text, Self::MAX_BYTES, allowed).map(Self)
+        checked(text, Self::MAX_BYTES, outside(text, b"._:-")).map(Self)
     }
 
     /// A new id with 128 random bits, which nobody can guess.
@@ -182,6 +185,7 @@ impl NodeId {
     pub const MAX_BYTES: usize = 128;
     /// The most bytes that the name within a generated node id may have.
     pub const MAX_NAME_BYTES: usize = Self::MAX_BYTES - 33;
+    const OTHERS: &[u8] = b"._-";
 
     /// Takes `text` as a node id.
     ///
@@ -190,7 +194,7 @@ impl NodeId {
     /// When it is empty, longer than [`Self::MAX_BYTES`], or holds another character than
     /// `A-Z a-z 0-9 . _ -`.
     pub fn new(text: &str) -> Result<Self, IdError> {
-        checked(text, Self::MAX_BYTES, Self::allowed).map(Self)
+        checked(text, Self::MAX_BYTES, outside(text, Self::OTHERS)).map(Self)
     }
 
     /// A new id of 128 random bits, with `name` and a dot in front of them where one is given.
@@ -204,14 +208,10 @@ impl NodeId {
         match name {
             None => Ok(Self(Arc::from(random))),
             Some(name) => {
-                let name = checked(name, Self::MAX_NAME_BYTES, Self::allowed)?;
+                let name = checked(name, Self::MAX_NAME_BYTES, outside(name, Self::OTHERS))?;
                 Ok(Self(Arc::from(format!("{name}.{random}"))))
             }
         }
-    }
-
-    fn allowed(c: char) -> bool {
-        c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')
     }
 }
 
@@ -300,6 +300,7 @@ mod tests {
         assert!(SessionId::new("room:1.a_B-9").is_ok());
         assert_eq!(SessionId::new("a b"), Err(IdError::Character(' ')));
         assert_eq!(SessionId::new("a{b"), Err(IdError::Character('{')));
+        assert_eq!(SessionId::new("aé"), Err(IdError::Character('é')));
         assert_eq!(SessionId::new(&"s".repeat(129)), Err(IdError::TooLong { max: 128 }));
     }
 

@@ -492,7 +492,7 @@ impl Driver {
     /// Behind what waits for the client already.
     fn queue(&mut self, frame: Frame) {
         match frame {
-            Frame::Text(text) => self.handle.mailbox.push(Mail::Send(text)),
+            Frame::Text(text) => self.handle.mailbox.push_by_owner(Mail::Send(text)),
             other => self.outgoing.push_back(other),
         }
     }

@@ -120,14 +120,26 @@ impl Mailbox {
     /// Like [`Self::push`]; false when the mailbox was closing already.
     #[must_use]
     pub(super) fn offer(&self, mail: Mail) -> bool {
-        let mut queue = self.queue();
-        if queue.closing.is_some() {
-            return false;
+        let offered = self.add(mail);
+        if offered {
+            self.waker.wake();
         }
-        queue.add(mail, self.capacity);
-        drop(queue);
-        self.waker.wake();
-        true
+        offered
+    }
+
+    /// Like [`Self::push`], from within the connection's own task, which looks here before it waits.
+    pub(super) fn push_by_owner(&self, mail: Mail) {
+        self.add(mail);
+    }
+
+    /// False when the mailbox was closing already.
+    fn add(&self, mail: Mail) -> bool {
+        let mut queue = self.queue();
+        let is_open = queue.closing.is_none();
+        if is_open {
+            queue.add(mail, self.capacity);
+        }
+        is_open
     }
 
     /// Asks for the connection's end, ahead of everything queued. The first reason counts.
