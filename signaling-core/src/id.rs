@@ -136,7 +136,10 @@ impl UserId {
     ///
     /// When it is empty, longer than [`Self::MAX_BYTES`], or holds a control character.
     pub fn new(text: &str) -> Result<Self, IdError> {
-        checked(text, Self::MAX_BYTES, text.chars().find(|c| c.is_control())).map(Self)
+        // Those beyond ASCII begin with this byte. By bytes, since this is done for each connection.
+        let may_hold_one = text.bytes().any(|byte| byte.is_ascii_control() || byte == 0xC2);
+        let control = may_hold_one.then(|| text.chars().find(|c| c.is_control())).flatten();
+        checked(text, Self::MAX_BYTES, control).map(Self)
     }
 }
 

@@ -191,7 +191,6 @@ impl Driver {
             return Poll::Ready(ended);
         }
         ready!(self.poll_pacer(cx));
-        // Before the mailbox is looked at: what is put into it from now on wakes this task.
         self.handle.mailbox.register(cx);
         let mut turn = Turn { frames: 0, readable: true, now: None };
         loop {
@@ -217,7 +216,7 @@ impl Driver {
             // Deadlines are for what has not come. After a time in which this process was frozen or
             // starved, heartbeats wait to be read that were sent in time. If there is always more to
             // read, deadlines are judged after some turns (above).
-            if !has_read && !self.poll_alarm(cx) {
+            if !has_read && !self.poll_alarm(cx) && self.handle.mailbox.rest() {
                 break;
             }
         }
@@ -231,7 +230,7 @@ impl Driver {
         T: Sink<Frame, Error = E>,
         E: Into<TransportError>,
     {
-        if let Some(reason) = self.handle.mailbox.closing() {
+        if let Some(reason) = self.handle.mailbox.look() {
             self.connection.on_close(reason);
         }
         let _ = self.carry_out();
@@ -492,7 +491,7 @@ impl Driver {
     /// Behind what waits for the client already.
     fn queue(&mut self, frame: Frame) {
         match frame {
-            Frame::Text(text) => self.handle.mailbox.push_by_owner(Mail::Send(text)),
+            Frame::Text(text) => self.handle.mailbox.push(Mail::Send(text)),
             other => self.outgoing.push_back(other),
         }
     }

@@ -96,6 +96,19 @@ struct Queue {
     /// copy for a client that reads.
     copied: bool,
     closing: Option<DisconnectReason>,
+    owner: Owner,
+}
+
+/// What the connection's task does.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Owner {
+    /// It waits, and is to be woken.
+    #[default]
+    Rests,
+    /// It runs, and has seen all that is here.
+    Looks,
+    /// It runs, and something has come since it last looked.
+    HasNews,
 }
 
 impl Mailbox {
@@ -120,34 +133,50 @@ impl Mailbox {
     /// Like [`Self::push`]; false when the mailbox was closing already.
     #[must_use]
     pub(super) fn offer(&self, mail: Mail) -> bool {
-        let offered = self.add(mail);
-        if offered {
-            self.waker.wake();
-        }
-        offered
-    }
-
-    /// Like [`Self::push`], from within the connection's own task, which looks here before it waits.
-    pub(super) fn push_by_owner(&self, mail: Mail) {
-        self.add(mail);
-    }
-
-    /// False when the mailbox was closing already.
-    fn add(&self, mail: Mail) -> bool {
         let mut queue = self.queue();
-        let is_open = queue.closing.is_none();
-        if is_open {
-            queue.add(mail, self.capacity);
+        if queue.closing.is_some() {
+            return false;
         }
-        is_open
+        queue.add(mail, self.capacity);
+        self.tell(queue);
+        true
     }
 
     /// Asks for the connection's end, ahead of everything queued. The first reason counts.
     pub(super) fn close(&self, reason: DisconnectReason) {
         let mut queue = self.queue();
         queue.closing.get_or_insert(reason);
+        self.tell(queue);
+    }
+
+    fn tell(&self, mut queue: MutexGuard<'_, Queue>) {
+        let rests = queue.owner == Owner::Rests;
+        if !rests {
+            queue.owner = Owner::HasNews;
+        }
         drop(queue);
-        self.waker.wake();
+        if rests {
+            self.waker.wake();
+        }
+    }
+
+    /// The connection's task looks; returns why the connection is to end, once it is. Until the task
+    /// [rests](Self::rest), news of its mailbox does not wake it: much of that it causes itself.
+    pub(super) fn look(&self) -> Option<DisconnectReason> {
+        let mut queue = self.queue();
+        queue.owner = Owner::Looks;
+        queue.closing
+    }
+
+    /// The connection's task has nothing more to do. False if there is news since its last look.
+    #[must_use]
+    pub(super) fn rest(&self) -> bool {
+        let mut queue = self.queue();
+        if queue.owner == Owner::HasNews {
+            return false;
+        }
+        queue.owner = Owner::Rests;
+        true
     }
 
     /// Why the connection is to end, once it is.
@@ -197,7 +226,7 @@ impl Mailbox {
         std::mem::take(&mut queue.mails)
     }
 
-    /// Has the task of `cx` woken by the next [`Self::push`] or [`Self::close`].
+    /// Has the task of `cx` woken by the next [`Self::push`] or [`Self::close`] after it rests.
     pub(super) fn register(&self, cx: &Context<'_>) {
         self.waker.register(cx.waker());
     }

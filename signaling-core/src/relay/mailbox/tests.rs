@@ -1,3 +1,7 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use futures::task::{self, ArcWake};
+
 use super::{merge::NEGOTIATIONS, *};
 use crate::{
     id::{ConnectionId, NodeId, UserId},
@@ -382,4 +386,37 @@ fn signals_in_a_row_that_could_not_be_handed_on_are_told_together() {
         rest(&mailbox),
         ["undelivered 1..1001", "undelivered 1001..1002", "undelivered 1003..1004"]
     );
+}
+
+#[test]
+fn only_an_owner_that_rests_is_woken() {
+    struct Wakes(AtomicUsize);
+
+    impl ArcWake for Wakes {
+        fn wake_by_ref(wakes: &Arc<Self>) {
+            wakes.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    let (mailbox, wakes) = (mailbox(), Arc::new(Wakes(AtomicUsize::new(0))));
+    let waker = task::waker(wakes.clone());
+    let woken = || wakes.0.swap(0, Ordering::Relaxed);
+    let register = || mailbox.register(&Context::from_waker(&waker));
+    register();
+    mailbox.push(signal(1, 0));
+    assert_eq!(woken(), 1);
+
+    register();
+    assert_eq!(mailbox.look(), None);
+    mailbox.push(signal(1, 1));
+    assert!(!mailbox.rest(), "there is news");
+    assert_eq!(mailbox.look(), None);
+    assert!(mailbox.rest());
+    assert_eq!(woken(), 0);
+
+    mailbox.close(DisconnectReason::Replaced);
+    assert_eq!(woken(), 1);
+    assert_eq!(mailbox.look(), Some(DisconnectReason::Replaced));
+    mailbox.close(DisconnectReason::Lost);
+    assert!(!mailbox.rest());
 }
