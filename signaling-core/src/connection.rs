@@ -169,12 +169,11 @@ impl Connection {
         others.chain(partners).fold(due, Instant::min)
     }
 
-    /// Whether something was not done in time that the client or a partner was to do.
-    pub(crate) fn is_overdue(&self, now: Instant) -> bool {
-        let partners = self.seats.iter().filter_map(Seat::deadline);
+    /// The first deadline that is over by `now` for what the client or a partner was to do.
+    pub(crate) fn overdue_since(&self, now: Instant) -> Option<Instant> {
         let client = [Some(self.heartbeat_due), Some(self.sound_due), self.write_due];
-        let mut waits = client.into_iter().flatten().chain(partners);
-        waits.any(|due| due <= now)
+        let partners = self.seats.iter().filter_map(Seat::deadline);
+        client.into_iter().flatten().chain(partners).filter(|due| *due <= now).min()
     }
 
     /// The store has made this the user's connection number `epoch`. Frames count from here on.

@@ -41,7 +41,7 @@ fn checked(text: &str, max: usize, bad: Option<char>) -> Result<Arc<str>, IdErro
 
 /// The first character that is none of `A-Z a-z 0-9` and `others`, which are ASCII. By bytes, since this
 /// is done for each message.
-fn outside(text: &str, others: &[u8]) -> Option<char> {
+fn first_disallowed(text: &str, others: &[u8]) -> Option<char> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || others.contains(&byte);
     let at = text.bytes().position(|byte| !allowed(byte))?;
     text[at..].chars().next()
@@ -136,7 +136,8 @@ impl UserId {
     ///
     /// When it is empty, longer than [`Self::MAX_BYTES`], or holds a control character.
     pub fn new(text: &str) -> Result<Self, IdError> {
-        // Those beyond ASCII begin with this byte. By bytes, since this is done for each connection.
+        // By bytes, since this is done for each connection. Control characters beyond ASCII are encoded as 0xC2
+        // and one more byte.
         let may_hold_one = text.bytes().any(|byte| byte.is_ascii_control() || byte == 0xC2);
         let control = may_hold_one.then(|| text.chars().find(|c| c.is_control())).flatten();
         checked(text, Self::MAX_BYTES, control).map(Self)
@@ -160,7 +161,7 @@ impl SessionId {
     /// When it is empty, longer than [`Self::MAX_BYTES`], or holds another character than
     /// `A-Z a-z 0-9 . _ : -`.
     pub fn new(text: &str) -> Result<Self, IdError> {
-        checked(text, Self::MAX_BYTES, outside(text, b"._:-")).map(Self)
+        checked(text, Self::MAX_BYTES, first_disallowed(text, b"._:-")).map(Self)
     }
 
     /// A new id with 128 random bits, which nobody can guess.
@@ -197,7 +198,7 @@ impl NodeId {
     /// When it is empty, longer than [`Self::MAX_BYTES`], or holds another character than
     /// `A-Z a-z 0-9 . _ -`.
     pub fn new(text: &str) -> Result<Self, IdError> {
-        checked(text, Self::MAX_BYTES, outside(text, Self::OTHERS)).map(Self)
+        checked(text, Self::MAX_BYTES, first_disallowed(text, Self::OTHERS)).map(Self)
     }
 
     /// A new id of 128 random bits, with `name` and a dot in front of them where one is given.
@@ -211,7 +212,8 @@ impl NodeId {
         match name {
             None => Ok(Self(Arc::from(random))),
             Some(name) => {
-                let name = checked(name, Self::MAX_NAME_BYTES, outside(name, Self::OTHERS))?;
+                let name =
+                    checked(name, Self::MAX_NAME_BYTES, first_disallowed(name, Self::OTHERS))?;
                 Ok(Self(Arc::from(format!("{name}.{random}"))))
             }
         }

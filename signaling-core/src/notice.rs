@@ -15,7 +15,6 @@ use crate::{
 /// What one connection, or a node on behalf of the host, tells another connection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "notice", rename_all = "kebab-case")]
-#[non_exhaustive]
 pub(crate) enum Notice {
     /// A session was opened for the connection's user.
     Opened(Arc<SessionRecord>),
@@ -28,7 +27,6 @@ pub(crate) enum Notice {
         /// The connection that has ended.
         connection: ConnectionId,
         /// Why.
-        #[serde(default = "lost")]
         reason: PartnerReason,
     },
     /// The session has ended.
@@ -38,7 +36,6 @@ pub(crate) enum Notice {
         /// Its [`first_opening`](SessionRecord::first_opening).
         first_opening: u64,
         /// Why, for who has not been told of an absence.
-        #[serde(default = "ended")]
         reason: PartnerReason,
     },
     /// A signal of the partner.
@@ -54,7 +51,6 @@ pub(crate) enum Notice {
         /// The number of the next that did; none where that is not known.
         before: Option<u64>,
         /// Why.
-        #[serde(default)]
         reason: LossReason,
     },
     /// A newer connection of the same user is there.
@@ -69,18 +65,8 @@ pub(crate) enum Notice {
     /// The host wants the connection gone.
     Disconnect {
         /// What it says of it.
-        #[serde(default, skip_serializing_if = "CloseReason::is_empty")]
         text: CloseReason,
     },
-}
-
-// What is said of an end by a node of an older version, which does not say why.
-fn lost() -> PartnerReason {
-    PartnerReason::Lost
-}
-
-fn ended() -> PartnerReason {
-    PartnerReason::Ended
 }
 
 impl Notice {
@@ -102,12 +88,10 @@ impl Notice {
 }
 
 /// Why signals did not arrive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
 pub(crate) enum LossReason {
     /// They were lost on the way.
-    #[default]
     Lost,
     /// A queue on the way had no room for more of this session.
     QueueFull,
@@ -139,34 +123,4 @@ pub(crate) struct RelayedSignal {
     pub(crate) kind: SignalKind,
     /// The message for the partner's client.
     pub(crate) text: Text,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::id::NodeId;
-
-    #[test]
-    fn notices_of_a_version_that_gave_no_reasons_are_read() {
-        let read = |text: &str| serde_json::from_str::<Notice>(text).unwrap();
-        let session = SessionId::new("s").unwrap();
-        let connection = ConnectionId::new(NodeId::new("n").unwrap(), 1);
-        assert_eq!(
-            read(r#"{"notice":"detached","session":"s","connection":"n:1"}"#),
-            Notice::Detached { session: session.clone(), connection, reason: PartnerReason::Lost }
-        );
-        assert_eq!(
-            read(r#"{"notice":"ended","session":"s","first_opening":1}"#),
-            Notice::Ended { session, first_opening: 1, reason: PartnerReason::Ended }
-        );
-        let session = SessionId::new("s").unwrap();
-        let (received, before, reason) = (4, None, LossReason::Lost);
-        let lost = Notice::SignalsLost { session, negotiation: 1, received, before, reason };
-        let old =
-            r#"{"notice":"signals-lost","session":"s","negotiation":1,"received":4,"before":null}"#;
-        assert_eq!(read(old), lost);
-        let disconnect = Notice::Disconnect { text: CloseReason::default() };
-        assert_eq!(read(r#"{"notice":"disconnect"}"#), disconnect);
-        assert_eq!(serde_json::to_string(&disconnect).unwrap(), r#"{"notice":"disconnect"}"#);
-    }
 }

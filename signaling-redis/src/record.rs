@@ -139,7 +139,7 @@ pub(crate) fn decode(session: &SessionId, fields: &Fields) -> Result<SessionReco
         let metadata = Metadata::new(text(fields, METADATA)?);
         record.metadata = Some(metadata.map_err(|e| RecordError::Metadata(METADATA, e))?);
     }
-    // An older version does not write it, and nothing depends on it.
+    // Nothing depends on it.
     record.opened_at = number_in(fields, OPENED_AT).ok().map(Timestamp::from_millis);
     Ok(record)
 }
@@ -161,7 +161,7 @@ fn participant(fields: &Fields, role: Role) -> Result<Participant, RecordError> 
         "" => None,
         _ => Some(random(fields, names.negotiation)?),
     };
-    // An older version does not write it, and a newer one may know reasons that this one does not.
+    // A newer version may know reasons that this one does not.
     let ended = fields.text(names.ended).unwrap_or_default();
     participant.ended = PartnerReason::ALL.into_iter().find(|reason| reason.as_str() == ended);
     Ok(participant)

@@ -163,7 +163,6 @@ impl Seat {
         let reopened = record.opening != self.record.opening;
         self.record = record;
         let participant = self.record.participant(self.role.partner());
-        // Not said by an older version, which wrote a loss as any other end.
         let reason = participant.ended.unwrap_or(PartnerReason::Lost);
         let attached = participant.connection().cloned();
         if self.negotiation() != before {

@@ -46,7 +46,7 @@ const FRAMES_PER_TURN: usize = 32;
 const FULL_TURNS: u8 = 32;
 /// How much longer a client or partner that seems to be late is waited for. After this process was
 /// frozen, the runtime may learn of what was sent in time only some turns after the alarms.
-const LAST_LOOK: Duration = Duration::from_millis(100);
+const GRACE: Duration = Duration::from_millis(100);
 /// Frames and bytes read before a connection is admitted. More are left in its transport.
 const EARLY_FRAMES: usize = 32;
 const EARLY_BYTES: usize = 64 * 1024;
@@ -107,9 +107,16 @@ struct Driver {
     /// Turns since the alarm was polled, each of which left more to read.
     full_turns: u8,
     alarm: Pin<Box<Sleep>>,
-    /// When what is late is given up.
-    last_look: Option<Instant>,
+    grace: Option<Grace>,
     life: Life,
+}
+
+/// Something is late.
+struct Grace {
+    /// Since when.
+    due: std::time::Instant,
+    /// When it is given up.
+    ends: Instant,
 }
 
 /// What has been read in one turn.
@@ -173,7 +180,7 @@ impl Driver {
             outgoing: VecDeque::with_capacity(AT_REST),
             unflushed: false,
             full_turns: 0,
-            last_look: None,
+            grace: None,
             life: Life::Open,
             connection,
             handle,
@@ -216,7 +223,7 @@ impl Driver {
             // Deadlines are for what has not come. After a time in which this process was frozen or
             // starved, heartbeats wait to be read that were sent in time. If there is always more to
             // read, deadlines are judged after some turns (above).
-            if !has_read && !self.poll_alarm(cx) && self.handle.mailbox.rest() {
+            if !has_read && !self.poll_alarm(cx) && self.handle.mailbox.end_turn() {
                 break;
             }
         }
@@ -230,7 +237,7 @@ impl Driver {
         T: Sink<Frame, Error = E>,
         E: Into<TransportError>,
     {
-        if let Some(reason) = self.handle.mailbox.look() {
+        if let Some(reason) = self.handle.mailbox.begin_turn() {
             self.connection.on_close(reason);
         }
         let _ = self.carry_out();
@@ -314,14 +321,16 @@ impl Driver {
         let mut due = false;
         while self.alarm.as_mut().poll(cx).is_ready() {
             let now = Instant::now();
-            if self.connection.is_overdue(now.into_std()) {
-                let last_look = *self.last_look.get_or_insert(now + LAST_LOOK);
-                if now < last_look {
-                    self.alarm.as_mut().reset(last_look);
+            if let Some(due) = self.connection.overdue_since(now.into_std()) {
+                let grace = self.grace.take().filter(|grace| grace.due == due);
+                let grace = grace.unwrap_or(Grace { due, ends: now + GRACE });
+                if now < grace.ends {
+                    self.alarm.as_mut().reset(grace.ends);
+                    self.grace = Some(grace);
                     continue;
                 }
             }
-            self.last_look = None;
+            self.grace = None;
             due = true;
             self.connection.on_deadline(now.into_std());
             self.alarm.as_mut().reset(self.connection.deadline().into());
@@ -478,7 +487,7 @@ impl Driver {
     /// Some inputs move the deadline earlier.
     fn set_alarm_earlier(&mut self) {
         let deadline = self.connection.deadline().into();
-        if deadline < self.alarm.deadline() {
+        if self.grace.is_none() && deadline < self.alarm.deadline() {
             self.alarm.as_mut().reset(deadline);
         }
     }

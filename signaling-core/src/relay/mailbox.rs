@@ -96,19 +96,19 @@ struct Queue {
     /// copy for a client that reads.
     copied: bool,
     closing: Option<DisconnectReason>,
-    owner: Owner,
+    task: TaskState,
 }
 
 /// What the connection's task does.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum Owner {
+enum TaskState {
     /// It waits, and is to be woken.
     #[default]
-    Rests,
-    /// It runs, and has seen all that is here.
-    Looks,
-    /// It runs, and something has come since it last looked.
-    HasNews,
+    Idle,
+    /// It runs, and looks into the mailbox before it waits.
+    Running,
+    /// It runs, and something has come since its turn began.
+    Notified,
 }
 
 impl Mailbox {
@@ -138,7 +138,7 @@ impl Mailbox {
             return false;
         }
         queue.add(mail, self.capacity);
-        self.tell(queue);
+        self.notify(queue);
         true
     }
 
@@ -146,36 +146,36 @@ impl Mailbox {
     pub(super) fn close(&self, reason: DisconnectReason) {
         let mut queue = self.queue();
         queue.closing.get_or_insert(reason);
-        self.tell(queue);
+        self.notify(queue);
     }
 
-    fn tell(&self, mut queue: MutexGuard<'_, Queue>) {
-        let rests = queue.owner == Owner::Rests;
-        if !rests {
-            queue.owner = Owner::HasNews;
+    fn notify(&self, mut queue: MutexGuard<'_, Queue>) {
+        let is_idle = queue.task == TaskState::Idle;
+        if !is_idle {
+            queue.task = TaskState::Notified;
         }
         drop(queue);
-        if rests {
+        if is_idle {
             self.waker.wake();
         }
     }
 
-    /// The connection's task looks; returns why the connection is to end, once it is. Until the task
-    /// [rests](Self::rest), news of its mailbox does not wake it: much of that it causes itself.
-    pub(super) fn look(&self) -> Option<DisconnectReason> {
+    /// The connection's task runs. Returns why the connection is to end, once it is. Until
+    /// [`Self::end_turn`], pushes do not wake the task: it causes most of them itself.
+    pub(super) fn begin_turn(&self) -> Option<DisconnectReason> {
         let mut queue = self.queue();
-        queue.owner = Owner::Looks;
+        queue.task = TaskState::Running;
         queue.closing
     }
 
-    /// The connection's task has nothing more to do. False if there is news since its last look.
+    /// The connection's task has nothing more to do. False if something has come since its turn began.
     #[must_use]
-    pub(super) fn rest(&self) -> bool {
+    pub(super) fn end_turn(&self) -> bool {
         let mut queue = self.queue();
-        if queue.owner == Owner::HasNews {
+        if queue.task == TaskState::Notified {
             return false;
         }
-        queue.owner = Owner::Rests;
+        queue.task = TaskState::Idle;
         true
     }
 
@@ -226,7 +226,7 @@ impl Mailbox {
         std::mem::take(&mut queue.mails)
     }
 
-    /// Has the task of `cx` woken by the next [`Self::push`] or [`Self::close`] after it rests.
+    /// Has the task of `cx` woken by the next [`Self::push`] or [`Self::close`] while it is idle.
     pub(super) fn register(&self, cx: &Context<'_>) {
         self.waker.register(cx.waker());
     }

@@ -431,34 +431,40 @@ impl Worker {
         record: Option<Arc<SessionRecord>>,
         reason: DisconnectReason,
     ) -> Result<(), StoreError> {
+        let (node, ConnectionHandle { id, goodbye, jobs, .. }) = (&self.node, &*self.handle);
+        let mut record = record;
+        if let Some(ended) = record.take_if(|record| jobs.has_ended(record)) {
+            // Another session may have its id by now, with this connection.
+            self.try_end_again(ended).await?;
+        }
         let record = match record {
             Some(record) => Some(record),
-            None => self.node.load(session).await?.map(Arc::new),
+            None => node.load(session).await?.map(Arc::new),
         };
-        let Some(mut record) = record else {
+        let Some(record) = record else {
             return Ok(());
         };
-        let (node, ConnectionHandle { id, goodbye, jobs, .. }) = (&self.node, &*self.handle);
-        if jobs.has_ended(&record) {
-            return self.try_end_again(record).await;
-        }
         let text = goodbye.get().cloned().unwrap_or_default();
-        let mut known_in = jobs.state().generation;
-        loop {
-            if !node.detach(record.clone(), id, reason, text.clone()).await? {
-                // What is missing has ended, or the store has lost it.
+        let there = node.detach(record.clone(), id, reason, text).await?;
+        let lost_records = match there {
+            true => jobs.state().generation != node.health.generation(),
+            false => self.store_lost_records().await?,
+        };
+        let (now, abandon_after) = (node.now(), node.config.abandon_after);
+        if lost_records && let Some(left) = record.detach(id, reason.into(), now, abandon_after) {
+            // What is there may be newer than what this connection knows, and is left to those who stay. Once
+            // more if the store loses a part of it meanwhile: this connection learns of no later loss.
+            loop {
+                let generation = node.health.generation();
+                let absent = self.reopened(&left)?;
+                Box::pin(self.open_again(&left, absent, |_| false)).await?;
                 node.renew_lease().await?;
+                if node.health.generation() == generation {
+                    break;
+                }
             }
-            let generation = node.health.generation();
-            if generation == known_in {
-                return Ok(());
-            }
-            // What is there may be newer than what this connection knows, and is left to those who stay.
-            record = Box::pin(self.open_again(&record, |_| false)).await?;
-            known_in = generation;
-            // If it was lost meanwhile: this connection learns of no later loss.
-            node.renew_lease().await?;
         }
+        Ok(())
     }
 
     /// Has `job` done again after a while, if the connection still lives then.

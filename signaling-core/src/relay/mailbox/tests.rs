@@ -389,7 +389,7 @@ fn signals_in_a_row_that_could_not_be_handed_on_are_told_together() {
 }
 
 #[test]
-fn only_an_owner_that_rests_is_woken() {
+fn only_an_idle_task_is_woken() {
     struct Wakes(AtomicUsize);
 
     impl ArcWake for Wakes {
@@ -407,16 +407,16 @@ fn only_an_owner_that_rests_is_woken() {
     assert_eq!(woken(), 1);
 
     register();
-    assert_eq!(mailbox.look(), None);
+    assert_eq!(mailbox.begin_turn(), None);
     mailbox.push(signal(1, 1));
-    assert!(!mailbox.rest(), "there is news");
-    assert_eq!(mailbox.look(), None);
-    assert!(mailbox.rest());
+    assert!(!mailbox.end_turn(), "there is news");
+    assert_eq!(mailbox.begin_turn(), None);
+    assert!(mailbox.end_turn());
     assert_eq!(woken(), 0);
 
     mailbox.close(DisconnectReason::Replaced);
     assert_eq!(woken(), 1);
-    assert_eq!(mailbox.look(), Some(DisconnectReason::Replaced));
+    assert_eq!(mailbox.begin_turn(), Some(DisconnectReason::Replaced));
     mailbox.close(DisconnectReason::Lost);
-    assert!(!mailbox.rest());
+    assert!(!mailbox.end_turn());
 }

@@ -88,10 +88,10 @@ impl Cleaner {
         let detached = stream::iter(attached).map(|(record, connection)| async move {
             let detached = async {
                 let (reason, text) = (DisconnectReason::NodeLost, CloseReason::default());
-                node.detach(record.clone(), &connection, reason, text).await?;
-                node.tell_absent(&record).await
+                node.tell_absent(&record).await?;
+                node.detach(record.clone(), &connection, reason, text).await
             };
-            detached.await.map_err(|error| (error, (record, connection)))
+            detached.await.map(drop).map_err(|error| (error, (record, connection)))
         });
         let mut failure = Ok(());
         let mut detached = detached.buffer_unordered(PAGE);

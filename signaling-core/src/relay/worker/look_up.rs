@@ -58,7 +58,8 @@ impl Worker {
         // again in the next generation.
         let generation = node.health.generation();
         let lost_records = jobs.state().generation != generation;
-        let believed = jobs.with_unheard(believed);
+        let mut believed = jobs.with_unheard(believed);
+        believed.retain(|record| !jobs.has_ended(record));
         let loaded = try_join_all(believed.iter().map(|record| self.load(record)));
         let (known, loaded) = try_join!(node.store.user(user), loaded)?;
         // Before this connection gets a new epoch, since that decides.
@@ -82,9 +83,10 @@ impl Worker {
                     }
                     None
                 }
+                // Its end was learnt of meanwhile.
+                _ if jobs.has_ended(record) => continue,
                 Loaded::Record(_) | Loaded::Missing | Loaded::Unreadable => {
-                    jobs.may_be_attached(&record.id);
-                    Some(self.open_again(record, |there| there.lacks(record)).await?)
+                    Some(self.open_attached(record).await?)
                 }
             };
             if now.as_ref().is_none_or(|now| now.first_opening != record.first_opening) {
@@ -160,16 +162,15 @@ impl Worker {
         Ok(self.node.health.generation() != self.handle.jobs.state().generation)
     }
 
-    /// The record of a session of which the store held `known`: what is there, or a new opening if the
-    /// store has lost it: if there is none, or one that `gives_way`. It may be of another session that has
-    /// the id now.
+    /// The record of a session of which the store held `known`: what is there, or `reopened` if the store has
+    /// lost it: if there is none, or one that `gives_way`. It may be of another session that has the id now.
     ///
-    /// In a new opening, this connection is attached: if this node dies now, others detach it and tell the
-    /// partner. Both users become members again, and their connections told. They attach as at any other
-    /// time, each with the negotiation that it takes part in.
+    /// Both users become members again, and their connections told. They attach as at any other time, each
+    /// with the negotiation that it takes part in.
     pub(super) async fn open_again(
         &self,
         known: &SessionRecord,
+        reopened: SessionRecord,
         gives_way: impl Fn(&SessionRecord) -> bool + Send,
     ) -> Result<Arc<SessionRecord>, StoreError> {
         let node = &self.node;
@@ -178,7 +179,7 @@ impl Worker {
             node.store.join(&participant.user, &known.id, usize::MAX)
         });
         let (one, other) = try_join!(one, other)?;
-        let record = self.put_reopened(known, gives_way).await?;
+        let record = self.put_reopened(reopened, gives_way).await?;
         // Those that are known for either user: the one that took part, and one that has come since.
         let mut told: Vec<_> = known.participants.iter().filter_map(|p| p.connection()).collect();
         for joined in [&one, &other] {
@@ -194,48 +195,58 @@ impl Worker {
         Ok(record)
     }
 
+    /// The same for a session to which this connection is attached, as it is in the new opening, too. If this
+    /// node dies before it has told the partner, the node that detaches its connections does.
+    async fn open_attached(&self, known: &SessionRecord) -> Result<Arc<SessionRecord>, StoreError> {
+        let (node, ConnectionHandle { id, user, jobs, .. }) = (&self.node, &*self.handle);
+        let absent = self.reopened(known)?;
+        let new = id::random_u64().map_err(StoreError::unavailable)?;
+        let epoch = jobs.state().epoch;
+        let attached = absent.role_of(user).and_then(|role| {
+            let continuing = absent.participant(role).negotiation;
+            absent.attach(role, id, epoch, continuing, new).ok()
+        });
+        jobs.may_be_attached(&known.id);
+        // Absent where the user has a newer connection.
+        let reopened = attached.unwrap_or_else(|| absent.clone());
+        let there = self.open_again(known, reopened, |there| there.lacks(known)).await?;
+        if there.opening == absent.opening
+            && let Some(role) = there.attached_as(id)
+        {
+            node.attached(&absent, &there, role, id);
+        }
+        Ok(there)
+    }
+
     async fn put_reopened(
         &self,
-        known: &SessionRecord,
+        reopened: SessionRecord,
         gives_way: impl Fn(&SessionRecord) -> bool + Send,
     ) -> Result<Arc<SessionRecord>, StoreError> {
-        let node = &self.node;
-        let opening = id::random_u64().map_err(StoreError::unavailable)?;
-        let absent = known.reopen(opening, node.now().after(node.config.abandon_after));
-        let reopened = self.attached_in(&absent)?;
-        let mut there = node.load(&known.id).await?;
+        let (node, session) = (&self.node, &reopened.id);
+        let mut there = node.load(session).await?;
         for _ in 0..ROUNDS {
-            if let Some(there) = &there
-                && !gives_way(there)
-            {
-                return Ok(Arc::new(there.clone()));
+            if let Some(there) = there.take_if(|there| !gives_way(there)) {
+                return Ok(Arc::new(there));
             }
             node.check_lease()?;
             there = match node.store.put(&reopened, there.as_ref()).await? {
-                Written::Done => {
-                    tracing::info!(session = %known.id, "session opened again");
-                    if let Some(role) = reopened.attached_as(&self.handle.id) {
-                        node.attached(&absent, &reopened, role, &self.handle.id);
-                    }
+                // A conflict with the very record: an earlier attempt was done, and its answer was lost.
+                Written::Conflict(there) if !there.same_state(&reopened) => Some(*there),
+                Written::Missing => None,
+                Written::Done | Written::Conflict(_) => {
+                    tracing::info!(%session, "session opened again");
                     return Ok(Arc::new(reopened));
                 }
-                Written::Conflict(there) => Some(*there),
-                Written::Missing => None,
             };
         }
         Err(StoreError::unavailable(Contended))
     }
 
-    /// `reopened` with this connection attached, in the negotiation that it took part in; without it where
-    /// the user has a newer one.
-    fn attached_in(&self, reopened: &SessionRecord) -> Result<SessionRecord, StoreError> {
-        let ConnectionHandle { id, user, jobs, .. } = &*self.handle;
-        let Some(role) = reopened.role_of(user) else {
-            return Ok(reopened.clone());
-        };
-        let new = id::random_u64().map_err(StoreError::unavailable)?;
-        let (epoch, continuing) = (jobs.state().epoch, reopened.participant(role).negotiation);
-        Ok(reopened.attach(role, id, epoch, continuing, new).unwrap_or_else(|_| reopened.clone()))
+    /// A new opening of the session of `known`, with both participants absent.
+    pub(super) fn reopened(&self, known: &SessionRecord) -> Result<SessionRecord, StoreError> {
+        let opening = id::random_u64().map_err(StoreError::unavailable)?;
+        Ok(known.reopen(opening, self.node.now().after(self.node.config.abandon_after)))
     }
 
     /// What decides whether this connection replaces one that is there in a store that has lost records.
