@@ -8,6 +8,7 @@ use futures::{future::try_join_all, try_join};
 use super::{
     super::{
         hooks::SecondConnection,
+        jobs::Claim,
         mailbox::Mail,
         registry::ConnectionHandle,
         writes::{Contended, Continuity, ROUNDS},
@@ -127,7 +128,8 @@ impl Worker {
         record.participant(record.role_of(&self.handle.user)?).negotiation
     }
 
-    /// Claims the user for this connection again, unless it is `known` to be the user's. Returns what the
+    /// Claims the user for this connection again, unless it is `known` to be the user's. If the answer to its
+    /// last claim was lost, it does not know its epoch, which only a claim tells. Returns what the
     /// user is a member of; none if a newer connection has the user, or if the connection looks up again
     /// because the store has lost records.
     async fn claim_again(
@@ -135,7 +137,9 @@ impl Worker {
         known: UserRecord,
         lost_records: bool,
     ) -> Result<Option<Vec<Membership>>, StoreError> {
-        if !lost_records && known.connection.as_ref() == Some(&self.handle.id) {
+        let is_claimed = self.handle.jobs.state().claim == Claim::Answered
+            && known.connection.as_ref() == Some(&self.handle.id);
+        if !lost_records && is_claimed {
             return Ok(Some(known.memberships));
         }
         if !lost_records && self.store_lost_records().await? {
