@@ -15,7 +15,7 @@ $(TARGET)/tools/bin/%:
 	$(CARGO) install --locked --debug --quiet --root $(TARGET)/tools $*
 
 .PHONY: run test tools lint features packages docs rust browser simulate fuzz chaos bench bench-full bench-report peers instructions \
-	instructions-keep scale release minimal-versions deny
+	instructions-keep times scale release minimal-versions deny
 
 # The server in development mode, with the demonstration page. It prints the address to open.
 run:
@@ -101,15 +101,19 @@ peers:
 # How many instructions the parts that are done most take, against the numbers in the repository. It needs
 # valgrind, and leaves profiles for callgrind_annotate in target/instructions.
 instructions instructions-keep:
-	$(CARGO) build --release --package signaling-benches --bin instructions
-	$(TARGET)/release/instructions $(if $(filter %-keep,$@),keep,check) --profiles $(TARGET)/instructions
+	$(CARGO) build --release --package signaling-benches --bin engine
+	$(TARGET)/release/engine instructions $(if $(filter %-keep,$@),--keep) --profiles $(TARGET)/instructions
+
+# How long each of the same parts takes on this machine.
+times:
+	$(CARGO) run --release --package signaling-benches --bin engine -- times
 
 # What benches/SCALE.md is calculated from: a million users on a virtual clock (3 GiB of memory), and calls on a
 # real Redis.
 scale:
-	$(CARGO) build --release --package signaling-benches --bin scale
-	$(TARGET)/release/scale users
-	$(TARGET)/release/scale redis
+	$(CARGO) build --release --package signaling-benches --bin engine
+	$(TARGET)/release/engine users
+	$(TARGET)/release/engine redis
 
 # Before a release, beside `make test`: what takes longer, or asks others.
 release: minimal-versions deny

@@ -4,7 +4,10 @@
 use std::{
     fmt,
     future::Future,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -59,6 +62,7 @@ pub struct Faults {
     random: Arc<Mutex<fastrand::Rng>>,
     trouble: watch::Sender<Trouble>,
     cut: watch::Sender<bool>,
+    calls: Arc<AtomicUsize>,
 }
 
 /// How long a call takes to fail while the node is cut off.
@@ -82,6 +86,7 @@ impl Faults {
             random: Arc::new(Mutex::new(fastrand::Rng::with_seed(seed))),
             trouble: watch::Sender::new(Trouble::NONE),
             cut: watch::Sender::new(false),
+            calls: Arc::default(),
         }
     }
 
@@ -93,6 +98,12 @@ impl Faults {
     /// From now on, no call succeeds and nothing is delivered, until this is undone.
     pub fn cut(&self, cut: bool) {
         self.cut.send_replace(cut);
+    }
+
+    /// How many times the store and the bus were called.
+    #[must_use]
+    pub fn calls(&self) -> usize {
+        self.calls.load(Ordering::Relaxed)
     }
 
     /// `store`, as this node sees it.
@@ -144,6 +155,7 @@ impl Faults {
         call: impl Future<Output = Result<T, E>> + Send,
         failed: fn(Injected) -> E,
     ) -> Result<T, E> {
+        self.calls.fetch_add(1, Ordering::Relaxed);
         self.panic();
         self.delay().await;
         if *self.cut.borrow() {

@@ -1,7 +1,7 @@
 //! What calls cost a real Redis and the nodes that use it; two nodes in this process, clients in
 //! memory.
 
-use std::{cell::RefCell, error::Error, fmt::Write};
+use std::{cell::RefCell, fmt::Write, process::id};
 
 use futures::future::try_join_all;
 use signaling_core::{
@@ -15,11 +15,10 @@ use signaling_core::{
 use signaling_redis::{Redis, Settings, testing::Server};
 
 use crate::{
+    Done,
     line::{Client, line},
     process, texts,
 };
-
-type Done<T> = Result<T, Box<dyn Error>>;
 
 /// Calls at the same time.
 const AT_ONCE: usize = 16;
@@ -59,9 +58,9 @@ pub(crate) async fn run(calls: usize) -> Done<String> {
         (Call::Signals, "on two nodes, offer, answer and 20 candidates"),
     ] {
         nodes.make(call, calls / 10).await?;
-        let (before, own) = (nodes.used()?, process::cpu());
+        let (before, own) = (nodes.used()?, process::cpu(id())?);
         nodes.make(call, calls).await?;
-        let (after, own) = (nodes.used()?, process::cpu() - own);
+        let (after, own) = (nodes.used()?, process::cpu(id())? - own);
         let [seconds, read, written] =
             [0, 1, 2].map(|nth| (after[nth] - before[nth]) / calls as f64);
         let (redis, own) = (seconds * 1e6, own * 1e6 / calls as f64);

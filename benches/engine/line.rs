@@ -82,7 +82,7 @@ impl Client {
 }
 
 /// Whether `text` begins as all messages of the type `kind` do that are written here.
-fn is(text: &str, kind: &str) -> bool {
+pub(crate) fn is(text: &str, kind: &str) -> bool {
     let after = text.strip_prefix(r#"{"type":""#).and_then(|text| text.strip_prefix(kind));
     after.is_some_and(|after| after.starts_with('"'))
 }
