@@ -9,7 +9,7 @@ mod seat;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashSet, fmt, time::Duration};
 
 use self::{
     lives::{Conn, Lives},
@@ -43,6 +43,12 @@ pub(crate) struct Breach {
     pub(crate) at: At,
     pub(crate) promise: &'static str,
     pub(crate) text: String,
+}
+
+impl fmt::Display for Breach {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:9.3} {}: {}", self.at.as_secs_f64(), self.promise, self.text)
+    }
 }
 
 /// What a run was.

@@ -227,7 +227,7 @@ impl Client {
                     act_at = Instant::now() + self.pause();
                     match self.choose() {
                         Act::Leave => {
-                            let leave = self.leave();
+                            let leave = self.hang_up();
                             heartbeats.reset_after(LEAVE_AGAIN);
                             say(&mut socket, leave).await
                         }
@@ -272,9 +272,9 @@ impl Client {
                     drop(socket);
                 });
             }
+            // The answer to the close goes out by this.
             End::Code(_) => {
                 self.tasks.spawn(async move {
-                    // The answer to the close goes out by this.
                     let _ = time::timeout(HEARTBEAT, socket.next()).await;
                 });
             }
@@ -329,33 +329,27 @@ impl Client {
         }
     }
 
-    fn leave(&mut self) -> Vec<Value> {
-        let Some(Call { session, .. }) = self.current.take() else {
-            return Vec::new();
-        };
-        self.user.note(self.connection, What::Left { session });
+    /// The user hangs up, and says so until it knows that the session has ended.
+    fn hang_up(&mut self) -> Vec<Value> {
+        let Some(Call { session, .. }) = self.current.take() else { return Vec::new() };
         self.leaving = Some(session);
-        let id = session_id(self.user.pair, session);
-        vec![json!({"type": "leave", "sessionId": id})]
+        vec![self.leave(session)]
+    }
+
+    fn leave(&self, session: u32) -> Value {
+        self.user.note(self.connection, What::Left { session });
+        json!({"type": "leave", "sessionId": session_id(self.user.pair, session)})
     }
 
     /// A heartbeat for the session; one that was left is left again until it is known to have ended.
     fn beat(&mut self) -> Vec<Value> {
-        let pair = self.user.pair;
-        let mut said = Vec::new();
-        if let Some(session) = self.leaving {
-            self.user.note(self.connection, What::Left { session });
-            said.push(json!({"type": "leave", "sessionId": session_id(pair, session)}));
+        let mut heartbeat = json!({"type": "heartbeat", "id": 1});
+        if let Some(Call { session, .. }) = self.current {
+            self.user.note(self.connection, What::Beat { session });
+            heartbeat["sessionId"] = session_id(self.user.pair, session).into();
         }
-        match &self.current {
-            Some(Call { session, .. }) => {
-                self.user.note(self.connection, What::Beat { session: *session });
-                let id = session_id(pair, *session);
-                said.push(json!({"type": "heartbeat", "id": 1, "sessionId": id}));
-            }
-            None => said.push(json!({"type": "heartbeat", "id": 1})),
-        }
-        said
+        let leave = self.leaving.map(|session| self.leave(session));
+        leave.into_iter().chain([heartbeat]).collect()
     }
 
     fn signal(&mut self, kind: &str, number: &mut u32) -> Option<Value> {
@@ -379,11 +373,7 @@ impl Client {
         match what {
             What::MatchFound { session, .. } if self.leaving == Some(session) => self.beat(),
             // The host has given this one up.
-            What::MatchFound { session, .. } if session < self.newest => {
-                self.user.note(self.connection, What::Left { session });
-                let id = session_id(self.user.pair, session);
-                vec![json!({"type": "leave", "sessionId": id})]
-            }
+            What::MatchFound { session, .. } if session < self.newest => vec![self.leave(session)],
             What::MatchFound { session, initiator } => {
                 self.newest = session;
                 self.current = Some(Call { session, here: true, initiator });

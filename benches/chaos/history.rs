@@ -158,31 +158,7 @@ impl fmt::Display for Entry {
             Who::Host => write!(f, "host  ")?,
             Who::User(side) => write!(f, "{}#{:<3}", ["ann", "bob"][side], self.connection)?,
         }
-        match &self.what {
-            What::Opening { session, initiator } => {
-                write!(f, "opens session {session}, initiator {}", ["ann", "bob"][*initiator])
-            }
-            What::Opened { session } => write!(f, "session {session} is open"),
-            What::Unanswered { session } => write!(f, "no node opens session {session}"),
-            What::Dialed { node } => write!(f, "dials n{node}"),
-            What::Open => write!(f, "is connected"),
-            What::MatchFound { session, initiator } => {
-                write!(f, "match-found, session {session}, isInitiator {initiator}")
-            }
-            What::PartnerGone { session, reason } => {
-                let reason = reason.as_deref().unwrap_or("no reason");
-                write!(f, "partner-disconnected, session {session}, {reason}")
-            }
-            What::Sent { session, number } => write!(f, "sends {number} in session {session}"),
-            What::Got { session, from, number } => {
-                write!(f, "receives {number} of the partner's #{from} in session {session}")
-            }
-            What::Refused { session, code } => write!(f, "error {code}, session {session:?}"),
-            What::Beat { session } => write!(f, "heartbeat for session {session}"),
-            What::Left { session } => write!(f, "leaves session {session}"),
-            What::Ended(end) => write!(f, "ended: {end:?}"),
-            What::Odd(text) => write!(f, "odd: {text}"),
-        }
+        write!(f, "{:?}", self.what)
     }
 }
 

@@ -51,19 +51,9 @@ impl Fault {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let what = match self.kind {
-            Kill => "killed",
-            Terminate => "told to end",
-            Freeze => "frozen",
-            Cut => "cut off from Redis",
-            Stall => "stalled on the way to Redis",
-            FreezeRedis => "Redis frozen",
-            RestartRedis => "Redis killed",
-        };
-        match (self.node, self.kind) {
-            (Some(node), _) => write!(f, "n{node} {what}"),
-            (None, FreezeRedis | RestartRedis) => f.write_str(what),
-            (None, _) => write!(f, "all nodes {what}"),
+        match self.node {
+            Some(node) => write!(f, "n{node} {:?}", self.kind),
+            None => write!(f, "all {:?}", self.kind),
         }
     }
 }
