@@ -14,7 +14,10 @@ use self::{
     link::{Link, Read},
     signal::signal,
 };
-use crate::contender::{Contender, Place, session};
+use crate::{
+    Done,
+    contender::{Contender, Place, session},
+};
 
 pub(crate) struct Client {
     link: Link,
@@ -47,8 +50,6 @@ impl std::fmt::Display for Unexpected {
 }
 
 impl Error for Unexpected {}
-
-type Done<T> = Result<T, Box<dyn Error>>;
 
 impl Client {
     /// Connects, to the end of the handshake.

@@ -1,10 +1,11 @@
 //! Contenders in turn, several times: what disturbs the machine disturbs them all.
 
-use std::{error::Error, fs::OpenOptions, io::Write, path::Path, time::Duration};
+use std::{fs::OpenOptions, io::Write, path::Path, time::Duration};
 
 use crate::{
+    Done,
     contender::Contender,
-    figures::{Measured, Outcome},
+    figures::{Figure, Measured, Outcome},
     plan::{Length, plan},
     scenario::Scenario,
 };
@@ -23,7 +24,7 @@ pub(crate) async fn run(
     rounds: usize,
     time: Duration,
     asked: &Asked,
-) -> Result<(), Box<dyn Error>> {
+) -> Done<()> {
     let mut lines = OpenOptions::new().create(true).append(true).open(out)?;
     for (scenario, pairs, contenders) in plan(length) {
         if !asked.scenarios.is_empty() && !asked.scenarios.contains(&scenario) {
@@ -38,13 +39,13 @@ pub(crate) async fn run(
                 writeln!(lines, "{}", serde_json::to_string(&measured)?)?;
                 match measured.outcome {
                     Outcome::Figures(figures) => {
-                        let busy = |share: Option<f64>| share.unwrap_or_default() * 100.0;
+                        let of = |figure| figures.get(&figure).copied().unwrap_or_default();
                         eprintln!(
                             "{scenario} {pairs}, round {round}, {contender}: {:.2} µs of CPU, \
                              server {:.1} % busy, clients {:.1} %",
-                            figures.cpu_us,
-                            busy(figures.server_busy),
-                            busy(figures.client_busy),
+                            of(Figure::CpuUs),
+                            of(Figure::ServerBusy) * 100.0,
+                            of(Figure::ClientBusy) * 100.0,
                         );
                     }
                     Outcome::Failed(why) => {
@@ -66,7 +67,7 @@ pub(crate) async fn measure(
     round: usize,
 ) -> Measured {
     let outcome = match scenario.run(contender, pairs, time).await {
-        Ok(figures) => Outcome::Figures(Box::new(figures)),
+        Ok(figures) => Outcome::Figures(figures),
         Err(error) => Outcome::Failed(error.to_string()),
     };
     Measured { scenario: scenario.to_string(), contender, round, pairs, outcome }

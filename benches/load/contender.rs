@@ -1,15 +1,13 @@
 //! Who is measured: how each is started, and how a client joins its partner there.
 
-use std::{env, error::Error, ffi::OsString, fmt, iter, path::Path};
+use std::{env, ffi::OsString, fmt, iter, path::Path};
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use signaling_core::testing::token;
 
-use crate::{client::Dialect, secret::SECRET};
-
-type Done<T> = Result<T, Box<dyn Error>>;
+use crate::{Done, client::Dialect, secret::SECRET};
 
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, ValueEnum, Serialize, Deserialize,

@@ -1,17 +1,25 @@
-//! All processes of one run: a server, or two with a Redis between them, on a core of their own.
+//! All processes of one run, on a core of their own: a server, or two with a Redis between them. They end with their run.
 
-use std::{error::Error, net::SocketAddr, process::Command};
-
-use signaling_redis::testing::Server as Redis;
-
-use crate::{
-    contender::{Contender, Sessions, Side},
-    cpu::{self, Threads},
-    memory,
-    server::{CORE, Server},
+use std::{
+    net::{SocketAddr, TcpListener},
+    process::{Child, Command, Stdio},
+    time::Duration,
 };
 
-type Done<T> = Result<T, Box<dyn Error>>;
+use signaling_redis::testing::Server as Redis;
+use tokio::{net::TcpStream, time};
+
+use crate::{
+    Done,
+    busy::Threads,
+    contender::{Contender, Sessions, Side},
+    process,
+};
+
+/// Where the contenders run; the load generator belongs on another core.
+pub(crate) const CORE: &str = "0";
+/// How long one may take to start.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) struct Deployment {
     /// At least one.
@@ -55,23 +63,69 @@ impl Deployment {
         Entry { a: first.address, b: last.address }
     }
 
+    fn ids(&self) -> impl Iterator<Item = u32> {
+        self.nodes.iter().map(|node| node.process.id())
+    }
+
     /// Seconds of CPU time that all servers have used.
     pub(crate) fn cpu(&self) -> Done<f64> {
-        self.nodes.iter().map(|node| cpu::of(node.id())).sum()
+        self.ids().map(process::cpu).sum()
     }
 
     pub(crate) fn threads(&self) -> Done<Threads> {
-        Threads::of(self.nodes.iter().map(Server::id))
+        Threads::of(self.ids())
     }
 
     /// KiB of memory that all servers have resident.
     pub(crate) fn resident(&self) -> Done<u64> {
-        self.nodes.iter().map(|node| memory::resident(node.id())).sum()
+        self.ids().map(process::resident).sum()
     }
 
     /// Seconds of CPU time that Redis has used, where there is one.
     pub(crate) fn redis_cpu(&self) -> Done<Option<f64>> {
-        self.redis.as_ref().map(|(_, id)| cpu::of(*id)).transpose()
+        self.redis.as_ref().map(|(_, id)| process::cpu(*id)).transpose()
+    }
+}
+
+struct Server {
+    process: Child,
+    address: SocketAddr,
+}
+
+impl Server {
+    /// With its sessions in a Redis, if it is given one.
+    async fn start(contender: Contender, redis: Option<&str>) -> Done<Self> {
+        let address = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?;
+        let process = Command::new("taskset")
+            .args(["-c", CORE])
+            .args(contender.command(address.port())?)
+            .args(redis)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .map_err(|error| format!("taskset cannot be started: {error}"))?;
+        let mut server = Self { process, address };
+        let listens = async {
+            while TcpStream::connect(address).await.is_err() {
+                // What it said about it went to our standard error.
+                if let Some(status) = server.process.try_wait()? {
+                    return Err(format!("{contender} ended as it started: {status}").into());
+                }
+                time::sleep(Duration::from_millis(20)).await;
+            }
+            Done::Ok(())
+        };
+        time::timeout(PATIENCE, listens)
+            .await
+            .map_err(|_| format!("{contender} did not listen within {PATIENCE:?}"))??;
+        Ok(server)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 }
 

@@ -4,25 +4,26 @@
 //! line of JSON. `load compare` does that for several in turn, and `load report` makes tables and plots of
 //! the lines. See the README beside this crate's manifest.
 
+mod busy;
 mod client;
 mod compare;
 mod contender;
-mod cpu;
 mod deployment;
 mod figures;
-mod memory;
 mod plan;
+mod process;
 mod report;
 mod results;
 mod scenario;
 mod secret;
-mod server;
 
 use std::{error::Error, path::PathBuf, time::Duration};
 
 use clap::{Parser, Subcommand};
 
 use crate::{compare::Asked, contender::Contender, plan::Length, scenario::Scenario};
+
+type Done<T> = Result<T, Box<dyn Error>>;
 
 #[derive(Parser)]
 #[command(about = "What signaling costs, beside its peers and the floor")]
@@ -62,6 +63,9 @@ enum Command {
         #[arg(long)]
         contender: Vec<Contender>,
     },
+    /// What the scenario `sessions` runs in a process of its own.
+    #[command(hide = true)]
+    OpenSessions { count: usize },
     /// Which bars are held, tables of medians, spreads and ratios, and plots, in Markdown.
     Report {
         #[arg(default_value = "target/bench.jsonl")]
@@ -73,7 +77,7 @@ enum Command {
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> Done<()> {
     match Cli::parse().command {
         Command::Run { contender, scenario, pairs, seconds } => {
             let time = Duration::from_secs(seconds);
@@ -84,6 +88,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
             let asked = Asked { scenarios: scenario, contenders: contender };
             let time = Duration::from_secs(seconds.unwrap_or(length.seconds()));
             compare::run(&out, length, rounds, time, &asked).await?;
+        }
+        Command::OpenSessions { count } => {
+            let figures = scenario::open_sessions(count).await?;
+            println!("{}", serde_json::to_string(&figures)?);
         }
         Command::Report { lines, readme } => {
             let text = report::report(&lines, readme.as_deref())?;

@@ -2,18 +2,16 @@
 
 mod bars;
 mod plots;
-mod required;
 mod tables;
 
 use std::{
-    error::Error,
     fmt::{self, Write},
     fs,
     path::Path,
 };
 
-use self::{bars::Rule, required::BARS};
-use crate::{contender::Kind, results::Results};
+use self::bars::{BARS, Rule};
+use crate::{Done, contender::Kind, results::Results};
 
 /// Between these the README's results are put.
 const BEGIN: &str = "<!-- results: written by `load report` -->\n";
@@ -21,7 +19,7 @@ const END: &str = "<!-- end of results -->\n";
 
 /// Everything in Markdown, for the lines of a file. With a README, it is put into that, and the plots into
 /// `plots` beside it.
-pub(crate) fn report(lines: &Path, readme: Option<&Path>) -> Result<String, Box<dyn Error>> {
+pub(crate) fn report(lines: &Path, readme: Option<&Path>) -> Done<String> {
     let results = Results::parse(&fs::read_to_string(lines)?)?;
     let plots = plots::all(&results)?;
     let text = format!("{}\n{}\n{}", held(&results)?, images(&plots)?, all_figures(&results)?);

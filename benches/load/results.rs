@@ -1,6 +1,8 @@
 //! What many runs measured, put together.
 
-use std::{collections::BTreeMap, error::Error, fmt};
+use std::collections::BTreeMap;
+
+use clap::ValueEnum;
 
 use crate::{
     contender::Contender,
@@ -26,34 +28,23 @@ pub(crate) struct Runs {
     pub(crate) failures: Vec<String>,
 }
 
-/// A line that is not one of ours.
-#[derive(Debug)]
-pub(crate) struct Malformed {
-    line: usize,
-    source: Box<dyn Error>,
-}
-
-impl fmt::Display for Malformed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "line {}: {}", self.line, self.source)
-    }
-}
-
-impl Error for Malformed {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.source.source()
-    }
-}
-
 impl Runs {
     /// How busy the server was in runs that do not count in ratios of CPU time, in per cent.
     pub(crate) fn idle_servers(&self, scenario: Scenario) -> Vec<f64> {
         if scenario.demand() != Demand::Saturating {
             return Vec::new();
         }
-        let busy = self.figures.iter().map(|figures| figures.server_busy.unwrap_or_default());
-        busy.filter(|busy| *busy < SATURATED).map(|busy| busy * 100.0).collect()
+        let idle = self.figures.iter().filter(|figures| !is_saturated(figures));
+        idle.map(|figures| busy(figures) * 100.0).collect()
     }
+}
+
+fn busy(figures: &Figures) -> f64 {
+    figures.get(&Figure::ServerBusy).copied().unwrap_or_default()
+}
+
+fn is_saturated(figures: &Figures) -> bool {
+    busy(figures) >= SATURATED
 }
 
 impl Results {
@@ -62,14 +53,13 @@ impl Results {
     /// # Errors
     ///
     /// A line that is malformed: figures are not guessed.
-    pub(crate) fn parse(lines: &str) -> Result<Self, Malformed> {
+    pub(crate) fn parse(lines: &str) -> Result<Self, String> {
         let mut results = Self::default();
         for (number, line) in lines.lines().enumerate() {
-            let malformed = |source| Malformed { line: number + 1, source };
+            let malformed = |error: String| format!("line {}: {error}", number + 1);
             let measured: Measured =
-                serde_json::from_str(line).map_err(|error| malformed(error.into()))?;
-            let scenario =
-                Scenario::named(&measured.scenario).map_err(|error| malformed(error.into()))?;
+                serde_json::from_str(line).map_err(|error| malformed(error.to_string()))?;
+            let scenario = Scenario::from_str(&measured.scenario, false).map_err(malformed)?;
             results.add(scenario, measured);
         }
         Ok(results)
@@ -79,7 +69,7 @@ impl Results {
         let runs = self.0.entry((scenario, measured.pairs)).or_default();
         let runs = runs.entry(measured.contender).or_default();
         match measured.outcome {
-            Outcome::Figures(figures) => runs.figures.push(*figures),
+            Outcome::Figures(figures) => runs.figures.push(figures),
             Outcome::Failed(why) => runs.failures.push(why),
         }
     }
@@ -115,7 +105,7 @@ impl Results {
             return Spread::of(&runs.figures, figure);
         }
         let counts = |figures: &&Figures| match case.0.demand() {
-            Demand::Saturating => figures.server_busy.is_some_and(|busy| busy >= SATURATED),
+            Demand::Saturating => is_saturated(figures),
             Demand::Connecting | Demand::SamePace | Demand::Alone => true,
             Demand::Paced => false,
         };
@@ -152,7 +142,8 @@ impl Spread {
         figures: impl IntoIterator<Item = &'a Figures>,
         figure: Figure,
     ) -> Option<Self> {
-        let mut values = figures.into_iter().filter_map(|of| figure.of(of)).collect::<Vec<_>>();
+        let mut values =
+            figures.into_iter().filter_map(|of| of.get(&figure).copied()).collect::<Vec<_>>();
         values.sort_unstable_by(f64::total_cmp);
         let (least, most) = (*values.first()?, *values.last()?);
         let middle = |rank: usize| values[rank];
@@ -177,8 +168,7 @@ pub(crate) mod tests {
             "server_busy": 0.99, "client_busy": 0.8
         });
         for (name, value) in figures {
-            let whole = (value.fract() == 0.0).then_some(*value as i64);
-            all[*name] = whole.map_or((*value).into(), serde_json::Value::from);
+            all[*name] = (*value).into();
         }
         let line = serde_json::json!({
             "scenario": scenario, "contender": contender, "round": 1, "pairs": pairs, "figures": all
@@ -187,8 +177,8 @@ pub(crate) mod tests {
     }
 
     fn cpu(values: &[f64]) -> Option<Spread> {
-        let figures = values.iter().map(|cpu_us| Figures { cpu_us: *cpu_us, ..Figures::default() });
-        Spread::of(&figures.collect::<Vec<_>>(), Figure::Cpu)
+        let figures = values.iter().map(|cpu| Figures::from([(Figure::CpuUs, *cpu)]));
+        Spread::of(&figures.collect::<Vec<_>>(), Figure::CpuUs)
     }
 
     #[test]
@@ -212,11 +202,11 @@ pub(crate) mod tests {
         let results = Results::parse(&lines.concat()).unwrap();
         let ratio = |pairs| {
             let case = (Scenario::Pingpong, pairs);
-            results.ratio(case, Figure::Cpu, Contender::Signaling, Contender::Axum)
+            results.ratio(case, Figure::CpuUs, Contender::Signaling, Contender::Axum)
         };
         assert_eq!((ratio(64), ratio(512)), (Some(1.5), None));
         let p50 = (Scenario::Pingpong, 64);
-        assert_eq!(results.median(p50, Contender::Signaling, Figure::P50), None);
+        assert_eq!(results.median(p50, Contender::Signaling, Figure::P50Us), None);
     }
 
     #[test]
@@ -238,10 +228,10 @@ pub(crate) mod tests {
         let results = Results::parse(&lines.concat()).unwrap();
         let case = (Scenario::Pingpong, 64);
         let ratio = |other, figure| results.ratio(case, figure, Contender::Signaling, other);
-        assert_eq!(ratio(Contender::Axum, Figure::Cpu), Some(1.5));
-        assert_eq!(ratio(Contender::Tcp, Figure::Cpu), None);
-        assert_eq!(ratio(Contender::Tcp, Figure::P50), Some(6.0));
-        assert_eq!(results.median(case, Contender::Axum, Figure::Cpu), Some(4.5));
+        assert_eq!(ratio(Contender::Axum, Figure::CpuUs), Some(1.5));
+        assert_eq!(ratio(Contender::Tcp, Figure::CpuUs), None);
+        assert_eq!(ratio(Contender::Tcp, Figure::P50Us), Some(6.0));
+        assert_eq!(results.median(case, Contender::Axum, Figure::CpuUs), Some(4.5));
         let (_, runs) = results.cases().next().unwrap();
         assert_eq!(runs[&Contender::Axum].idle_servers(case.0), [93.75]);
         assert!(runs[&Contender::Axum].idle_servers(Scenario::Paced).is_empty());
@@ -261,7 +251,7 @@ pub(crate) mod tests {
         ] {
             let bad = bad.trim();
             let error = Results::parse(&format!("{good}{bad}\n")).unwrap_err();
-            assert!(error.to_string().starts_with("line 2: "), "{bad}: {error}");
+            assert!(error.starts_with("line 2: "), "{bad}: {error}");
         }
     }
 

@@ -12,14 +12,15 @@ mod sessions;
 mod storm;
 mod window;
 
-use std::{error::Error, fmt, time::Duration};
+use std::{fmt, time::Duration};
 
 use clap::ValueEnum;
 use tokio::time::Instant;
 
-use crate::{client::Payload, contender::Contender, deployment::Deployment, figures::Figures};
-
-type Done<T> = Result<T, Box<dyn Error>>;
+pub(crate) use self::sessions::open_sessions;
+use crate::{
+    Done, client::Payload, contender::Contender, deployment::Deployment, figures::Figures,
+};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(crate) enum Scenario {
@@ -81,10 +82,6 @@ impl fmt::Display for Scenario {
 }
 
 impl Scenario {
-    pub(crate) fn named(name: &str) -> Result<Self, String> {
-        Self::from_str(name, false)
-    }
-
     pub(crate) const fn demand(self) -> Demand {
         match self {
             Self::Pingpong

@@ -1,13 +1,12 @@
 //! The plots, as SVG.
 
-use std::error::Error;
-
 use plotters::{
     prelude::*,
     style::text_anchor::{HPos, Pos, VPos},
 };
 
 use crate::{
+    Done,
     contender::{Contender, Kind},
     figures::Figure,
     results::{Case, Results},
@@ -30,7 +29,7 @@ pub(super) struct Plot {
 type Row = (Contender, [f64; 3]);
 
 /// CPU and memory, if several are compared, and latency measured from the moment that something was meant to happen.
-pub(super) fn all(results: &Results) -> Result<Vec<Plot>, Box<dyn Error>> {
+pub(super) fn all(results: &Results) -> Done<Vec<Plot>> {
     let mut plots = Vec::new();
     for (case, _) in results.cases() {
         let (scenario, pairs) = *case;
@@ -42,12 +41,12 @@ pub(super) fn all(results: &Results) -> Result<Vec<Plot>, Box<dyn Error>> {
         };
         let percentiles = |contender| {
             let at = |figure| results.median(*case, contender, figure);
-            Some([at(Figure::P50)?, at(Figure::P99)?, at(Figure::P999)?])
+            Some([at(Figure::P50Us)?, at(Figure::P99Us)?, at(Figure::P999Us)?])
         };
         let is_paced = scenario.demand() == Demand::Paced || scenario == Scenario::Storm;
         let latency = if is_paced { rows(results, *case, percentiles) } else { Vec::new() };
         for (kind, what, rows) in [
-            ("cpu", "CPU for each, µs", spread(Figure::Cpu)),
+            ("cpu", "CPU for each, µs", spread(Figure::CpuUs)),
             ("latency", "p50, p99 and p99.9", latency),
             ("memory", "Memory of a connection, KiB", spread(Figure::KibEach)),
         ] {
@@ -71,7 +70,7 @@ fn rows(results: &Results, case: Case, values: impl Fn(Contender) -> Option<[f64
 }
 
 /// Bars as long as the medians with the least and the most as a line, or three dots on a logarithmic scale.
-fn draw(title: &str, rows: &[Row], is_latency: bool) -> Result<String, Box<dyn Error>> {
+fn draw(title: &str, rows: &[Row], is_latency: bool) -> Done<String> {
     let mut svg = String::new();
     let scaled = |value: f64| if is_latency { value.max(1.0).log10() } else { value };
     let values = || rows.iter().flat_map(|(_, values)| *values).map(scaled);

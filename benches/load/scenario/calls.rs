@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     client::Payload,
-    figures::{Figures, Tally},
+    figures::{Figure, Figures, Tally},
 };
 
 /// Calls at the same time in [`long`].
@@ -130,10 +130,10 @@ pub(super) async fn long(run: Run<'_>) -> Done<Figures> {
         Ok(())
     })
     .await?;
-    let each = |cpu: f64| Some(cpu * 1e6 / tenth as f64);
-    let (first_us, last_us) = match tenths.borrow().as_slice() {
-        [first, .., ninth, last] => (each(*first), each(last - ninth)),
-        _ => return Err("not ten tenths".into()),
-    };
-    Ok(Figures { first_us, last_us, ..meter.used()?.each_of(tally.take())? })
+    let tenths = tenths.take();
+    let [first, .., ninth, last] = tenths.as_slice() else { return Err("not ten tenths".into()) };
+    let each = |cpu: f64| cpu * 1e6 / tenth as f64;
+    let mut figures = meter.used()?.each_of(tally.take())?;
+    figures.extend([(Figure::FirstUs, each(*first)), (Figure::LastUs, each(last - ninth))]);
+    Ok(figures)
 }

@@ -10,7 +10,7 @@ use futures::future::try_join;
 use tokio::time::timeout;
 
 use super::{Done, Run, micros, now, pace::Pace, pairs, window::Window};
-use crate::figures::{Figures, Tally};
+use crate::figures::{Figure, Figures, Tally};
 
 /// Ends a second.
 const RATE: u32 = 100;
@@ -44,7 +44,9 @@ pub(super) async fn churn(run: Run<'_>) -> Done<Figures> {
         Ok(())
     });
     let (used, ()) = try_join(window.watch(run.servers), ends).await?;
-    let (mut tally, never) = (tally.take(), never.get());
-    let figures = used.each(tally.latencies_us.len() + never)?.latencies(&mut tally);
-    Ok(Figures { never: Some(never as u64), ..figures })
+    let (tally, never) = (tally.take(), never.get());
+    let mut figures = used.each(tally.latencies_us.len() + never)?;
+    figures.extend(tally.figures());
+    figures.insert(Figure::Never, never as f64);
+    Ok(figures)
 }

@@ -10,7 +10,7 @@ use super::{
     pairs::{Pair, connect_all},
     window::Meter,
 };
-use crate::figures::Figures;
+use crate::figures::{Figure, Figures};
 
 /// Pairs before the count: what the first ones need is needed once.
 const FIRST: usize = 100;
@@ -45,15 +45,16 @@ pub(super) async fn idle(run: Run<'_>) -> Done<Figures> {
     let mut pairs = connect_all(run.contender, at, next..next + run.pairs).await?;
     keep_alive(&mut pairs).await?;
     time::sleep(SETTLE).await;
-    let growth = i64::try_from(servers.resident()?)? - i64::try_from(with_all)?;
+    let after = servers.resident()?;
 
     let count = 2 * pairs.len();
-    Ok(Figures {
-        resident_kib: with_all,
-        kib_each: Some(with_all.saturating_sub(before) as f64 / count as f64),
-        growth_kib: Some(growth),
-        ..used.each(count)?
-    })
+    let mut figures = used.each(count)?;
+    figures.extend([
+        (Figure::ResidentKib, with_all as f64),
+        (Figure::KibEach, with_all.saturating_sub(before) as f64 / count as f64),
+        (Figure::GrowthKib, after as f64 - with_all as f64),
+    ]);
+    Ok(figures)
 }
 
 /// Some rounds of heartbeats, where the contender has any.

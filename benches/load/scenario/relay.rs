@@ -48,7 +48,7 @@ pub(super) async fn pingpong(run: Run<'_>) -> Done<Figures> {
             let at = now();
             if window.has(at) {
                 tally.latencies_us.push(micros(sent, at));
-                tally.out_of_order += u64::from(received != n);
+                tally.out_of_order += u32::from(received != n);
             }
             if at >= window.until {
                 break;
@@ -80,7 +80,7 @@ pub(super) async fn flood(run: Run<'_>, in_flight: usize, payload: Payload) -> D
                 let sent = sent.pop_front().ok_or("more came than went")?;
                 if window.has(at) {
                     tally.latencies_us.push(micros(sent, at));
-                    tally.out_of_order += u64::from(received != last + 1);
+                    tally.out_of_order += u32::from(received != last + 1);
                 }
                 last = received;
                 next = b.receive_ready()?;

@@ -19,7 +19,7 @@ use crate::{
     client::{Client, Heard, Payload},
     contender::{Contender, Place, Side},
     deployment::Entry,
-    figures::Figures,
+    figures::{Figure, Figures},
 };
 use bystanders::Bystanders;
 
@@ -54,15 +54,17 @@ pub(super) async fn storm(run: Run<'_>) -> Done<Figures> {
         }
     }
     let (used, ended) = (meter.used()?, now());
-    let mut tally = bystanders.stop(began, ended)?;
+    let tally = bystanders.stop(began, ended)?;
     if let (true, Some(error)) = (served.is_empty(), lost.first()) {
         return Err(format!("nobody came back: {error}").into());
     }
-    Ok(Figures {
-        served_ms: Some((ended - began).as_secs_f64() * 1e3),
-        never: Some(2 * lost.len() as u64),
-        ..used.each(2 * served.len())?.latencies(&mut tally)
-    })
+    let mut figures = used.each(2 * served.len())?;
+    figures.extend(tally.figures());
+    figures.extend([
+        (Figure::ServedMs, (ended - began).as_secs_f64() * 1e3),
+        (Figure::Never, 2.0 * lost.len() as f64),
+    ]);
+    Ok(figures)
 }
 
 async fn come_back(contender: Contender, at: Entry, room: usize, door: &Semaphore) -> Done<Pair> {

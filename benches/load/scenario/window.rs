@@ -6,9 +6,9 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{Done, now};
 use crate::{
-    cpu::Threads,
+    busy::Threads,
     deployment::Deployment,
-    figures::{Figures, Tally},
+    figures::{Figure, Figures, Tally, figures},
 };
 
 /// What is not measured at the start of a run.
@@ -88,17 +88,21 @@ pub(super) struct Used {
 impl Used {
     /// For each of `count`.
     pub(super) fn each(&self, count: usize) -> Done<Figures> {
-        Ok(Figures {
-            redis_us: self.redis.map(|seconds| seconds * 1e6 / count as f64),
-            server_busy: Some(self.server_busy),
-            client_busy: Some(self.client_busy),
-            resident_kib: self.resident_kib,
-            ..Figures::of(count as u64, self.seconds, self.cpu)?
-        })
+        let mut figures = figures(count, self.seconds, self.cpu)?;
+        figures.extend([
+            (Figure::ServerBusy, self.server_busy),
+            (Figure::ClientBusy, self.client_busy),
+            (Figure::ResidentKib, self.resident_kib as f64),
+        ]);
+        let redis = self.redis.map(|seconds| seconds * 1e6 / count as f64);
+        figures.extend(redis.map(|us| (Figure::RedisUs, us)));
+        Ok(figures)
     }
 
     /// For each that has a latency.
-    pub(super) fn each_of(&self, mut tally: Tally) -> Done<Figures> {
-        Ok(self.each(tally.latencies_us.len())?.latencies(&mut tally))
+    pub(super) fn each_of(&self, tally: Tally) -> Done<Figures> {
+        let mut figures = self.each(tally.latencies_us.len())?;
+        figures.extend(tally.figures());
+        Ok(figures)
     }
 }
