@@ -13,7 +13,7 @@ use std::{collections::HashSet, fmt, time::Duration};
 
 use self::{
     lives::{Conn, Lives},
-    seat::{Arrived, Seats},
+    seat::{Arrived, Context, Seats},
 };
 use crate::{
     history::{At, End, Entry, Trouble, What, Who},
@@ -118,7 +118,8 @@ pub(crate) fn check(pair: Pair, entries: &[Entry], world: &World<'_>) -> Checked
         for (nth, conn) in lives.conns[side].iter().enumerate() {
             let own =
                 |entry: &&Entry| entry.who == Who::User(side) && entry.connection == conn.number;
-            let mut seats = Seats::new(pair, &lives, world, conn, &arrived, &mut checked);
+            let of = Context { pair, lives: &lives, world, conn, arrived: &arrived };
+            let mut seats = Seats::new(of, &mut checked);
             entries.iter().filter(own).for_each(|entry| seats.see(entry));
             seats.finish();
             let newer = lives.conns[side].get(nth + 1);

@@ -18,10 +18,8 @@ use axum::{
 use tokio::net::TcpListener;
 
 mod forward;
-mod rooms;
 
-use forward::{forward, forward_split};
-use rooms::{Rooms, Side};
+use forward::{Rooms, Side, forward, forward_split};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {

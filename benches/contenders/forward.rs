@@ -1,9 +1,38 @@
-//! What a WebSocket forwarder does with one connection, where the library has it as a stream and sink.
+//! A bare WebSocket forwarder, where the library has a connection as a stream and sink: two in a room, each of whom
+//! gets what the other one sends. Nothing is parsed and nothing is checked.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use futures::{Sink, SinkExt, Stream, StreamExt};
-use tokio::sync::mpsc::Receiver;
+use tokio::sync::mpsc::{Receiver, Sender, channel};
 
-use crate::rooms::Side;
+/// What may wait for one side.
+const QUEUED: usize = 256;
+
+/// To the other one, and from it.
+pub(crate) type Side<M> = (Sender<M>, Receiver<M>);
+
+/// Who waits for its partner, by room.
+#[derive(Clone)]
+pub(crate) struct Rooms<M>(Arc<Mutex<HashMap<String, Side<M>>>>);
+
+impl<M> Rooms<M> {
+    pub(crate) fn new() -> Self {
+        Self(Arc::default())
+    }
+
+    pub(crate) fn join(&self, room: String) -> Side<M> {
+        let mut rooms = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        rooms.remove(&room).unwrap_or_else(|| {
+            let ((to_first, first), (to_second, second)) = (channel(QUEUED), channel(QUEUED));
+            rooms.insert(room, (to_first, second));
+            (to_second, first)
+        })
+    }
+}
 
 /// Hands on what is a text, until the socket ends or the other one has.
 pub(crate) async fn forward<S, M, E>(

@@ -15,10 +15,8 @@ use tokio_tungstenite::{
 };
 
 mod forward;
-mod rooms;
 
-use forward::forward;
-use rooms::Rooms;
+use forward::{Rooms, forward};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {

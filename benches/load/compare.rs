@@ -6,36 +6,18 @@ use crate::{
     Done,
     contender::Contender,
     figures::{Figure, Measured, Outcome},
-    plan::{Length, plan},
+    plan::Step,
     scenario::Scenario,
 };
 
-/// What of the plan is asked for; empty means all.
-pub(crate) struct Asked {
-    pub(crate) scenarios: Vec<Scenario>,
-    pub(crate) contenders: Vec<Contender>,
-}
-
 /// Appends a line for each measurement. What a contender cannot do is said in its line, and the rest goes
 /// on.
-pub(crate) async fn run(
-    out: &Path,
-    length: Length,
-    rounds: usize,
-    time: Duration,
-    asked: &Asked,
-) -> Done<()> {
+pub(crate) async fn run(out: &Path, plan: &[Step], rounds: usize, time: Duration) -> Done<()> {
     let mut lines = OpenOptions::new().create(true).append(true).open(out)?;
-    for (scenario, pairs, contenders) in plan(length) {
-        if !asked.scenarios.is_empty() && !asked.scenarios.contains(&scenario) {
-            continue;
-        }
+    for (scenario, pairs, contenders) in plan {
         for round in 1..=rounds {
-            for contender in &contenders {
-                if !asked.contenders.is_empty() && !asked.contenders.contains(contender) {
-                    continue;
-                }
-                let measured = measure(*contender, scenario, pairs, time, round).await;
+            for contender in contenders {
+                let measured = measure(*contender, *scenario, *pairs, time, round).await;
                 writeln!(lines, "{}", serde_json::to_string(&measured)?)?;
                 match measured.outcome {
                     Outcome::Figures(figures) => {

@@ -21,7 +21,7 @@ use std::{error::Error, path::PathBuf, time::Duration};
 
 use clap::{Parser, Subcommand};
 
-use crate::{compare::Asked, contender::Contender, plan::Length, scenario::Scenario};
+use crate::{contender::Contender, plan::Length, scenario::Scenario};
 
 type Done<T> = Result<T, Box<dyn Error>>;
 
@@ -85,9 +85,13 @@ async fn main() -> Done<()> {
             println!("{}", serde_json::to_string(&measured)?);
         }
         Command::Compare { length, out, rounds, seconds, scenario, contender } => {
-            let asked = Asked { scenarios: scenario, contenders: contender };
+            let mut plan = plan::plan(length);
+            plan.retain(|(of, ..)| scenario.is_empty() || scenario.contains(of));
+            for (.., contenders) in &mut plan {
+                contenders.retain(|one| contender.is_empty() || contender.contains(one));
+            }
             let time = Duration::from_secs(seconds.unwrap_or(length.seconds()));
-            compare::run(&out, length, rounds, time, &asked).await?;
+            compare::run(&out, &plan, rounds, time).await?;
         }
         Command::OpenSessions { count } => {
             let figures = scenario::open_sessions(count).await?;

@@ -14,13 +14,19 @@ use crate::{
 /// When the partner received a signal of this user, by connection and number.
 pub(super) type Arrived = BTreeMap<(u32, u32), At>;
 
+/// One connection, and all that its entries are checked against.
+#[derive(Clone, Copy)]
+pub(super) struct Context<'a> {
+    pub(super) pair: Pair,
+    pub(super) lives: &'a Lives,
+    pub(super) world: &'a World<'a>,
+    pub(super) conn: &'a Conn,
+    pub(super) arrived: &'a Arrived,
+}
+
 /// The seats of one connection, while its entries are read in their order.
 pub(super) struct Seats<'a> {
-    pair: Pair,
-    lives: &'a Lives,
-    world: &'a World<'a>,
-    conn: &'a Conn,
-    arrived: &'a Arrived,
+    of: Context<'a>,
     seats: BTreeMap<u32, Seat>,
     checked: &'a mut Checked,
     over: bool,
@@ -53,23 +59,12 @@ enum Partner {
 }
 
 impl<'a> Seats<'a> {
-    pub(super) fn new(
-        pair: Pair,
-        lives: &'a Lives,
-        world: &'a World<'a>,
-        conn: &'a Conn,
-        arrived: &'a Arrived,
-        checked: &'a mut Checked,
-    ) -> Self {
-        Self { pair, lives, world, conn, arrived, seats: BTreeMap::new(), checked, over: false }
-    }
-
-    fn session(&self, number: u32) -> Option<&'a Session> {
-        self.lives.sessions.iter().find(|session| session.number == number)
+    pub(super) fn new(of: Context<'a>, checked: &'a mut Checked) -> Self {
+        Self { of, seats: BTreeMap::new(), checked, over: false }
     }
 
     fn breach(&mut self, at: At, promise: &'static str, text: &str) {
-        let text = format!("{} {text}", self.conn.name());
+        let text = format!("{} {text}", self.of.conn.name());
         self.checked.breaches.push(Breach { at, promise, text });
     }
 
@@ -84,8 +79,8 @@ impl<'a> Seats<'a> {
             What::Got { session, from, number } => self.got(at, *session, *from, *number),
             What::Refused { session, code } => self.refused(at, *session, code),
             What::Beat { session } => {
-                let due = self.session(*session).and_then(|session| session.is_over);
-                let due = due.map(|over| self.world.due(over, TOLD, &self.conn.nodes()));
+                let due = self.of.session(*session).and_then(|session| session.is_over);
+                let due = due.map(|over| self.of.world.due(over, TOLD, &self.of.conn.nodes()));
                 if due.is_some_and(|due| due < at) {
                     self.seats.entry(*session).or_default().beat.get_or_insert(at);
                 }
@@ -103,13 +98,12 @@ impl<'a> Seats<'a> {
         if self.over {
             return;
         }
-        let end = self.world.end;
+        let (of, end) = (self.of, self.of.world.end);
         // What is not told yet may still be.
         for (number, seat) in &mut self.seats {
-            let session = self.lives.sessions.iter().find(|session| session.number == *number);
-            let outcome = Outcome { world: self.world, conn: self.conn, arrived: self.arrived };
+            let session = of.session(*number);
             seat.untold.retain(|(signal, at)| {
-                session.is_some_and(|session| outcome.due(session, *signal, *at) < end)
+                session.is_some_and(|session| of.due(session, *signal, *at) < end)
             });
         }
         self.finish_at(end);
@@ -118,7 +112,7 @@ impl<'a> Seats<'a> {
     fn finish_at(&mut self, at: At) {
         for session in self.seats.keys().copied().collect::<Vec<_>>() {
             let beat = self.seats.get(&session).and_then(|seat| seat.beat);
-            let due = beat.map(|beat| self.world.due(beat, MATCHED, &self.conn.nodes()));
+            let due = beat.map(|beat| self.of.world.due(beat, MATCHED, &self.of.conn.nodes()));
             if let Some(due) = due.filter(|due| *due < at) {
                 let text = format!("is still taken for a participant of session {session}");
                 self.breach(due, "a session ends", &text);
@@ -128,13 +122,13 @@ impl<'a> Seats<'a> {
     }
 
     fn match_found(&mut self, at: At, number: u32, initiator: bool) {
-        let Some(session) = self.session(number) else {
+        let Some(session) = self.of.session(number) else {
             return self.breach(at, "roles", "was matched in an unknown session");
         };
-        if initiator != (session.initiator == self.conn.side) {
+        if initiator != (session.initiator == self.of.conn.side) {
             self.breach(at, "roles", &format!("is in the wrong role in session {number}"));
         }
-        let over = session.is_over.map(|over| self.world.due(over, TOLD, &self.conn.nodes()));
+        let over = session.is_over.map(|over| self.of.world.due(over, TOLD, &self.of.conn.nodes()));
         if over.is_some_and(|over| over < at) {
             self.breach(
                 at,
@@ -158,7 +152,7 @@ impl<'a> Seats<'a> {
             Partner::Here => {}
             Partner::Over => return,
         }
-        if reason.is_some() != self.pair.v1[self.conn.side] {
+        if reason.is_some() != self.of.pair.v1[self.of.conn.side] {
             self.breach(
                 at,
                 "a message of the protocol",
@@ -171,21 +165,23 @@ impl<'a> Seats<'a> {
     /// Whether anything happened from which the partner could be taken for gone, other than what led
     /// to the connection on which it was heard.
     fn is_explained(&self, number: u32, at: At) -> bool {
-        let (Some(session), Some(seat)) = (self.session(number), self.seats.get(&number)) else {
+        let (Some(session), Some(seat)) = (self.of.session(number), self.seats.get(&number)) else {
             return false;
         };
         let (since, heard) = (seat.since, seat.heard.last().copied().unwrap_or(0));
-        let (other, late) = (1 - self.conn.side, at + self.world.slack);
+        let (other, late) = (1 - self.of.conn.side, at + self.of.world.slack);
         let moved = |moment: At| since <= moment && moment <= late;
         let attached = &session.attached[other];
-        let mut nodes = self.conn.nodes();
+        let mut nodes = self.of.conn.nodes();
         nodes.extend(attached.iter().filter(|one| one.from <= late).filter_map(|one| one.node));
         session.may_be_over.is_some_and(|over| over <= late)
             || session.attached_at(other, at).is_none()
             || attached.iter().any(|one| one.connection > heard && moved(one.from))
             || attached.iter().any(|one| one.connection >= heard && moved(one.to))
-            || self.lives.conns[other].iter().any(|conn| conn.number > heard && moved(conn.dialed))
-            || self.world.had(at.saturating_sub(TOLD), at, |trouble| {
+            || self.of.lives.conns[other]
+                .iter()
+                .any(|conn| conn.number > heard && moved(conn.dialed))
+            || self.of.world.had(at.saturating_sub(TOLD), at, |trouble| {
                 let hit = trouble.fault.node.is_some_and(|node| nodes.contains(&node));
                 let long = trouble.to.saturating_sub(trouble.from) >= LEASE_LEFT;
                 hit && (long || matches!(trouble.fault.kind, Kind::Kill | Kind::Terminate))
@@ -194,7 +190,7 @@ impl<'a> Seats<'a> {
 
     fn got(&mut self, at: At, number: u32, from: u32, signal: u32) {
         let what = format!("{signal} of the partner's #{from} in session {number}");
-        if !self.checked.received.insert((self.conn.side, from, signal)) {
+        if !self.checked.received.insert((self.of.conn.side, from, signal)) {
             self.breach(at, "order: never twice", &format!("received twice: {what}"));
         }
         let seat = self.seats.entry(number).or_default();
@@ -210,7 +206,7 @@ impl<'a> Seats<'a> {
     }
 
     fn refused(&mut self, at: At, session: Option<u32>, code: &str) {
-        let known = session.and_then(|number| self.session(number));
+        let known = session.and_then(|number| self.of.session(number));
         match (code, known) {
             ("unavailable", Some(session)) => self.tell(at, session.number),
             ("partner-absent", Some(session)) => {
@@ -221,7 +217,7 @@ impl<'a> Seats<'a> {
                 }
             }
             ("unknown-session", Some(session)) => {
-                let may = session.may_be_over.is_some_and(|over| over <= at + self.world.slack);
+                let may = session.may_be_over.is_some_and(|over| over <= at + self.of.world.slack);
                 if !may {
                     let text = format!("lost session {}, which was not ended", session.number);
                     self.breach(at, "a session lasts", &text);
@@ -239,15 +235,15 @@ impl<'a> Seats<'a> {
 
     /// The client learns something: whatever it has sent so far it may know to be lost.
     fn tell(&mut self, at: At, number: u32) {
-        let (Some(session), Some(seat)) = (self.session(number), self.seats.get_mut(&number))
+        let (Some(session), Some(seat)) = (self.of.session(number), self.seats.get_mut(&number))
         else {
             return;
         };
         let mut untold = std::mem::take(&mut seat.untold);
-        untold.retain(|(signal, _)| !self.arrived.contains_key(&(self.conn.number, *signal)));
+        untold.retain(|(signal, _)| !self.of.arrived.contains_key(&(self.of.conn.number, *signal)));
         self.checked.lost += untold.len();
-        let outcome = Outcome { world: self.world, conn: self.conn, arrived: self.arrived };
-        let due = |(signal, sent): &(u32, At)| outcome.due(session, *signal, *sent);
+        let of = self.of;
+        let due = |(signal, sent): &(u32, At)| of.due(session, *signal, *sent);
         untold.retain(|signal| due(signal) < at);
         if let Some((signal, sent)) = untold.first() {
             let text = format!(
@@ -263,14 +259,14 @@ impl<'a> Seats<'a> {
     /// What the client knows of its partner changes; what it should have been told before is looked at.
     fn becomes(&mut self, at: At, number: u32, partner: Partner) {
         self.tell(at, number);
-        let Some(session) = self.session(number) else {
+        let Some(session) = self.of.session(number) else {
             return;
         };
         let seat = self.seats.entry(number).or_default();
         let (was, since) = (seat.partner, seat.since);
         let heard = std::mem::take(&mut seat.heard);
         (seat.partner, seat.since) = (partner, at);
-        let other = 1 - self.conn.side;
+        let other = 1 - self.of.conn.side;
         let attached = &session.attached[other];
         match was {
             Partner::Here => {
@@ -280,7 +276,8 @@ impl<'a> Seats<'a> {
                     let told = ends.clone().map(|end| at.saturating_sub(end.max(since))).max();
                     self.checked.told = self.checked.told.max(told.unwrap_or_default());
                 }
-                let due = ends.map(|end| self.world.due(end.max(since), TOLD, &self.conn.nodes()));
+                let due =
+                    ends.map(|end| self.of.world.due(end.max(since), TOLD, &self.of.conn.nodes()));
                 if let Some(due) = due.min().filter(|due| *due < at) {
                     let text = format!(
                         "was not told of its partner's end in session {number} before {:.3}",
@@ -291,9 +288,9 @@ impl<'a> Seats<'a> {
             }
             Partner::Absent => {
                 let missed = attached.iter().find_map(|one| {
-                    let mut nodes = self.conn.nodes();
+                    let mut nodes = self.of.conn.nodes();
                     nodes.extend(one.node);
-                    let due = self.world.due(one.from.max(since), MATCHED, &nodes);
+                    let due = self.of.world.due(one.from.max(since), MATCHED, &nodes);
                     let over = session.may_be_over.is_some_and(|over| over <= due);
                     (one.to.min(at) > due && !over).then_some(due)
                 });
@@ -307,14 +304,11 @@ impl<'a> Seats<'a> {
     }
 }
 
-/// What must become of the signals of one connection.
-struct Outcome<'a> {
-    world: &'a World<'a>,
-    conn: &'a Conn,
-    arrived: &'a Arrived,
-}
+impl<'a> Context<'a> {
+    fn session(&self, number: u32) -> Option<&'a Session> {
+        self.lives.sessions.iter().find(|session| session.number == number)
+    }
 
-impl Outcome<'_> {
     /// By when `signal`, sent at `at`, has arrived, or its sender knows that it has not.
     fn due(&self, session: &Session, signal: u32, at: At) -> At {
         let (other, own) = (1 - self.conn.side, self.conn.nodes());

@@ -14,22 +14,15 @@ pub(super) async fn heartbeats(run: Run<'_>) -> Done<Figures> {
     let pairs = connect_all(run.contender, run.servers.entry(), 0..run.pairs).await?;
     let mut clients = pairs.into_iter().flatten().collect::<Vec<_>>();
     let (window, pace) = (Window::of(run.length), Pace::per_second(RATE));
-    let drive = async {
-        let mut counted = 0;
-        for n in 0.. {
-            let meant = pace.meant(n);
-            if meant >= window.until {
-                break;
-            }
-            pace.wait_for(n).await;
-            let next = n as usize % clients.len();
-            if !clients[next].heartbeat().await? {
-                return Err("it has no heartbeats".into());
-            }
-            counted += usize::from(window.has(meant));
+    let mut counted = 0;
+    let beats = pace.in_turn(window.until, async |n, meant| {
+        let next = n as usize % clients.len();
+        if !clients[next].heartbeat().await? {
+            return Err("it has no heartbeats".into());
         }
-        Ok(counted)
-    };
-    let (used, counted) = try_join(window.watch(run.servers), drive).await?;
+        counted += usize::from(window.has(meant));
+        Ok(())
+    });
+    let (used, _) = try_join(window.watch(run.servers), beats).await?;
     used.each(counted)
 }

@@ -24,12 +24,23 @@ impl Pace {
         self.first + self.gap * n
     }
 
-    /// Waits until it is time for number `n`. No timer is fine enough: this core is ours, and what was
-    /// spawned here goes on in between.
-    pub(super) async fn wait_for(self, n: u32) {
-        while now() < self.meant(n) {
-            task::yield_now().await;
+    /// Does one after the other until then, given its number and when it was meant to begin; says how many.
+    pub(super) async fn in_turn(
+        self,
+        until: Instant,
+        mut act: impl AsyncFnMut(u32, Instant) -> Done<()>,
+    ) -> Done<u32> {
+        let mut next = 0;
+        while self.meant(next) < until {
+            let meant = self.meant(next);
+            // No timer is fine enough: this core is ours, and what was spawned here goes on in between.
+            while now() < meant {
+                task::yield_now().await;
+            }
+            act(next, meant).await?;
+            next += 1;
         }
+        Ok(next)
     }
 
     /// Begins one after the other until then, given its number and when it was meant to begin, and

@@ -46,18 +46,11 @@ async fn send(run: Run<'_>, pairs: Vec<Pair>, rate: u32) -> Done<Figures> {
             }
         });
     }
-    let drive = async {
-        for n in 0.. {
-            if pace.meant(n) >= window.until {
-                return Ok(n);
-            }
-            pace.wait_for(n).await;
-            let room = n as usize % senders.len();
-            senders[room].send(&signals[room], n).await?;
-        }
-        Err("more numbers than there are".into())
-    };
-    let (used, sent) = futures::future::try_join(window.watch(run.servers), drive).await?;
+    let sending = pace.in_turn(window.until, async |n, _| {
+        let room = n as usize % senders.len();
+        senders[room].send(&signals[room], n).await
+    });
+    let (used, sent) = futures::future::try_join(window.watch(run.servers), sending).await?;
     let late = now() + LATEST;
     while received.get() < sent {
         if now() >= late {
