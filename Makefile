@@ -108,7 +108,7 @@ instructions instructions-keep:
 times:
 	$(CARGO) run --release --package signaling-benches --bin engine -- times
 
-# What benches/SCALE.md is calculated from: a million users on a virtual clock (3 GiB of memory), and calls on a
+# What benches/SCALE.md is calculated from: a million users on a virtual clock (4 GiB of memory), and calls on a
 # real Redis.
 scale:
 	$(CARGO) build --release --package signaling-benches --bin engine

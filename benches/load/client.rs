@@ -39,18 +39,6 @@ pub(crate) enum Heard {
     End,
 }
 
-/// What a contender does against the rules of the comparison, or an end that nobody wanted.
-#[derive(Debug)]
-pub(crate) struct Unexpected(pub(crate) String);
-
-impl std::fmt::Display for Unexpected {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl Error for Unexpected {}
-
 impl Client {
     /// Connects, to the end of the handshake.
     pub(crate) async fn connect(contender: Contender, at: SocketAddr, place: Place) -> Done<Self> {
@@ -85,7 +73,7 @@ impl Client {
             match self.hear().await? {
                 Heard::Text(text) if self.speech.is_match(&text) => return Ok(()),
                 Heard::Text(text) if self.speech.is_gone(&text) => {}
-                other => return Err(Unexpected(format!("no match: {other:?}")).into()),
+                other => return Err(format!("no match: {other:?}").into()),
             }
         }
     }
@@ -166,7 +154,7 @@ impl Client {
     pub(crate) async fn heartbeat(&mut self) -> Done<bool> {
         let answered = self.answered;
         if let Some(heard) = self.hear().now_or_never() {
-            return Err(Unexpected(format!("instead of silence: {:?}", heard?)).into());
+            return Err(format!("instead of silence: {:?}", heard?).into());
         }
         let is_alive = match (self.speech.heartbeat(), self.speech.dialect) {
             (Some(heartbeat), _) => {
@@ -217,7 +205,7 @@ impl Client {
     async fn expect(&mut self, start: &str) -> Done<()> {
         match self.hear().await? {
             Heard::Text(text) if text.starts_with(start) => Ok(()),
-            other => Err(Unexpected(format!("not {start}: {other:?}")).into()),
+            other => Err(format!("not {start}: {other:?}").into()),
         }
     }
 }
@@ -225,11 +213,11 @@ impl Client {
 fn number_of(heard: Heard) -> Done<u32> {
     match heard {
         Heard::Signal(number) => Ok(number),
-        Heard::Text(text) => Err(Unexpected(format!("no signal of ours: {text}")).into()),
+        Heard::Text(text) => Err(format!("no signal of ours: {text}").into()),
         Heard::End => Err(ended()),
     }
 }
 
 fn ended() -> Box<dyn Error> {
-    Unexpected("the connection ended".to_owned()).into()
+    "the connection ended".into()
 }

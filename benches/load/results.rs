@@ -254,14 +254,4 @@ pub(crate) mod tests {
             assert!(error.starts_with("line 2: "), "{bad}: {error}");
         }
     }
-
-    #[test]
-    fn a_failure_is_kept_beside_the_figures() {
-        let failed = r#"{"scenario":"churn","contender":"tcp","round":1,"pairs":8,"failed":"why"}"#;
-        let lines = format!("{}{failed}\n", line("churn", "tcp", 8, &[]));
-        let results = Results::parse(&lines).unwrap();
-        let (_, runs) = results.cases().next().unwrap();
-        let runs = &runs[&Contender::Tcp];
-        assert_eq!((runs.figures.len(), runs.failures.as_slice()), (1, &["why".to_owned()][..]));
-    }
 }

@@ -2,8 +2,10 @@
 //!
 //! Nothing is parsed: the load generator has to cost less than what it measures.
 
-use super::{Done, Unexpected};
-use crate::contender::{Place, Side, session, user};
+use crate::{
+    Done,
+    contender::{Place, Side, session, user},
+};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Dialect {
@@ -53,7 +55,7 @@ impl Speech {
             }
             Dialect::Matchbox => {
                 let partner = self.partner.as_deref();
-                let to = partner.ok_or_else(|| Unexpected("no partner is known".to_owned()))?;
+                let to = partner.ok_or("no partner is known")?;
                 format!(r#"{{"Signal":{{"receiver":"{to}","data":{signal}}}}}"#)
             }
         })

@@ -15,7 +15,7 @@ use tokio::{
     net::{TcpSocket, TcpStream},
 };
 
-use super::{Done, Unexpected};
+use crate::Done;
 
 /// The least room for one read: an offer fits.
 const BUFFER: usize = 8192;
@@ -37,17 +37,6 @@ const PONG: u8 = 10;
 const FIELD: &[u8] = br#""n":1"#;
 const DIGITS: usize = 9;
 const FIRST_NUMBER: u32 = 100_000_000;
-
-async fn dial(at: SocketAddr) -> Done<TcpStream> {
-    static NEXT: AtomicU8 = AtomicU8::new(0);
-    let source = Ipv4Addr::new(127, 0, 0, 1 + NEXT.fetch_add(1, Ordering::Relaxed) % SOURCES);
-    let socket = TcpSocket::new_v4()?;
-    socket.set_nodelay(true)?;
-    // The port is chosen by connect, so that a port closed a moment ago may be used again.
-    setsockopt(&socket, IpBindAddressNoPort, &true)?;
-    socket.bind((source, 0).into())?;
-    Ok(socket.connect(at).await?)
-}
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Framing {
@@ -143,7 +132,7 @@ impl Framing {
             (length @ ..=125, _) => (2, usize::from(length)),
             (126, &[high, low, ..]) => (4, usize::from(u16::from_be_bytes([high, low]))),
             (126, _) => return Ok(None),
-            (127.., _) => return Err(Unexpected("a masked or oversized frame".into()).into()),
+            (127.., _) => return Err("a masked or oversized frame".into()),
         };
         let end = start + length;
         if bytes.len() < end {
@@ -154,7 +143,7 @@ impl Framing {
             0x88 => Frame::Close,
             0x89 => Frame::Ping(start..end),
             0x8a => Frame::Pong,
-            other => return Err(Unexpected(format!("a frame that begins with {other:#x}")).into()),
+            other => return Err(format!("a frame that begins with {other:#x}").into()),
         };
         Ok(Some((frame, end)))
     }
@@ -170,13 +159,13 @@ impl Link {
         link.outbox.extend_from_slice(request.as_bytes());
         loop {
             if link.fill().await? == 0 {
-                return Err(Unexpected("the connection ended in its handshake".into()).into());
+                return Err("the connection ended in its handshake".into());
             }
             let end = link.inbox.windows(4).position(|window| window == b"\r\n\r\n");
             let Some(end) = end else { continue };
             let head = str::from_utf8(&link.inbox[..end])?;
             if !head.starts_with("HTTP/1.1 101") || !head.contains(ACCEPT) {
-                return Err(Unexpected(format!("no upgrade: {head}")).into());
+                return Err(format!("no upgrade: {head}").into());
             }
             link.next = end + 4;
             return Ok(link);
@@ -196,7 +185,14 @@ impl Link {
     }
 
     async fn dial(at: SocketAddr, framing: Framing) -> Done<Self> {
-        let socket = dial(at).await?;
+        static NEXT: AtomicU8 = AtomicU8::new(0);
+        let source = Ipv4Addr::new(127, 0, 0, 1 + NEXT.fetch_add(1, Ordering::Relaxed) % SOURCES);
+        let socket = TcpSocket::new_v4()?;
+        socket.set_nodelay(true)?;
+        // The port is chosen by connect, so that a port closed a moment ago may be used again.
+        setsockopt(&socket, IpBindAddressNoPort, &true)?;
+        socket.bind((source, 0).into())?;
+        let socket = socket.connect(at).await?;
         let (inbox, outbox) = (Vec::new(), Vec::new());
         Ok(Self { socket, framing, inbox, next: 0, outbox, number_at: 0, finished: false })
     }

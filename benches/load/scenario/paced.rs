@@ -15,7 +15,7 @@ use super::{
     window::Window,
 };
 use crate::{
-    client::{Payload, Unexpected},
+    client::Payload,
     figures::{Figures, Tally},
 };
 
@@ -54,7 +54,7 @@ async fn send(run: Run<'_>, pairs: Vec<Pair>, rate: u32) -> Done<Figures> {
     let late = now() + LATEST;
     while received.get() < sent {
         if now() >= late {
-            return Err(Unexpected(format!("{} of {sent} came", received.get())).into());
+            return Err(format!("{} of {sent} came", received.get()).into());
         }
         task::yield_now().await;
     }
