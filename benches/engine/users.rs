@@ -332,7 +332,7 @@ impl World {
             if Instant::now() > due + config.abandon_after {
                 return Err("sessions did not end".into());
             }
-            self.pass(MOMENTS / 10).await?;
+            self.pass(SLICE).await?;
         }
         figures.overdue = Instant::now().saturating_duration_since(due).as_secs_f64();
         figures.stopped = stopped.len();
