@@ -262,8 +262,14 @@ pub trait SessionStore: Send + Sync + fmt::Debug + 'static {
         limit: usize,
     ) -> Result<Joined, StoreError>;
 
-    /// Takes `session` from those of `user`.
-    async fn leave(&self, user: &UserId, session: &SessionId) -> Result<(), StoreError>;
+    /// Takes `session` from those of `user`: any membership of it, or the one `since` that time. A later
+    /// one was not known to the caller, and stays.
+    async fn leave(
+        &self,
+        user: &UserId,
+        session: &SessionId,
+        since: Option<Timestamp>,
+    ) -> Result<(), StoreError>;
 
     /// Makes `connection`, accepted at `accepted`, the one of `user`, in one step with reading what it
     /// replaces, where `replace` allows that: of those that come at the same time and may replace

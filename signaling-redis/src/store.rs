@@ -27,6 +27,7 @@ use signaling_core::{
         Accepted, Connect, Counts, Heartbeat, Joined, Lease, Replace, SessionStore, StoreError,
         UserRecord, Written,
     },
+    time::Timestamp,
 };
 
 use crate::{
@@ -312,8 +313,13 @@ impl SessionStore for RedisStore {
         self.join_user(user, session, limit).await
     }
 
-    async fn leave(&self, user: &UserId, session: &SessionId) -> Result<(), StoreError> {
-        self.leave_user(user, session).await
+    async fn leave(
+        &self,
+        user: &UserId,
+        session: &SessionId,
+        since: Option<Timestamp>,
+    ) -> Result<(), StoreError> {
+        self.leave_user(user, session, since).await
     }
 
     async fn connect(

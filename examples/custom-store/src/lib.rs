@@ -82,9 +82,16 @@ impl SessionStore for SqliteStore {
         })
     }
 
-    async fn leave(&self, user: &UserId, session: &SessionId) -> Answer<()> {
-        let delete = "DELETE FROM membership WHERE user = ? AND session = ?";
-        self.0.call(|db| Ok(db.execute(delete, [user.as_str(), session.as_str()]).map(drop)?))
+    async fn leave(
+        &self,
+        user: &UserId,
+        session: &SessionId,
+        since: Option<Timestamp>,
+    ) -> Answer<()> {
+        let delete =
+            "DELETE FROM membership WHERE user = ? AND session = ? AND since = ifnull(?, since)";
+        let row = params![user.as_str(), session.as_str(), since.map(|since| since.as_millis())];
+        self.0.call(|db| Ok(db.execute(delete, row).map(drop)?))
     }
 
     async fn connect(

@@ -238,9 +238,16 @@ impl SessionStore for MemoryStore {
         }))
     }
 
-    async fn leave(&self, user: &UserId, session: &SessionId) -> Result<(), StoreError> {
-        self.tables()
-            .change_user(user, |user| user.memberships.retain(|known| known.session != *session));
+    async fn leave(
+        &self,
+        user: &UserId,
+        session: &SessionId,
+        since: Option<Timestamp>,
+    ) -> Result<(), StoreError> {
+        let left = |known: &Membership| {
+            known.session == *session && since.is_none_or(|since| known.since == since)
+        };
+        self.tables().change_user(user, |user| user.memberships.retain(|known| !left(known)));
         Ok(())
     }
 
@@ -401,7 +408,7 @@ mod tests {
             }
             for record in overdue {
                 assert_eq!(store.delete(&record).await.unwrap(), Written::Done);
-                store.leave(&record.participants[0].user, &record.id).await.unwrap();
+                store.leave(&record.participants[0].user, &record.id, None).await.unwrap();
             }
         }
         let tables = store.tables();

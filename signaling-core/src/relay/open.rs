@@ -160,7 +160,7 @@ impl Node {
             }
             Written::Conflict(there) => {
                 for user in users.iter().filter(|user| there.role_of(user).is_none()) {
-                    self.store.leave(user, session).await.map_err(lost)?;
+                    self.store.leave(user, session, None).await.map_err(lost)?;
                 }
                 return Err(OpenError::Conflict);
             }
@@ -210,7 +210,7 @@ impl Node {
         joined: &Joined,
     ) -> Result<(), StoreError> {
         if matches!(joined, Joined::Done(_)) && self.load_for(user, session).await?.is_none() {
-            self.store.leave(user, session).await?;
+            self.store.leave(user, session, None).await?;
         }
         Ok(())
     }

@@ -324,7 +324,8 @@ impl Node {
         let metadata = record.metadata.clone();
         self.emit(Event::SessionEnded { session: session.clone(), reason, text, metadata });
         let [one, other] = record.participants.each_ref().map(|it| &it.user);
-        let (one, other) = join!(self.store.leave(one, session), self.store.leave(other, session));
+        let (one, other) =
+            join!(self.store.leave(one, session, None), self.store.leave(other, session, None));
         for error in [one, other].into_iter().filter_map(Result::err) {
             // The membership is dropped when it is next found to lead nowhere.
             self.health.note(&error);
@@ -370,7 +371,7 @@ impl Node {
             return Ok(record);
         }
         if !self.is_opening(membership) {
-            self.store.leave(user, &membership.session).await?;
+            self.store.leave(user, &membership.session, Some(membership.since)).await?;
         }
         Ok(None)
     }

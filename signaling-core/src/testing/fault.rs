@@ -23,6 +23,7 @@ use crate::{
         Accepted, Connect, Counts, Heartbeat, Joined, Lease, Replace, SessionStore, StoreError,
         UserRecord, Written,
     },
+    time::Timestamp,
 };
 
 /// How badly a node's store and bus behave.
@@ -224,8 +225,13 @@ impl SessionStore for FaultyStore {
         self.pass(self.store.join(user, session, limit)).await
     }
 
-    async fn leave(&self, user: &UserId, session: &SessionId) -> Result<(), StoreError> {
-        self.pass(self.store.leave(user, session)).await
+    async fn leave(
+        &self,
+        user: &UserId,
+        session: &SessionId,
+        since: Option<Timestamp>,
+    ) -> Result<(), StoreError> {
+        self.pass(self.store.leave(user, session, since)).await
     }
 
     async fn connect(

@@ -188,9 +188,11 @@ impl RedisStore {
         &self,
         user: &UserId,
         session: &SessionId,
+        since: Option<Timestamp>,
     ) -> Result<(), StoreError> {
         let script = &self.shared.scripts.leave_user;
-        let args = vec![format!("{SESSION}{session}").into(), millis(IDLE_LIFETIME)];
+        let since = since.map(|since| since.as_millis().to_string()).unwrap_or_default();
+        let args = vec![format!("{SESSION}{session}").into(), millis(IDLE_LIFETIME), since.into()];
         self.run(script, vec![self.shared.keys.user(user)], args).await.map(drop)
     }
 }

@@ -19,6 +19,7 @@ use crate::{
         Accepted, Connect, Counts, Heartbeat, Joined, Lease, Replace, SessionStore, StoreError,
         UserRecord, Written,
     },
+    time::Timestamp,
 };
 
 /// Whoever must be asked about tokens does not answer.
@@ -98,9 +99,14 @@ impl SessionStore for FaultyStore {
         self.inner.join(user, session, limit).await
     }
 
-    async fn leave(&self, user: &UserId, session: &SessionId) -> Result<(), StoreError> {
+    async fn leave(
+        &self,
+        user: &UserId,
+        session: &SessionId,
+        since: Option<Timestamp>,
+    ) -> Result<(), StoreError> {
         self.check()?;
-        self.inner.leave(user, session).await
+        self.inner.leave(user, session, since).await
     }
 
     async fn connect(

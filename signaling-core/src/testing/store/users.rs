@@ -210,8 +210,14 @@ pub(super) async fn memberships_are_bounded_and_kept_once(store: Store<'_>) -> O
         Joined::Done(_) => panic!("a third of two"),
     }
     assert_eq!(store.join(ann, &session(2), 2).await?, Joined::Done(None));
-    store.leave(ann, &session(1)).await?;
-    store.leave(ann, &session(1)).await?;
+    let joined = store.user(ann).await?.memberships;
+    let first = joined.iter().find(|one| one.session == session(1)).expect("it was joined").since;
+    let later = first.after(Duration::from_millis(1));
+    // A membership that is not known to whoever leaves stays.
+    store.leave(ann, &session(1), Some(later)).await?;
+    assert_eq!(sessions(store.user(ann).await?.memberships).len(), 2);
+    store.leave(ann, &session(1), Some(first)).await?;
+    store.leave(ann, &session(1), None).await?;
     let connected = connect(store, ann, &names.connection(1)).await?;
     let left = BTreeSet::from([session(2)]);
     assert_eq!(sessions(connected.memberships), left);

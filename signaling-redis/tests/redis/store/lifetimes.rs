@@ -61,7 +61,7 @@ async fn an_idle_user_is_soon_forgotten_and_no_other() {
         for first in [true, false] {
             assert!(lives() > 3_000_000, "{} ms", lives());
             if first == session_ends_first {
-                store.leave(&ann, &id).await.unwrap();
+                store.leave(&ann, &id, None).await.unwrap();
             } else {
                 assert!(store.disconnect(&ann, &here).await.unwrap());
             }

@@ -268,7 +268,7 @@ impl Deployment {
         }
         assert_eq!(store.delete(&known).await?, Written::Done);
         assert_eq!(store.load(&self.ours.id).await?, None);
-        store.leave(&user("ann"), &self.ours.id).await?;
+        store.leave(&user("ann"), &self.ours.id, None).await?;
         for lost in self.renew("n2", Duration::from_secs(60)).await?.lost {
             store.forget_node(&lost).await?;
         }
