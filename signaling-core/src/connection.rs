@@ -350,6 +350,7 @@ impl Connection {
     pub(crate) fn on_notice(&mut self, notice: Notice, now: Instant) {
         debug_assert!(self.effects.is_empty(), "effects of the last input were left undone");
         match notice {
+            Notice::Opened(record) | Notice::Changed(record) if self.is_rival(&record) => {}
             Notice::Opened(record) => {
                 if self.ended.contains(&record.first_opening) {
                     self.effects.push_back(Effect::EndAgain(record));
@@ -396,6 +397,15 @@ impl Connection {
             Notice::Contested { .. } => self.on_doubt(),
             Notice::Disconnect { .. } => self.close(DisconnectReason::ByHost),
         }
+    }
+
+    /// Whether `record` is of another opening than the one known here, and both follow the same one. The
+    /// store has one of the two. Which, it says itself: each loss has the connection look up.
+    fn is_rival(&self, record: &SessionRecord) -> bool {
+        let seat = self.seat_of(&record.id, record.first_opening);
+        seat.map(|seat| self.seats[seat].record()).is_some_and(|known| {
+            known.opening != record.opening && known.reopened == record.reopened
+        })
     }
 
     /// Notices to this node may be lost.

@@ -975,6 +975,26 @@ fn a_partner_whose_connection_ends_before_it_attached_again_is_gone_at_once() {
     assert_eq!(call.read(ANN), ["partner-disconnected"]);
 }
 
+/// It was opened again twice after the same opening, and the store lost the first of these.
+#[test]
+fn late_news_of_an_opening_that_was_lost_changes_nothing() {
+    let mut call = Call::established();
+    let mut lost = call.record.as_ref().unwrap().reopen(99, Timestamp::from_millis(60_000));
+    for who in [ANN, BOB] {
+        let epoch = epoch(call.connections[who].as_ref().unwrap());
+        lost = lost.attach(Role::BOTH[who], &call.id(who), epoch, None, 990).unwrap();
+    }
+    call.reopen(ANN);
+    call.attach_again(BOB);
+    for who in [ANN, BOB] {
+        call.notice(who, Notice::Changed(Arc::new(lost.clone())));
+        call.notice(who, Notice::Opened(Arc::new(lost.clone())));
+        assert_eq!(call.read(who), [] as [&str; 0]);
+    }
+    call.signal(ANN, "offer", "o");
+    assert_eq!(call.read(BOB), ["offer o"]);
+}
+
 /// A store that went back does not know that Bob's old client took part in the negotiation.
 #[test]
 fn a_new_client_in_the_negotiation_of_an_old_one_has_both_start_over() {
