@@ -122,10 +122,13 @@ impl JobQueue {
         self.state().retries.reset();
     }
 
-    /// The session with this `first_opening` has ended: there is nothing to detach from.
+    /// The session with this `first_opening` has ended: there is nothing to detach from, unless it was opened
+    /// again.
     pub(super) fn forget(&self, session: &SessionId, first_opening: u64) {
         let mut state = self.state();
-        let is_same = |record: &Arc<SessionRecord>| record.first_opening == first_opening;
+        let is_same = |record: &Arc<SessionRecord>| {
+            record.first_opening == first_opening && record.reopened == 0
+        };
         if state.attached.get(session).and_then(Option::as_ref).is_some_and(is_same) {
             state.attached.remove(session);
         }
