@@ -188,13 +188,13 @@ impl Node {
     }
 
     /// Tells connections of other nodes that a session is open; those of one node in one call.
-    async fn tell_elsewhere(
+    pub(super) async fn tell_elsewhere(
         &self,
         connections: &[ConnectionId],
         record: &Arc<SessionRecord>,
     ) -> Result<(), BusError> {
         let mut nodes: BTreeMap<&NodeId, Vec<Envelope>> = BTreeMap::new();
-        for connection in connections {
+        for connection in connections.iter().filter(|connection| *connection.node() != self.id) {
             let opened = Envelope::notice(connection, Notice::Opened(record.clone()));
             nodes.entry(connection.node()).or_default().push(opened);
         }

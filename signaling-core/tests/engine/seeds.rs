@@ -162,7 +162,7 @@ fn seeds_that_found_something_find_nothing_any_more() {
     for seed in [6115, 7333, 11_638] {
         run(refusing(seed));
     }
-    for seed in [3869, 5212, 16_440, 28_091, 31_083] {
+    for seed in [3869, 5212, 11_629, 16_440, 23_145, 28_091, 31_083] {
         run_with_losses(refusing(seed));
     }
 }

@@ -1,7 +1,7 @@
 //! Compares what a connection believes with what the store has, and opens sessions again that the store
 //! has lost.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use futures::{future::try_join_all, try_join};
 
@@ -19,7 +19,7 @@ use crate::{
     id,
     notice::Notice,
     reason::{DisconnectReason, PartnerReason},
-    session::SessionRecord,
+    session::{Participant, SessionRecord},
     store::{Accepted, Connect, Joined, Membership, Replace, StoreError, UserRecord, Written},
 };
 
@@ -183,16 +183,24 @@ impl Worker {
             node.store.join(&participant.user, &known.id, usize::MAX)
         });
         let (one, other) = try_join!(one, other)?;
-        let record = self.put_reopened(reopened, gives_way).await?;
-        // Those that are known for either user: the one that took part, and one that has come since.
-        let mut told: Vec<_> = known.participants.iter().filter_map(|p| p.connection()).collect();
-        for joined in [&one, &other] {
-            if let Joined::Done(Some(connection)) = joined {
-                told.push(connection);
-            }
+        let current: Vec<_> = [one, other]
+            .into_iter()
+            .filter_map(|joined| match joined {
+                Joined::Done(connection) => connection,
+                Joined::Full(_) => None,
+            })
+            .filter(|connection| *connection != self.handle.id)
+            .collect();
+        if reopened.participants.iter().all(|participant| participant.connection().is_none()) {
+            // If this node died after it has written this, no other node would find anybody attached, and tell
+            // them. They wait for the record.
+            let told = node.tell_elsewhere(&current, &Arc::new(reopened.clone())).await;
+            told.map_err(StoreError::unavailable)?;
         }
-        told.sort_unstable();
-        told.dedup();
+        let record = self.put_reopened(reopened, gives_way).await?;
+        // Those that took part, and those that have come since.
+        let took_part = known.participants.iter().filter_map(Participant::connection);
+        let told: BTreeSet<_> = took_part.chain(&current).collect();
         for connection in told.into_iter().filter(|connection| **connection != self.handle.id) {
             node.notify(connection, Notice::Opened(record.clone()));
         }
