@@ -34,8 +34,8 @@ const MOMENTS: usize = 1000;
 const SLICE: usize = 10;
 /// The first user of each so manyth pair falls silent.
 const STOPS: usize = 101;
-/// The most by which a partner is told late: the relay looks once more 100 ms after a limit, and this looks each moment.
-const LATE: Duration = Duration::from_millis(120);
+/// The most by which a partner is told late: a timer's resolution, and the moments at which this looks.
+const LATE: Duration = Duration::from_millis(12);
 /// By how much more a user may cost among the most users than among the fewest. The work is the same,
 /// but 10,000 users partly fit a processor's cache, and of 1,000,000 each is fetched from memory.
 const DEARER: f64 = 2.0;
@@ -65,8 +65,8 @@ pub(crate) struct Figures {
     overdue: f64,
 }
 
-/// Measures each number of users in a process of its own, whose memory is that of these users alone. False if something
-/// grows faster than the users do.
+/// Measures each number of users in a separate process, so that its memory is that of these users only. Returns false if
+/// something grows faster than the number of users.
 pub(crate) fn compare(users: &[usize], seconds: usize) -> Done<bool> {
     let mut all = Vec::new();
     for users in users {
@@ -159,7 +159,7 @@ struct World {
 
 impl World {
     async fn start() -> Done<Self> {
-        // It does no harm here, and counts calls.
+        // It injects no faults here. It counts the calls.
         let faults = Faults::new(0);
         let relay = Relay::builder(Nobody)
             .clock(Arc::new(TokioClock::start()))

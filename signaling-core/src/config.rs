@@ -7,9 +7,9 @@ use std::time::Duration;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Config {
-    /// A connection from which no heartbeat came for this long is closed with 4408, within 100 ms: a
-    /// process that was suspended first reads what was sent in time. Default 30 s: clients send one
-    /// every 10 s, so two may be lost.
+    /// A connection from which no heartbeat came for this long is closed with 4408. A process
+    /// that was suspended first reads what was sent in time. Default 30 s: clients send one every 10 s,
+    /// so two may be lost.
     pub heartbeat_timeout: Duration,
     /// How often a connection is pinged. Default 10 s: three chances before the silence limit, and
     /// often enough to keep the state of NATs and proxies alive.

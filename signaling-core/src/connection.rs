@@ -162,18 +162,16 @@ impl Connection {
     /// When [`Self::on_deadline`] is due. Inputs move it later; earlier only [`Self::on_attached`],
     /// [`Self::on_notice`], [`Self::on_ice_servers`] and [`Self::on_write_blocked`].
     pub(crate) fn deadline(&self) -> Instant {
-        let due = self.heartbeat_due.min(self.sound_due).min(self.ping_due);
+        let due = self.peers_due().min(self.ping_due);
         let ice = self.ice.as_ref().and_then(|ice| ice.deadline());
-        let partners = self.seats.iter().filter_map(Seat::deadline);
-        let others = [self.token_expires, self.write_due, ice].into_iter().flatten();
-        others.chain(partners).fold(due, Instant::min)
+        [self.token_expires, ice].into_iter().flatten().fold(due, Instant::min)
     }
 
-    /// The first deadline that is over by `now` for what the client or a partner was to do.
-    pub(crate) fn overdue_since(&self, now: Instant) -> Option<Instant> {
-        let client = [Some(self.heartbeat_due), Some(self.sound_due), self.write_due];
+    /// The first of these deadlines for something that the client or a partner has to do.
+    pub(crate) fn peers_due(&self) -> Instant {
         let partners = self.seats.iter().filter_map(Seat::deadline);
-        client.into_iter().flatten().chain(partners).filter(|due| *due <= now).min()
+        let due = self.heartbeat_due.min(self.sound_due);
+        self.write_due.into_iter().chain(partners).fold(due, Instant::min)
     }
 
     /// The store has made this the user's connection number `epoch`. Frames count from here on.

@@ -44,8 +44,9 @@ const FRAMES_PER_TURN: usize = 32;
 /// Consecutive turns that end with more to read, after which deadlines are judged all the same. In
 /// the default limits these are more frames than a client sends between two heartbeats.
 const FULL_TURNS: u8 = 32;
-/// How much longer a client or partner that seems to be late is waited for. After this process was
-/// frozen, the runtime may learn of what was sent in time only some turns after the alarms.
+/// The least time between the first look at what a client or partner has not done yet and the moment at
+/// which it is given up. After this process was frozen, alarms fire some turns before the runtime learns of
+/// what was sent in time.
 const GRACE: Duration = Duration::from_millis(100);
 /// Frames and bytes read before a connection is admitted. More are left in its transport.
 const EARLY_FRAMES: usize = 32;
@@ -111,11 +112,10 @@ struct Driver {
     life: Life,
 }
 
-/// Something is late.
+/// A client or partner is about to be late, or is.
 struct Grace {
-    /// Since when.
     due: std::time::Instant,
-    /// When it is given up.
+    /// When it is given up: when it is due, or [`GRACE`] after the first look if that was late.
     ends: Instant,
 }
 
@@ -175,7 +175,7 @@ impl Driver {
         Ok(Self {
             admission: Some(Box::new(admission)),
             early: VecDeque::new(),
-            alarm: Box::pin(time::sleep_until(connection.deadline().into())),
+            alarm: Box::pin(time::sleep_until(alarm_of(&connection))),
             routes: VecDeque::new(),
             outgoing: VecDeque::with_capacity(AT_REST),
             unflushed: false,
@@ -318,12 +318,14 @@ impl Driver {
     /// Whether a deadline was due.
     fn poll_alarm(&mut self, cx: &mut Context<'_>) -> bool {
         self.full_turns = 0;
-        let mut due = false;
+        let mut was_due = false;
         while self.alarm.as_mut().poll(cx).is_ready() {
             let now = Instant::now();
-            if let Some(due) = self.connection.overdue_since(now.into_std()) {
+            let due = self.connection.peers_due();
+            if Instant::from(due) <= now + GRACE {
                 let grace = self.grace.take().filter(|grace| grace.due == due);
-                let grace = grace.unwrap_or(Grace { due, ends: now + GRACE });
+                let ends = (now + GRACE).max(due.into());
+                let grace = grace.unwrap_or(Grace { due, ends });
                 if now < grace.ends {
                     self.alarm.as_mut().reset(grace.ends);
                     self.grace = Some(grace);
@@ -331,14 +333,14 @@ impl Driver {
                 }
             }
             self.grace = None;
-            due = true;
+            was_due = true;
             self.connection.on_deadline(now.into_std());
-            self.alarm.as_mut().reset(self.connection.deadline().into());
+            self.alarm.as_mut().reset(alarm_of(&self.connection));
             if self.carry_out().is_break() {
                 break;
             }
         }
-        due
+        was_due
     }
 
     /// Reads what the client sends before it is admitted, so that its end is noticed: a newcomer that
@@ -486,9 +488,9 @@ impl Driver {
 
     /// Some inputs move the deadline earlier.
     fn set_alarm_earlier(&mut self) {
-        let deadline = self.connection.deadline().into();
-        if self.grace.is_none() && deadline < self.alarm.deadline() {
-            self.alarm.as_mut().reset(deadline);
+        let alarm = alarm_of(&self.connection);
+        if self.grace.is_none() && alarm < self.alarm.deadline() {
+            self.alarm.as_mut().reset(alarm);
         }
     }
 
@@ -570,4 +572,10 @@ impl Driver {
             }
         }
     }
+}
+
+/// When to look at the deadlines of `connection`.
+fn alarm_of(connection: &Connection) -> Instant {
+    let first_look = Instant::from(connection.peers_due()) - GRACE;
+    first_look.min(connection.deadline().into())
 }

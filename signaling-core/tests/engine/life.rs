@@ -76,7 +76,7 @@ async fn a_user_is_in_eight_sessions_at_most() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_heartbeat_a_participant_is_disconnected_after_thirty_seconds() {
+async fn without_heartbeat_a_participant_is_disconnected_after_exactly_thirty_seconds() {
     let node = Deployment::new().node().await;
     let (mut ann, _bob, session) = pair(&node).await;
     let (server, mut silent) = wire(16);
@@ -96,7 +96,7 @@ async fn without_heartbeat_a_participant_is_disconnected_after_thirty_seconds() 
     }
     assert_eq!(connected.elapsed().as_secs(), 30);
     ann.expect("partner-disconnected").await;
-    assert!(connected.elapsed() < Duration::from_millis(30_200), "{:?}", connected.elapsed());
+    assert!(connected.elapsed() < Duration::from_millis(30_100), "{:?}", connected.elapsed());
     served.await.unwrap();
 }
 
@@ -191,8 +191,7 @@ async fn a_client_that_does_not_read_is_closed_and_its_partner_told() {
     ann.settled().await;
     let read_last = began.elapsed();
     ann.expect("partner-disconnected").await;
-    let last_look = Duration::from_millis(100);
-    assert_eq!(began.elapsed(), read_last + Duration::from_secs(10) + last_look);
+    assert_eq!(began.elapsed(), read_last + Duration::from_secs(10));
     assert_eq!(served.await.unwrap(), DisconnectReason::ReadsTooSlowly);
 }
 
