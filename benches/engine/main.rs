@@ -59,7 +59,7 @@ enum Cli {
     Alone(Alone),
 }
 
-/// What is measured in a process of its own.
+/// One measurement. The other commands start each in a separate process.
 #[derive(Subcommand)]
 enum Alone {
     Work { what: Work, count: usize },

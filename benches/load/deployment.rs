@@ -1,4 +1,4 @@
-//! All processes of one run, on a core of their own: a server, or two with a Redis between them. They end with their run.
+//! The server processes of one run, pinned to one core: a single server, or two with Redis. They end with the run.
 
 use std::{
     net::{SocketAddr, TcpListener},
@@ -19,7 +19,7 @@ use crate::{
 /// Where the contenders run; the load generator belongs on another core.
 pub(crate) const CORE: &str = "0";
 /// How long one may take to start.
-const PATIENCE: Duration = Duration::from_secs(30);
+const START_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(crate) struct Deployment {
     /// At least one.
@@ -115,9 +115,9 @@ impl Server {
             }
             Done::Ok(())
         };
-        time::timeout(PATIENCE, listens)
+        time::timeout(START_TIMEOUT, listens)
             .await
-            .map_err(|_| format!("{contender} did not listen within {PATIENCE:?}"))??;
+            .map_err(|_| format!("{contender} did not listen within {START_TIMEOUT:?}"))??;
         Ok(server)
     }
 }

@@ -63,7 +63,7 @@ enum Command {
         #[arg(long)]
         contender: Vec<Contender>,
     },
-    /// What the scenario `sessions` runs in a process of its own.
+    /// The separate process of the scenario `sessions`.
     #[command(hide = true)]
     OpenSessions { count: usize },
     /// Which bars are held, tables of medians, spreads and ratios, and plots, in Markdown.

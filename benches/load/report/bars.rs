@@ -108,7 +108,7 @@ pub(super) const BARS: &[Bar] = &[
     bar("memory of a session, 100 to 100,000 open", (Sessions, 100), KibEach, Flat(SESSIONS, 1.5)),
     bar("10,000 come back at once", (Storm, 5000), ServedMs, AtMost(2_000.0)),
     bar("of these refused or timed out", (Storm, 5000), Lost, Never),
-    bar("p99 of pairs that are there meanwhile", (Storm, 5000), P99Us, AtMost(20_000.0)),
+    bar("p99 of a candidate during a storm of connections", (Storm, 5000), P99Us, AtMost(20_000.0)),
 ];
 
 /// What was measured for a bar.

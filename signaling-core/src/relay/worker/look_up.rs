@@ -189,7 +189,6 @@ impl Worker {
                 Joined::Done(connection) => connection,
                 Joined::Full(_) => None,
             })
-            .filter(|connection| *connection != self.handle.id)
             .collect();
         if reopened.participants.iter().all(|participant| participant.connection().is_none()) {
             // If this node died after it has written this, no other node would find anybody attached, and tell
