@@ -8,6 +8,7 @@
 mod effect;
 mod ice;
 mod rate;
+mod recent_ends;
 mod seat;
 
 use std::{
@@ -31,10 +32,9 @@ pub(crate) use effect::Effect;
 use ice::Ice;
 pub(crate) use rate::UserLimits;
 use rate::Verdict;
+pub(crate) use recent_ends::RecentEnds;
 use seat::Seat;
 
-/// How many ended sessions are remembered, so that late news of them is known as such.
-pub(crate) const REMEMBERED_ENDS: usize = 8;
 /// Effects that there is room for while nothing happens.
 const EFFECTS_AT_REST: usize = 2;
 
@@ -46,8 +46,7 @@ pub(crate) struct Connection {
     config: Arc<Config>,
     life: Life,
     seats: Vec<Seat>,
-    /// Sessions that have ended, by their first openings.
-    ended: VecDeque<u64>,
+    ended: RecentEnds,
     effects: VecDeque<Effect>,
     heartbeat_due: Instant,
     sound_due: Instant,
@@ -89,7 +88,7 @@ impl Connection {
             dialect,
             life: Life::Connecting,
             seats: Vec::new(),
-            ended: VecDeque::new(),
+            ended: RecentEnds::default(),
             effects: VecDeque::with_capacity(EFFECTS_AT_REST),
             heartbeat_due: now + config.heartbeat_timeout,
             sound_due: now + config.silence_timeout,
@@ -350,7 +349,7 @@ impl Connection {
         match notice {
             Notice::Opened(record) | Notice::Changed(record) if self.is_rival(&record) => {}
             Notice::Opened(record) => {
-                if self.ended.contains(&record.first_opening) {
+                if self.ended.contains(record.first_opening) {
                     self.effects.push_back(Effect::EndAgain(record));
                 } else if self.seat(&record.id).is_none() {
                     self.effects.push_back(Effect::Attach(record));
@@ -378,7 +377,7 @@ impl Connection {
                     }
                     seat.end(reason, &mut self.effects);
                 }
-                self.remember_end(first_opening);
+                self.ended.add(first_opening);
             }
             Notice::Signal(signal) => {
                 if let Some(seat) = self.seat(&signal.session) {
@@ -430,7 +429,7 @@ impl Connection {
         // The partner learns of it before it gets any signal.
         if let Some(role) = record.attached_as(&self.id)
             && let Some(partner) = record.participant(role.partner()).connection()
-            && !self.ended.contains(&record.first_opening)
+            && !self.ended.contains(record.first_opening)
         {
             let (to, notice) = (partner.clone(), Notice::Changed(record.clone()));
             self.effects.push_back(Effect::Notify { to, notice });
@@ -444,7 +443,7 @@ impl Connection {
         let Some(role) = record.role_of(&self.user) else {
             return;
         };
-        if self.ended.contains(&record.first_opening) {
+        if self.ended.contains(record.first_opening) {
             // Opened again, or attached to, before the end was known.
             if record.attached_as(&self.id).is_some() {
                 self.effects.push_back(Effect::EndAgain(record));
@@ -455,7 +454,7 @@ impl Connection {
         let is_another = |seat: &Seat| seat.record().first_opening != record.first_opening;
         if let Some(old) = seat.filter(|seat| is_another(&self.seats[*seat])) {
             let old = self.seats.swap_remove(old);
-            self.remember_end(old.record().first_opening);
+            self.ended.add(old.record().first_opening);
             old.end(PartnerReason::Ended, &mut self.effects);
             seat = None;
         }
@@ -546,16 +545,6 @@ impl Connection {
 
     fn seat_of(&self, session: &SessionId, first_opening: u64) -> Option<usize> {
         self.seat(session).filter(|seat| self.seats[*seat].record().first_opening == first_opening)
-    }
-
-    fn remember_end(&mut self, first_opening: u64) {
-        if self.ended.contains(&first_opening) {
-            return;
-        }
-        if self.ended.len() == REMEMBERED_ENDS {
-            self.ended.pop_front();
-        }
-        self.ended.push_back(first_opening);
     }
 
     fn refuse(&mut self, code: ErrorCode, session: Option<&SessionId>) {

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::{backoff::Backoff, hooks::Newcomer};
 use crate::{
-    connection::REMEMBERED_ENDS,
+    connection::RecentEnds,
     id::{ConnectionId, SessionId},
     session::SessionRecord,
 };
@@ -90,8 +90,7 @@ pub(super) struct State {
     pub(super) attached: BTreeMap<SessionId, Option<Arc<SessionRecord>>>,
     /// Sessions whose records are looked for.
     pub(super) awaited: BTreeSet<SessionId>,
-    /// The last sessions that have ended, by their first openings.
-    ended: VecDeque<u64>,
+    ended: RecentEnds,
 }
 
 impl JobQueue {
@@ -132,18 +131,13 @@ impl JobQueue {
         if state.attached.get(session).and_then(Option::as_ref).is_some_and(is_same) {
             state.attached.remove(session);
         }
-        if !state.ended.contains(&first_opening) {
-            if state.ended.len() == REMEMBERED_ENDS {
-                state.ended.pop_front();
-            }
-            state.ended.push_back(first_opening);
-        }
+        state.ended.add(first_opening);
     }
 
     /// Whether the session of `record` has ended. It may be opened again after that, by a connection that did
     /// not know, or by a look-up of this one that was under way.
     pub(super) fn has_ended(&self, record: &SessionRecord) -> bool {
-        self.state().ended.contains(&record.first_opening)
+        self.state().ended.contains(record.first_opening)
     }
 
     /// The connection is attached to no session with this id.
