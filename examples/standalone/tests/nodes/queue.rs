@@ -6,12 +6,11 @@ use tokio::time::{Instant, sleep};
 
 use crate::{Nodes, enter, support::PATIENCE, waiting};
 
-/// Requests under way at the same time. A slow machine has to answer so many within 2 s, the server's limit.
-const CONCURRENT: usize = 16;
-
 #[tokio::test]
 async fn everybody_of_a_crowd_gets_one_partner_and_one_session() {
     const USERS: usize = 400;
+    // Under way at the same time. A slow machine has to answer so many within 2 s, the server's limit.
+    const CONCURRENT: usize = 16;
     let nodes = &Nodes::start().await;
     let answers = stream::iter(0..USERS).map(|n| async move {
         let answer = nodes.enter(n % 2, &format!("u{n}")).await;
@@ -72,6 +71,7 @@ async fn first_come_is_first_served_across_nodes() {
 #[tokio::test]
 async fn a_node_that_is_killed_takes_nobody_with_it() {
     const USERS: usize = 300;
+    const CONCURRENT: usize = 48;
     let mut nodes = Nodes::start().await;
     let [one, two] = &nodes.nodes;
     let entering = stream::iter(0..USERS).map(|n| async move {

@@ -116,26 +116,26 @@ async fn idle_connections_give_way_when_there_are_no_more_descriptors() {
 #[tokio::test]
 async fn wrong_api_keys_are_slowed_down_and_the_right_one_is_not() {
     let server = Server::start(&[]).await;
+    let since = Instant::now();
     let wrong = async || {
         let headers = "Authorization: Bearer wrong-api-key\r\n";
         let answer = server.request("GET", "/api/counts", headers, "").await;
         assert_eq!(answer.error(), (401, "unauthorized".to_owned()));
-    };
-    let since = Instant::now();
-    // The first 30 are answered at once, the last five after 5 s.
-    let guesses = async {
-        join_all((0..40).map(|_| wrong())).await;
         since.elapsed()
     };
+    // The first 30 are answered at once, the last after 5 s.
+    let guesses = join_all((0..40).map(|_| wrong()));
     let right = async {
-        for _ in 0..10 {
+        for _ in 0..20 {
             assert_eq!(server.api("GET", "/api/counts", None).await.status, 200);
         }
         since.elapsed()
     };
-    let (guesses, right) = futures::join!(guesses, right);
-    assert!(guesses > Duration::from_secs(4), "{guesses:?}");
-    assert!(right < guesses, "{right:?} of {guesses:?}");
+    let (mut guesses, right) = futures::join!(guesses, right);
+    guesses.sort();
+    assert!(guesses[29] < Duration::from_secs(3), "{guesses:?}");
+    assert!(guesses[39] > Duration::from_secs(4), "{guesses:?}");
+    assert!(right < Duration::from_secs(2), "{right:?}");
     let (_, said) = server.stop().await;
     let warnings = said.lines().filter(|line| line.contains("without the right key"));
     assert_eq!(warnings.count(), 1, "{said}");
