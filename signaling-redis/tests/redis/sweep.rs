@@ -26,7 +26,8 @@ async fn sessions_that_are_abandoned_at_the_same_time_end_at_the_same_time() {
         let (ann, bob) = (user(&format!("ann-{n}")), user(&format!("bob-{n}")));
         a.relay.open_session(&ann, &bob).await.unwrap();
     });
-    opened.buffer_unordered(256).collect::<()>().await;
+    // A busy machine has to do so many within a command's 2 s.
+    opened.buffer_unordered(32).collect::<()>().await;
     let opened = now();
     let records = || server.cli(&["eval", COUNT, "0"]).parse::<usize>().unwrap();
     assert!(records() > 0);
