@@ -10,7 +10,7 @@ use signaling_core::{
     frame::Text,
     jwt::JwtAuthenticator,
     memory::MemoryStore,
-    protocol::{ClientMessage, ServerMessage},
+    protocol::{ClientMessage, Dialect, ServerMessage},
     session::SessionRecord,
     store::{SessionStore, Written},
     time::{Clock, Timestamp},
@@ -116,7 +116,7 @@ impl Work {
 
 fn parse(text: &str, count: usize) {
     for _ in 0..count {
-        let message = ClientMessage::parse(black_box(text));
+        let message = ClientMessage::parse(black_box(text), Dialect::Base);
         black_box(message.expect("a message"));
     }
 }
@@ -127,6 +127,7 @@ fn write(count: usize) {
         session_id: &session_id,
         partner_id: &partner_id,
         is_initiator: true,
+        negotiation: None,
         ice_servers: None,
     };
     for _ in 0..count {

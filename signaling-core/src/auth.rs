@@ -4,7 +4,11 @@ use std::fmt;
 
 use async_trait::async_trait;
 
-use crate::{id::UserId, protocol::Dialect, time::Timestamp};
+use crate::{
+    id::UserId,
+    protocol::{Continue, Dialect},
+    time::Timestamp,
+};
 
 /// What a client brought to prove who it is. `Debug` never shows it.
 #[derive(Clone, Default)]
@@ -73,19 +77,28 @@ pub struct Client {
     pub identity: Identity,
     /// What was negotiated with it.
     pub dialect: Dialect,
+    /// The negotiations that it wants to go on with on this connection; none from a base client.
+    pub continuing: Vec<Continue>,
 }
 
 impl Client {
     /// A client that negotiated nothing.
     #[must_use]
     pub fn new(identity: Identity) -> Self {
-        Self { identity, dialect: Dialect::Base }
+        Self { identity, dialect: Dialect::Base, continuing: Vec::new() }
     }
 
     /// The same, understanding `dialect`.
     #[must_use]
     pub fn speaking(mut self, dialect: Dialect) -> Self {
         self.dialect = dialect;
+        self
+    }
+
+    /// The same, going on with these negotiations; for [`Dialect::V1`] only.
+    #[must_use]
+    pub fn continuing(mut self, continuing: Vec<Continue>) -> Self {
+        self.continuing = continuing;
         self
     }
 }

@@ -23,7 +23,10 @@ use crate::{
     frame::{Frame, Text, TransportError},
     id::{ConnectionId, SessionId, UserId},
     notice::Notice,
-    protocol::{ClientMessage, Dialect, ErrorCode, IceServer, ServerMessage},
+    protocol::{
+        ClientMessage, Continue, Dialect, ErrorCode, IceServer, NegotiationId, ServerMessage,
+        Signal,
+    },
     reason::{DisconnectReason, PartnerReason},
     session::{Participant, Place, Role, SessionRecord},
 };
@@ -46,6 +49,8 @@ pub(crate) struct Connection {
     config: Arc<Config>,
     life: Life,
     seats: Vec<Seat>,
+    /// The negotiations that the client wants to go on with, until it is attached to their sessions.
+    continuing: Vec<Continue>,
     ended: RecentEnds,
     effects: VecDeque<Effect>,
     heartbeat_due: Instant,
@@ -88,6 +93,7 @@ impl Connection {
             dialect,
             life: Life::Connecting,
             seats: Vec::new(),
+            continuing: Vec::new(),
             ended: RecentEnds::default(),
             effects: VecDeque::with_capacity(EFFECTS_AT_REST),
             heartbeat_due: now + config.heartbeat_timeout,
@@ -103,6 +109,11 @@ impl Connection {
         }
     }
 
+    /// The client wants to go on with these negotiations, of which it has said so before anything else.
+    pub(crate) fn continue_negotiations(&mut self, continuing: Vec<Continue>) {
+        self.continuing = continuing;
+    }
+
     /// The next thing to do; none until there is another input.
     pub(crate) fn next_effect(&mut self) -> Option<Effect> {
         self.effects.pop_front()
@@ -113,11 +124,6 @@ impl Connection {
         if self.effects.capacity() > EFFECTS_AT_REST {
             self.effects.shrink_to(EFFECTS_AT_REST);
         }
-    }
-
-    /// What the client understands.
-    pub(crate) fn dialect(&self) -> Dialect {
-        self.dialect
     }
 
     /// There are ICE servers to be had. Whether the client is told of them; then they are asked for
@@ -134,6 +140,10 @@ impl Connection {
             session_id: &record.id,
             partner_id: &record.participant(role.partner()).user,
             is_initiator: role == Role::Initiator,
+            negotiation: match self.dialect {
+                Dialect::Base => None,
+                Dialect::V1 => Some(record.negotiation.into()),
+            },
             ice_servers: self.ice.as_ref().and_then(|ice| ice.servers()),
         };
         found.to_text()
@@ -149,6 +159,17 @@ impl Connection {
         self.seats.iter().map(|seat| seat.record().clone()).collect()
     }
 
+    /// The negotiations with which the client can go on if this connection attaches again, or for the first
+    /// time, by their sessions.
+    pub(crate) fn negotiations_to_continue(&self) -> Vec<(SessionId, NegotiationId)> {
+        let seated = self.seats.iter().filter_map(|seat| {
+            let negotiation = seat.to_continue()?;
+            Some((seat.session().clone(), negotiation.into()))
+        });
+        let named = self.continuing.iter().map(|one| (one.session.clone(), one.negotiation));
+        seated.chain(named).collect()
+    }
+
     /// How many sessions are counted here: each is at the first of its participants who is there.
     pub(crate) fn counted_sessions(&self) -> usize {
         let counted = |seat: &&Seat| {
@@ -158,26 +179,40 @@ impl Connection {
         self.seats.iter().filter(counted).count()
     }
 
-    /// When [`Self::on_deadline`] is due. Inputs move it later; earlier only [`Self::on_attached`],
-    /// [`Self::on_notice`], [`Self::on_ice_servers`] and [`Self::on_write_blocked`].
+    /// When [`Self::on_deadline`] is due. Inputs move it later; earlier only [`Self::on_admitted`],
+    /// [`Self::on_attached`], [`Self::on_notice`], [`Self::on_undelivered`], [`Self::on_ice_servers`],
+    /// [`Self::on_write_blocked`], and a signal that is refused in [`Self::on_frame`].
     pub(crate) fn deadline(&self) -> Instant {
         let due = self.peers_due().min(self.ping_due);
         let ice = self.ice.as_ref().and_then(|ice| ice.deadline());
-        [self.token_expires, ice].into_iter().flatten().fold(due, Instant::min)
+        let resends = self.seats.iter().filter_map(Seat::resend_due);
+        let others = [self.token_expires, ice].into_iter().flatten();
+        others.chain(resends).fold(due, Instant::min)
     }
 
     /// The first of these deadlines for something that the client or a partner has to do.
     pub(crate) fn peers_due(&self) -> Instant {
-        let partners = self.seats.iter().filter_map(Seat::deadline);
+        let partners = self.seats.iter().filter_map(Seat::partner_due);
         let due = self.heartbeat_due.min(self.sound_due);
         self.write_due.into_iter().chain(partners).fold(due, Instant::min)
     }
 
-    /// The store has made this the user's connection number `epoch`. Frames count from here on.
-    pub(crate) fn on_admitted(&mut self, epoch: u64) {
+    /// The store has made this the user's connection number `epoch`, and attached it to the sessions of
+    /// `records`. Frames count from here on, and only now an older connection that it replaces is told: a
+    /// client that goes on here is never absent.
+    pub(crate) fn on_admitted(
+        &mut self,
+        epoch: u64,
+        records: Vec<Arc<SessionRecord>>,
+        now: Instant,
+    ) {
         if self.life == Life::Connecting {
             self.life = Life::Admitted { epoch };
         }
+        for record in records {
+            self.on_attached(record, false, now);
+        }
+        self.effects.push_back(Effect::ReplaceOlder);
     }
 
     /// Whether the client's frames are to be read yet: before its sessions are known, everything it
@@ -254,7 +289,7 @@ impl Connection {
             Frame::Text(text) if text.len() > self.config.max_frame_bytes => {
                 self.close(DisconnectReason::FrameTooLarge);
             }
-            Frame::Text(text) => match ClientMessage::parse(text) {
+            Frame::Text(text) => match ClientMessage::parse(text, self.dialect) {
                 Ok(message) => self.on_message(message, text, now),
                 Err(_) => self.on_malformed(),
             },
@@ -293,24 +328,16 @@ impl Connection {
         self.malformed = 0;
         let verdict = match &message {
             ClientMessage::Signal(_) => self.limits.take_signal(text.len(), now, &self.config),
-            ClientMessage::Heartbeat { .. } | ClientMessage::Leave { .. } => {
-                self.limits.take_other(now, &self.config)
-            }
+            ClientMessage::Heartbeat { .. }
+            | ClientMessage::Leave { .. }
+            | ClientMessage::Refresh { .. } => self.limits.take_other(now, &self.config),
         };
         if verdict == Verdict::Exhausted {
             return self.close(DisconnectReason::RateLimited);
         }
         let allowed = verdict == Verdict::Accepted;
         match message {
-            ClientMessage::Signal(signal) if allowed => match self.seat(&signal.session) {
-                Some(seat) => {
-                    let text = signal.relayed(text);
-                    let kept = self.seats.iter().map(Seat::kept).sum();
-                    let (seat, effects) = (&mut self.seats[seat], &mut self.effects);
-                    seat.relay(signal.kind, text, kept, &self.config, effects);
-                }
-                None => self.refuse(ErrorCode::UnknownSession, Some(&signal.session)),
-            },
+            ClientMessage::Signal(signal) => self.on_signal(&signal, text, allowed, now),
             ClientMessage::Heartbeat { session, id } => {
                 self.heartbeat_due = now + self.config.heartbeat_timeout;
                 if !allowed {
@@ -334,13 +361,28 @@ impl Connection {
                 }
                 None => self.refuse(ErrorCode::UnknownSession, Some(&session)),
             },
-            ClientMessage::Signal(signal) => {
-                self.refuse(ErrorCode::RateLimited, Some(&signal.session));
-            }
             ClientMessage::Leave { session } => {
                 self.refuse(ErrorCode::RateLimited, Some(&session));
             }
+            ClientMessage::Refresh { .. } => {}
         }
+    }
+
+    fn on_signal(&mut self, signal: &Signal<'_>, text: &Text, allowed: bool, now: Instant) {
+        let Some(seat) = self.seat(&signal.session) else {
+            let code = if allowed { ErrorCode::UnknownSession } else { ErrorCode::RateLimited };
+            return self.refuse(code, Some(&signal.session));
+        };
+        if !allowed {
+            if let Some(sequence) = signal.sequence {
+                self.seats[seat].refused(sequence, now);
+            }
+            return self.refuse(ErrorCode::RateLimited, Some(&signal.session));
+        }
+        let kept = self.seats.iter().map(Seat::kept).sum();
+        let (seat, effects) = (&mut self.seats[seat], &mut self.effects);
+        let text = signal.relayed(text);
+        seat.relay(signal.kind, text, signal.sequence, kept, &self.config, effects);
     }
 
     /// Somebody told this connection something.
@@ -352,12 +394,12 @@ impl Connection {
                 if self.ended.contains(record.first_opening) {
                     self.effects.push_back(Effect::EndAgain(record));
                 } else if self.seat(&record.id).is_none() {
-                    self.effects.push_back(Effect::Attach(record));
+                    self.attach(record);
                 } else {
                     // It was opened again after a loss, or by the host under the id of one that has ended.
                     self.on_record(record.clone(), false, now);
                     if self.seat(&record.id).is_none() {
-                        self.effects.push_back(Effect::Attach(record));
+                        self.attach(record);
                     }
                 }
             }
@@ -384,10 +426,10 @@ impl Connection {
                     self.seats[seat].receive(signal, &mut self.effects);
                 }
             }
-            Notice::SignalsLost { session, negotiation, received, before, reason } => {
+            Notice::Received { session, negotiation, seq, before, reason, answer } => {
                 if let Some(seat) = self.seat(&session) {
                     let (seat, effects) = (&mut self.seats[seat], &mut self.effects);
-                    seat.signals_lost(negotiation, received, before, reason.into(), effects);
+                    seat.on_received(negotiation, seq, before, reason, answer, effects);
                 }
             }
             Notice::Replaced => self.close(DisconnectReason::Replaced),
@@ -468,12 +510,7 @@ impl Connection {
                 let due = now + self.config.node_lease * 2 / 3;
                 self.seats[seat].update(record, looked_up, due, &mut self.effects);
             }
-            (Some(own), None) if *own == self.id => {
-                let taken = Seat::take(record, role, self.dialect, &mut self.effects);
-                // Most users are in one session at a time.
-                self.seats.reserve_exact(1);
-                self.seats.push(taken);
-            }
+            (Some(own), None) if *own == self.id => self.take_seat(record, role),
             (Some(_), _) => {
                 if let Life::Admitted { epoch } = self.life
                     && participant.epoch > epoch
@@ -483,12 +520,40 @@ impl Connection {
             }
             (None, Some(seat)) if record.opening == self.seats[seat].record().opening => {
                 self.seats[seat].note(record.clone());
-                self.effects.push_back(Effect::Attach(record));
+                self.attach(record);
             }
             // It was opened again after a loss.
             (None, Some(_)) => self.effects.push_back(Effect::LookUp),
             (None, None) => {}
         }
+    }
+
+    fn take_seat(&mut self, record: Arc<SessionRecord>, role: Role) {
+        let named = self.continuing.iter().position(|one| one.session == record.id);
+        let named = named.map(|at| self.continuing.swap_remove(at));
+        let participant = record.participant(role);
+        let continued = named.filter(|named| {
+            let negotiation = Some(named.negotiation.number());
+            participant.client.is_some() && participant.negotiation == negotiation
+        });
+        let continued = continued.map(|named| named.seq);
+        let taken = Seat::take(record, role, self.dialect, continued, &mut self.effects);
+        // Most users are in one session at a time.
+        self.seats.reserve_exact(1);
+        self.seats.push(taken);
+    }
+
+    /// Has this connection attached to the session of `record`, to go on with the client's negotiation there
+    /// if it can.
+    fn attach(&mut self, record: Arc<SessionRecord>) {
+        let continuing = match self.seat(&record.id) {
+            Some(seat) => self.seats[seat].to_continue().map(NegotiationId::from),
+            None => {
+                let named = self.continuing.iter().find(|one| one.session == record.id);
+                named.map(|one| one.negotiation)
+            }
+        };
+        self.effects.push_back(Effect::Attach { record, continuing });
     }
 
     /// The end of `session` that the client asked for could not be written.
@@ -505,11 +570,15 @@ impl Connection {
         negotiation: u64,
         numbers: Range<u64>,
         code: ErrorCode,
+        now: Instant,
     ) {
-        if let Some(seat) = self.seat(session) {
-            self.seats[seat].undelivered(negotiation, numbers);
+        match self.seat(session) {
+            Some(seat) => {
+                let (seat, effects) = (&mut self.seats[seat], &mut self.effects);
+                seat.undelivered(negotiation, numbers, code, now, effects);
+            }
+            None => self.refuse(code, Some(session)),
         }
-        self.refuse(code, Some(session));
     }
 
     /// Signals for the client that wait behind others were refused: tells their sender ahead of
@@ -519,9 +588,10 @@ impl Connection {
         session: &SessionId,
         negotiation: u64,
         numbers: &Range<u64>,
+        numbered: bool,
     ) -> bool {
         self.seat(session).is_some_and(|seat| {
-            self.seats[seat].report_refused(negotiation, numbers, &mut self.effects)
+            self.seats[seat].report_refused(negotiation, numbers, numbered, &mut self.effects)
         })
     }
 
@@ -532,10 +602,12 @@ impl Connection {
         session: &SessionId,
         negotiation: u64,
         numbers: &Range<u64>,
+        numbered: bool,
         reported: bool,
     ) {
         if let Some(seat) = self.seat(session) {
-            self.seats[seat].skip_refused(negotiation, numbers, reported, &mut self.effects);
+            let (seat, effects) = (&mut self.seats[seat], &mut self.effects);
+            seat.skip_refused(negotiation, numbers, numbered, reported, effects);
         }
     }
 

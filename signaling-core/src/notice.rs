@@ -40,18 +40,20 @@ pub(crate) enum Notice {
     },
     /// A signal of the partner.
     Signal(RelayedSignal),
-    /// Signals from the connection did not all arrive.
-    SignalsLost {
+    /// How far the connection's signals came, and so that later ones are missing if there are any.
+    Received {
         /// In which session.
         session: SessionId,
         /// In which negotiation.
         negotiation: u64,
         /// The number of the last that arrived without a gap.
-        received: u64,
+        seq: u64,
         /// The number of the next that did; none where that is not known.
         before: Option<u64>,
-        /// Why.
+        /// Why later ones are missing.
         reason: LossReason,
+        /// The sender wants to know the same of its own signals.
+        answer: bool,
     },
     /// A newer connection of the same user is there.
     Replaced,
@@ -79,7 +81,7 @@ impl Notice {
             Self::Detached { .. }
             | Self::Ended { .. }
             | Self::Signal(_)
-            | Self::SignalsLost { .. }
+            | Self::Received { .. }
             | Self::Replaced
             | Self::Contested { .. }
             | Self::Disconnect { .. } => None,
@@ -119,8 +121,10 @@ pub(crate) struct RelayedSignal {
     pub(crate) negotiation: u64,
     /// Its number among the sender's signals in that negotiation, from 1.
     pub(crate) number: u64,
+    /// Whether the sender's client gave it that number, and sends it again if it is lost.
+    pub(crate) numbered: bool,
     /// Which of the three kinds it is.
     pub(crate) kind: SignalKind,
-    /// The message for the partner's client.
+    /// The message for the partner's client, if that understands what the sender's does.
     pub(crate) text: Text,
 }

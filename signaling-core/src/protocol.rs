@@ -5,21 +5,34 @@
 //!
 //! | from | message |
 //! | --- | --- |
-//! | server | `{"type":"match-found","sessionId","partnerId","isInitiator"}`; with [`Dialect::V1`] `"iceServers"?` as well |
-//! | server | `{"type":"ice-servers","sessionId","iceServers"}`, with [`Dialect::V1`] only |
+//! | server | `{"type":"match-found","sessionId","partnerId","isInitiator"}` |
 //! | both | `{"type":"offer","sessionId","sdp"}` |
 //! | both | `{"type":"answer","sessionId","sdp"}` |
 //! | both | `{"type":"ice-candidate","sessionId","candidate"}` |
 //! | client | `{"type":"heartbeat","sessionId"?,"id"?}` |
 //! | server | `{"type":"heartbeat-ack","id"}` |
 //! | client | `{"type":"leave","sessionId"}` |
-//! | server | `{"type":"partner-disconnected","sessionId","reason"}` |
+//! | server | `{"type":"partner-disconnected","sessionId"}` |
 //! | server | `{"type":"error","code","message","sessionId"?}` |
 //!
-//! `reason` is for clients that negotiated the subprotocol `signaling.v1` only; it is one of
-//! [`PartnerReason`].
+//! With [`Dialect::V1`] alone:
+//!
+//! | from | message |
+//! | --- | --- |
+//! | server | `match-found` with `"negotiation"` and `"iceServers"?` |
+//! | both | `offer`, `answer` and `ice-candidate` with `"negotiation"` and `"seq"` |
+//! | server | `{"type":"continued","sessionId","negotiation","partnerConnected"}` |
+//! | server | `{"type":"partner-reconnected","sessionId","negotiation"}` |
+//! | server | `{"type":"received","sessionId","negotiation","seq"}` |
+//! | server | `partner-disconnected` with `"reason"`, one of [`PartnerReason`] |
+//! | server | `{"type":"ice-servers","sessionId","iceServers"}` |
+//! | server | `{"type":"token-expiring","inMs"}` |
+//! | client | `{"type":"refresh","token"}` |
+//! | server | `{"type":"refreshed","expiresInMs"?}` |
+//! | server | `{"type":"move","afterMs"}` |
 
 mod ice_server;
+mod negotiation;
 mod parse;
 
 use std::{borrow::Cow, fmt};
@@ -34,6 +47,7 @@ use crate::{
 };
 
 pub use ice_server::{IceServer, IceServerError};
+pub use negotiation::{Continue, NegotiationId, Sequence};
 #[cfg(feature = "test-util")]
 pub(crate) use parse::check_scanner;
 
@@ -71,6 +85,29 @@ pub enum ClientMessage<'a> {
         /// What it leaves.
         session: SessionId,
     },
+    /// A later token of the same user; only from [`Dialect::V1`].
+    Refresh {
+        /// The token. It is not to be logged.
+        token: Secret<'a>,
+    },
+}
+
+/// A text that `Debug` does not show.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret<'a>(Cow<'a, str>);
+
+impl Secret<'_> {
+    /// The text.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("<hidden>")
+    }
 }
 
 /// The `id` of a heartbeat: a JSON number of at most [`Self::MAX_BYTES`], as its sender wrote it. The
@@ -148,22 +185,44 @@ pub struct Signal<'a> {
     pub session: SessionId,
     /// The `sdp` or the `candidate`: JSON, as the sender wrote it.
     pub payload: &'a str,
+    /// Its place in the negotiation, if the sender said it; only from [`Dialect::V1`].
+    pub sequence: Option<Sequence>,
     /// Whether the message holds the protocol's fields and no others.
     pub(crate) exact: bool,
 }
 
 impl Signal<'_> {
-    /// What the partner gets for `frame`, the text that this signal was parsed from: that very
-    /// text, unless it holds fields that the partner must not see.
+    /// What a partner of the sender's kind gets for `frame`, the text that this signal was parsed
+    /// from: that very text, unless it holds fields that the partner must not see.
     #[must_use]
     pub fn relayed(&self, frame: &Text) -> Text {
         if self.exact {
             return frame.clone();
         }
+        self.to_text(self.sequence)
+    }
+
+    fn to_text(&self, sequence: Option<Sequence>) -> Text {
         let (kind, field) = (self.kind.as_str(), self.kind.payload_field());
         let (session, payload) = (&self.session, self.payload);
-        // A session id has no character that JSON escapes.
-        format!(r#"{{"type":"{kind}","sessionId":"{session}","{field}":{payload}}}"#).into()
+        // Neither id has a character that JSON escapes.
+        let text = match sequence {
+            None => format!(r#"{{"type":"{kind}","sessionId":"{session}","{field}":{payload}}}"#),
+            Some(Sequence { negotiation, seq }) => format!(
+                r#"{{"type":"{kind}","sessionId":"{session}","negotiation":"{negotiation}","seq":{seq},"{field}":{payload}}}"#
+            ),
+        };
+        text.into()
+    }
+}
+
+/// The text of a signal that was [relayed](Signal::relayed), with this place in the negotiation instead
+/// of the one that it has or has not.
+pub(crate) fn with_sequence(text: &Text, sequence: Option<Sequence>) -> Text {
+    match ClientMessage::parse(text, Dialect::V1) {
+        Ok(ClientMessage::Signal(signal)) => signal.to_text(sequence),
+        // It was parsed before it was relayed.
+        _ => text.clone(),
     }
 }
 
@@ -177,16 +236,18 @@ impl<'a> ClientMessage<'a> {
     /// parser may recurse; a real payload has one level.
     pub const MAX_DEPTH: usize = 64;
 
-    /// Reads one message.
+    /// Reads one message of a client that negotiated `dialect`.
     ///
-    /// Unknown fields are passed over, twice-given known ones are not.
+    /// Unknown fields are passed over, twice-given known ones are not. Messages and fields of
+    /// [`Dialect::V1`] are unknown ones for [`Dialect::Base`].
     ///
     /// # Errors
     ///
     /// When `text` is no JSON object, its `type` is unknown, or a field is missing, given twice,
-    /// of a wrong JSON type, or nested deeper than [`Self::MAX_DEPTH`].
-    pub fn parse(text: &'a str) -> Result<Self, Malformed> {
-        parse::client_message(text)
+    /// of a wrong JSON type, or nested deeper than [`Self::MAX_DEPTH`]; or when one of `negotiation` and
+    /// `seq` is there without the other.
+    pub fn parse(text: &'a str, dialect: Dialect) -> Result<Self, Malformed> {
+        parse::client_message(text, dialect)
     }
 }
 
@@ -203,10 +264,56 @@ pub enum ServerMessage<'a> {
         partner_id: &'a UserId,
         /// Whether this client makes the offer.
         is_initiator: bool,
+        /// The negotiation that begins, where the client understands [`Dialect::V1`].
+        #[serde(skip_serializing_if = "Option::is_none")]
+        negotiation: Option<NegotiationId>,
         /// The STUN and TURN servers to use, where the client understands [`Dialect::V1`] and they
         /// are known.
         #[serde(skip_serializing_if = "Option::is_none")]
         ice_servers: Option<&'a [IceServer]>,
+    },
+    /// The client's negotiation goes on on this connection. Only for [`Dialect::V1`].
+    Continued {
+        /// The session.
+        session_id: &'a SessionId,
+        /// The negotiation.
+        negotiation: NegotiationId,
+        /// Whether the partner is connected now.
+        partner_connected: bool,
+    },
+    /// The partner is back, and its negotiation goes on. Only for [`Dialect::V1`].
+    PartnerReconnected {
+        /// The session.
+        session_id: &'a SessionId,
+        /// The negotiation.
+        negotiation: NegotiationId,
+    },
+    /// The partner's client has this client's signals up to `seq`; the later ones are to be sent again.
+    /// Only for [`Dialect::V1`].
+    Received {
+        /// The session.
+        session_id: &'a SessionId,
+        /// The negotiation.
+        negotiation: NegotiationId,
+        /// The number of the last that was received without a gap; 0 if none.
+        seq: u64,
+    },
+    /// The client's token expires soon. Only for [`Dialect::V1`].
+    TokenExpiring {
+        /// In how many milliseconds the connection closes with 4401.
+        in_ms: u64,
+    },
+    /// The client's new token was accepted. Only for [`Dialect::V1`].
+    Refreshed {
+        /// In how many milliseconds that expires; none if never.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        expires_in_ms: Option<u64>,
+    },
+    /// This node is draining: the client is to open a new connection, and then to drop this one. Only for
+    /// [`Dialect::V1`].
+    Move {
+        /// In how many milliseconds.
+        after_ms: u64,
     },
     /// The STUN and TURN servers to use from now on: those of before are about to expire, or there
     /// were none. Only for [`Dialect::V1`].
@@ -274,11 +381,13 @@ pub enum ErrorCode {
     RateLimited,
     /// The store or the bus did not answer; try again.
     Unavailable,
+    /// The token of a `refresh` is not a later one of the same user. That of before still holds.
+    TokenRefused,
 }
 
 impl ErrorCode {
     /// Every error code.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Malformed,
         Self::UnknownSession,
         Self::NotInitiator,
@@ -286,6 +395,7 @@ impl ErrorCode {
         Self::TooLarge,
         Self::RateLimited,
         Self::Unavailable,
+        Self::TokenRefused,
     ];
 
     /// The code on the wire.
@@ -299,6 +409,7 @@ impl ErrorCode {
             Self::TooLarge => "too-large",
             Self::RateLimited => "rate-limited",
             Self::Unavailable => "unavailable",
+            Self::TokenRefused => "token-refused",
         }
     }
 
@@ -313,6 +424,9 @@ impl ErrorCode {
             Self::TooLarge => "the signal is too large",
             Self::RateLimited => "too many signals; this one was dropped",
             Self::Unavailable => "this could not be done now; try again",
+            Self::TokenRefused => {
+                "this is not a later token of the same user; the earlier one still holds"
+            }
         }
     }
 }
@@ -338,6 +452,7 @@ mod tests {
             session_id: &session,
             partner_id: &partner,
             is_initiator: true,
+            negotiation: None,
             ice_servers: None,
         };
         assert_eq!(
@@ -380,7 +495,8 @@ mod tests {
         let frame = Text::from(
             " {\"candidate\" : {\"a\":1e9999, \"a\":\"\\ud800\"},\n\"sessionId\":\"s:1\",\"type\":\"ice-candidate\"} ",
         );
-        let ClientMessage::Signal(signal) = ClientMessage::parse(&frame).unwrap() else {
+        let ClientMessage::Signal(signal) = ClientMessage::parse(&frame, Dialect::Base).unwrap()
+        else {
             panic!("not a signal");
         };
         assert_eq!(signal.relayed(&frame).as_ptr(), frame.as_ptr());
@@ -391,12 +507,46 @@ mod tests {
         let frame = Text::from(
             r#"{"type":"offer","from":"me","sessionId":"s:1","sdp":"v=0\u000d\u000A \/","x":[1]}"#,
         );
-        let ClientMessage::Signal(signal) = ClientMessage::parse(&frame).unwrap() else {
+        let ClientMessage::Signal(signal) = ClientMessage::parse(&frame, Dialect::Base).unwrap()
+        else {
             panic!("not a signal");
         };
         assert_eq!(
             signal.relayed(&frame).as_str(),
             r#"{"type":"offer","sessionId":"s:1","sdp":"v=0\u000d\u000A \/"}"#
         );
+    }
+
+    #[test]
+    fn a_signal_gets_the_place_in_its_negotiation_that_its_receiver_understands() {
+        let [plain, numbered] = [
+            r#"{"type":"offer","sessionId":"s:1","sdp":"v=0\r\n"}"#,
+            r#"{"type":"offer","sessionId":"s:1","negotiation":"00000000000000ff","seq":3,"sdp":"v=0\r\n"}"#,
+        ]
+        .map(Text::from);
+        let sequence = Sequence { negotiation: 255.into(), seq: 3 };
+        assert_eq!(with_sequence(&plain, Some(sequence)), numbered);
+        assert_eq!(with_sequence(&numbered, None), plain);
+        let ClientMessage::Signal(signal) = ClientMessage::parse(&numbered, Dialect::V1).unwrap()
+        else {
+            panic!("not a signal");
+        };
+        assert_eq!(signal.sequence, Some(sequence));
+        assert_eq!(signal.relayed(&numbered).as_ptr(), numbered.as_ptr());
+        // Base clients do not have these fields, and may use their names.
+        let ClientMessage::Signal(signal) = ClientMessage::parse(&numbered, Dialect::Base).unwrap()
+        else {
+            panic!("not a signal");
+        };
+        assert_eq!((signal.sequence, signal.relayed(&numbered)), (None, plain));
+    }
+
+    #[test]
+    fn a_token_is_not_shown() {
+        let text = r#"{"type":"refresh","token":"a.b.c"}"#;
+        let message = ClientMessage::parse(text, Dialect::V1).unwrap();
+        assert!(matches!(&message, ClientMessage::Refresh { token } if token.reveal() == "a.b.c"));
+        assert!(!format!("{message:?}").contains("a.b.c"));
+        assert!(ClientMessage::parse(text, Dialect::Base).is_err());
     }
 }

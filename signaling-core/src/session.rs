@@ -6,7 +6,7 @@
 
 mod metadata;
 
-use std::time::Duration;
+use std::{num::NonZeroU64, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -90,6 +90,10 @@ pub struct Participant {
     pub last_heartbeat: Option<Timestamp>,
     /// The negotiation in which it last took part; none before it first attaches.
     pub negotiation: Option<u64>,
+    /// A random number of the client that takes part in that: a connection that continues the negotiation
+    /// keeps it. None where the client cannot continue, or has not attached yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<NonZeroU64>,
     /// Why its last attachment ended; none before the first end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<PartnerReason>,
@@ -109,8 +113,8 @@ impl Participant {
         }
     }
 
-    /// A participant as a store holds it, but for its [`negotiation`](Self::negotiation) and
-    /// [`ended`](Self::ended).
+    /// A participant as a store holds it, but for its [`negotiation`](Self::negotiation),
+    /// [`client`](Self::client) and [`ended`](Self::ended).
     #[must_use]
     pub fn stored(
         user: UserId,
@@ -118,7 +122,7 @@ impl Participant {
         epoch: u64,
         last_heartbeat: Option<Timestamp>,
     ) -> Self {
-        Self { user, presence, epoch, last_heartbeat, negotiation: None, ended: None }
+        Self { user, presence, epoch, last_heartbeat, negotiation: None, client: None, ended: None }
     }
 }
 
@@ -324,6 +328,15 @@ impl SessionRecord {
         }
     }
 
+    /// Whether a new connection of the participant in `role` may continue the negotiation that it took part
+    /// in: if its client can, and its partner is absent or has a client that can, too.
+    #[must_use]
+    pub fn may_continue(&self, role: Role) -> bool {
+        let partner = self.participant(role.partner());
+        self.participant(role).client.is_some()
+            && (partner.connection().is_none() || partner.client.is_some())
+    }
+
     /// The record after `role` attached with `connection`, the user's connection number `epoch`, in place
     /// of a connection that it was attached with.
     ///
@@ -331,6 +344,9 @@ impl SessionRecord {
     /// current one and the participant took part in it, it continues. A participant that attaches for the
     /// first time joins the current negotiation. Otherwise the negotiation `new`, a random number, begins,
     /// and everyone who is attached takes part in it.
+    ///
+    /// A participant that continues keeps its [`client`](Participant::client); any other has none until
+    /// [`with_client`](Self::with_client).
     ///
     /// # Errors
     ///
@@ -367,7 +383,18 @@ impl SessionRecord {
         participant.presence = Presence::Attached(connection.clone());
         participant.epoch = epoch;
         participant.negotiation = Some(next.negotiation);
+        if !continues {
+            participant.client = None;
+        }
         Ok(next)
+    }
+
+    /// The record with `client` as that of the participant in `role`, unless it has one.
+    #[must_use]
+    pub fn with_client(mut self, role: Role, client: Option<NonZeroU64>) -> Self {
+        let participant = &mut self.participants[role as usize];
+        participant.client = participant.client.or(client);
+        self
     }
 
     /// The record once `connection` has ended for `reason`; none when it is attached nowhere in it.
@@ -514,6 +541,35 @@ mod tests {
         let record = record.attach(Role::Initiator, &connection(3), 3, None, 300).unwrap();
         let record = record.attach(Role::Responder, &connection(4), 4, Some(300), 400).unwrap();
         assert_eq!(negotiations(&record), (400, [Some(400), Some(400)]));
+    }
+
+    #[test]
+    fn who_continues_is_the_same_client_and_who_does_not_is_another() {
+        let number = |number| NonZeroU64::new(number);
+        let client = |record: &SessionRecord| record.participant(Role::Initiator).client;
+        let one = opened().attach(Role::Initiator, &connection(1), 1, None, 100).unwrap();
+        assert_eq!((client(&one), one.may_continue(Role::Initiator)), (None, false));
+        let one = one.with_client(Role::Initiator, number(10));
+        assert_eq!((client(&one), one.may_continue(Role::Initiator)), (number(10), true));
+        let same = one.attach(Role::Initiator, &connection(2), 2, Some(7), 200).unwrap();
+        let same = same.with_client(Role::Initiator, number(20));
+        assert_eq!(client(&same), number(10));
+        let other = one.attach(Role::Initiator, &connection(2), 2, None, 200).unwrap();
+        let other = other.with_client(Role::Initiator, number(20));
+        assert_eq!(client(&other), number(20));
+        assert_eq!(client(&one.reopen(8, at(90))), number(10));
+    }
+
+    #[test]
+    fn a_negotiation_continues_with_a_partner_that_can_or_is_absent() {
+        let one = opened().attach(Role::Initiator, &connection(1), 1, None, 100).unwrap();
+        let one = one.with_client(Role::Initiator, NonZeroU64::new(10));
+        let both = one.attach(Role::Responder, &connection(2), 2, None, 200).unwrap();
+        assert!(!both.may_continue(Role::Initiator) && !both.may_continue(Role::Responder));
+        let able = both.clone().with_client(Role::Responder, NonZeroU64::new(20));
+        assert!(able.may_continue(Role::Initiator) && able.may_continue(Role::Responder));
+        let away = both.detach(&connection(2), PartnerReason::Lost, at(1), ABANDON_AFTER).unwrap();
+        assert!(away.may_continue(Role::Initiator));
     }
 
     #[test]

@@ -22,7 +22,7 @@
 //! }
 //! ```
 //!
-//! An adapter to anything else takes [`accept`] and [`credentials`] for the request, and gives
+//! An adapter to anything else takes [`accept`], [`credentials`] and [`continuing`] for the request, and gives
 //! [`Relay::serve`] a stream and sink of frames. Every adapter passes the suite in
 //! `testing::endpoint`.
 //!
@@ -38,6 +38,8 @@
 //! header may have been added on the way by a proxy for purposes of its own, the other two are
 //! meant for this endpoint. An empty one is not there. Of the subprotocols `signaling.v1` alone is
 //! ever answered, when it was offered.
+//!
+//! A client that offers `signaling.v1` goes on with its negotiations by `?continue=…`; see [`continuing`].
 //!
 //! A token that is not accepted gets close code 4401 right after the upgrade, since a browser cannot
 //! see the status of a refused one; see [`OnInvalidToken`] for plain HTTP. Tokens appear in no log
@@ -78,7 +80,7 @@ use crate::{
 };
 use transport::Transport;
 
-pub use credentials::credentials;
+pub use credentials::{MAX_CONTINUING, continuing, credentials};
 pub use handshake::{Answer, accept};
 
 /// Where the endpoint is, unless its host says otherwise.
@@ -188,7 +190,10 @@ impl Endpoint {
         };
         let credentials = credentials(request.uri().query(), request.headers());
         let admitted = match self.relay.authenticate(&credentials).await {
-            Ok(identity) => Ok(Client::new(identity).speaking(dialect)),
+            Ok(identity) => {
+                let continuing = continuing(request.uri().query());
+                Ok(Client::new(identity).speaking(dialect).continuing(continuing))
+            }
             Err(error) if self.on_invalid_token == OnInvalidToken::HttpStatus => {
                 return handshake::unauthorized(&error);
             }

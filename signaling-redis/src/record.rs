@@ -1,6 +1,8 @@
 //! A session's record as a hash. The first seven fields are for everybody to read; the others are
 //! bookkeeping.
 
+use std::num::NonZeroU64;
+
 use signaling_core::{
     id::{IdError, SessionId, UserId},
     reason::PartnerReason,
@@ -18,6 +20,7 @@ pub(crate) struct Names {
     pub(crate) last_heartbeat: &'static str,
     epoch: &'static str,
     negotiation: &'static str,
+    client: &'static str,
     until: &'static str,
     ended: &'static str,
 }
@@ -28,6 +31,7 @@ const INITIATOR: Names = Names {
     last_heartbeat: "lastHeartbeat1",
     epoch: "epoch1",
     negotiation: "negotiation1",
+    client: "client1",
     until: "until1",
     ended: "ended1",
 };
@@ -38,6 +42,7 @@ const RESPONDER: Names = Names {
     last_heartbeat: "lastHeartbeat2",
     epoch: "epoch2",
     negotiation: "negotiation2",
+    client: "client2",
     until: "until2",
     ended: "ended2",
 };
@@ -88,6 +93,7 @@ pub(crate) fn changing(record: &SessionRecord) -> Vec<(&'static str, String)> {
         fields.push((names.ws, ws));
         others.extend([
             (names.negotiation, negotiation.unwrap_or_default()),
+            (names.client, participant.client.map(|client| client.to_string()).unwrap_or_default()),
             (names.until, until),
             (names.epoch, participant.epoch.to_string()),
             (names.ended, participant.ended.map(PartnerReason::as_str).unwrap_or_default().into()),
@@ -161,6 +167,8 @@ fn participant(fields: &Fields, role: Role) -> Result<Participant, RecordError> 
         "" => None,
         _ => Some(random(fields, names.negotiation)?),
     };
+    // Without it, the client begins a new negotiation.
+    participant.client = random(fields, names.client).ok().and_then(NonZeroU64::new);
     // A newer version may know reasons that this one does not.
     let ended = fields.text(names.ended).unwrap_or_default();
     participant.ended = PartnerReason::ALL.into_iter().find(|reason| reason.as_str() == ended);
@@ -223,6 +231,7 @@ mod tests {
         unsaid.metadata = Some(Metadata::new("").unwrap());
         let attached = waiting.attach(Role::Initiator, &connection(1), 7, None, 100).unwrap();
         let mut active = attached.attach(Role::Responder, &connection(2), 8, None, 200).unwrap();
+        active = active.with_client(Role::Responder, NonZeroU64::new(u64::MAX));
         active.participants[1].last_heartbeat = Some(Timestamp::from_millis(5));
         let left = active
             .detach(
@@ -257,6 +266,8 @@ mod tests {
         let newer = decode(&left.id, &fields).unwrap();
         fields.remove("ended1");
         fields.remove("ended2");
+        fields.remove("client1");
+        fields.remove("client2");
         let older = decode(&left.id, &fields).unwrap();
         for read in [newer, older] {
             assert_eq!(read.participants[0].ended, None);
@@ -291,7 +302,7 @@ mod tests {
         assert!(decode(&marked.id, &overfull).is_err());
         let whole = fields(&record());
         for name in whole.keys() {
-            let ignored = ["status", "ended1", "ended2"];
+            let ignored = ["status", "ended1", "ended2", "client1", "client2"];
             let replaced_soon = ["lastHeartbeat1", "lastHeartbeat2"];
             if ignored.iter().chain(&replaced_soon).any(|other| other == name) {
                 continue;

@@ -4,6 +4,7 @@ use crate::{
     frame::Text,
     id::ConnectionId,
     notice::Notice,
+    protocol::NegotiationId,
     reason::DisconnectReason,
     session::{Role, SessionRecord},
 };
@@ -24,8 +25,8 @@ pub(crate) enum Effect {
     Notify { to: ConnectionId, notice: Notice },
     /// Have the user's heartbeat written.
     Heartbeat,
-    /// Have the connection attached to a session.
-    Attach(Arc<SessionRecord>),
+    /// Have the connection attached to a session, to go on with that negotiation if it can.
+    Attach { record: Arc<SessionRecord>, continuing: Option<NegotiationId> },
     /// Have a new negotiation begun in a session to which the connection is attached.
     Renew(Arc<SessionRecord>),
     /// Have a session ended.
@@ -33,6 +34,8 @@ pub(crate) enum Effect {
     /// Have a session ended that is known to have ended and was opened again by a connection that did
     /// not know.
     EndAgain(Arc<SessionRecord>),
+    /// Tell the older connection of the same user that it is replaced.
+    ReplaceOlder,
     /// Have what is known of the user and its sessions looked up.
     LookUp,
     /// Close; nothing follows.

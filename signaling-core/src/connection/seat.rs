@@ -1,10 +1,21 @@
 //! One participant's side of a session, pure: what it has been told, and what is on its way.
 //!
-//! The one rule behind all of it: a participant that has been told of its partner's absence is told
-//! of its return by `match-found` and starts over; one that has not been told never notices, and
-//! what it said in the meantime follows.
+//! A participant that has been told of its partner's absence is told of its return: by
+//! `partner-reconnected` if both clients go on with their negotiation, otherwise by `match-found`, and
+//! they start over. One that has not been told never notices, and what it sent in the meantime follows.
+//!
+//! A client that numbers its signals sends them again from where it is told by `received` (go-back-N):
+//! the seat of its partner drops what is behind a gap. The signals of other clients are numbered by their
+//! seat; what is missing of them is lost, and their client told by `error`.
 
-use std::{collections::VecDeque, iter::Sum, ops::Range, sync::Arc, time::Instant};
+use std::{
+    collections::VecDeque,
+    iter::Sum,
+    num::NonZeroU64,
+    ops::Range,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::Effect;
 use crate::{
@@ -12,10 +23,13 @@ use crate::{
     frame::Text,
     id::{ConnectionId, SessionId},
     notice::{LossReason, Notice, RelayedSignal},
-    protocol::{Dialect, ErrorCode, ServerMessage, SignalKind},
+    protocol::{Dialect, ErrorCode, Sequence, ServerMessage, SignalKind, with_sequence},
     reason::{DisconnectReason, PartnerReason},
     session::{Place, Role, SessionRecord},
 };
+
+/// How long after a signal was refused, or could not be handed on, its client is asked for it again.
+const RESEND_DELAY: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct Seat {
@@ -23,17 +37,54 @@ pub(super) struct Seat {
     role: Role,
     dialect: Dialect,
     partner: Partner,
-    /// Numbers the signals to the partner in this negotiation.
-    sent: u64,
+    /// The partner's client with which signals are exchanged; none if that cannot continue.
+    partner_client: Option<NonZeroU64>,
+    /// Whether the partner has sent signals without a number of its client's.
+    partner_unnumbered: bool,
+    /// The negotiation of which the client was last told.
+    told: u64,
+    numbering: Numbering,
     /// The number of the last signal from the partner in this negotiation.
     received: u64,
-    /// What `sent` was when the client was last told of a loss.
-    loss_told: u64,
-    /// The last signals in a row of each of which the client was told that it got nowhere.
-    undelivered: Range<u64>,
+    /// The number of the last of the partner's signals in a row that were dropped behind a gap, of which its
+    /// client was told; 0 if none.
+    dropped: u64,
     /// Whether the initiator's first offer of this negotiation has passed.
     offered: bool,
     leaving: bool,
+}
+
+/// Who numbers the signals to the partner in this negotiation.
+#[derive(Debug)]
+enum Numbering {
+    /// The first of them decides.
+    Open,
+    Client {
+        /// What the client was last told to have been received, if it has sent nothing since.
+        told: Option<u64>,
+        resend: Option<Resend>,
+    },
+    Server {
+        /// The number of the last.
+        sent: u64,
+        /// What `sent` was when the client was last told of a loss.
+        loss_told: u64,
+        /// The last signals in a row of each of which the client was told that it got nowhere.
+        undelivered: Range<u64>,
+    },
+}
+
+/// The client is about to be asked for its signals again. Until then, they are dropped.
+#[derive(Debug)]
+struct Resend {
+    /// The number of the first.
+    from: u64,
+    due: Instant,
+}
+
+impl Numbering {
+    const SERVER: Self = Self::Server { sent: 0, loss_told: 0, undelivered: 0..0 };
+    const CLIENT: Self = Self::Client { told: None, resend: None };
 }
 
 /// What the participant has been led to believe of its partner.
@@ -48,14 +99,15 @@ enum Partner {
     /// It has not come yet: no one said that it is absent, so what is said to it is kept.
     Expected(Kept),
     Gone {
-        /// Whether it was there in this negotiation: then its client has to start over, too.
+        /// Whether it took part in this negotiation: then its client has to start over, too, or goes on.
         took_part: bool,
     },
 }
 
 #[derive(Debug, Default)]
 struct Kept {
-    signals: Vec<(SignalKind, Text)>,
+    /// Each with the number that its client gave it.
+    signals: Vec<(SignalKind, Text, Option<u64>)>,
     bytes: usize,
 }
 
@@ -78,30 +130,64 @@ impl Sum for KeptTotal {
 type Effects = VecDeque<Effect>;
 
 impl Seat {
-    /// The seat of `role`, which `record` has attached. Tells the client.
+    /// The seat of `role`, which `record` has attached. Tells the client: that it goes on if it `continued`
+    /// the negotiation, in which it has received signals up to that number.
     pub(super) fn take(
         record: Arc<SessionRecord>,
         role: Role,
         dialect: Dialect,
+        continued: Option<u64>,
         effects: &mut Effects,
     ) -> Self {
-        effects.push_back(Effect::MatchFound(record.clone(), role));
-        let partner = match record.participant(role.partner()).connection() {
-            Some(connection) => Partner::Here { connection: connection.clone(), due: None },
-            None => Partner::Expected(Kept::default()),
+        let participant = record.participant(role.partner());
+        let attached = participant.connection().cloned();
+        let took_part = participant.negotiation == Some(record.negotiation);
+        let partner = match (&attached, continued) {
+            (Some(connection), _) => Partner::Here { connection: connection.clone(), due: None },
+            (None, None) => Partner::Expected(Kept::default()),
+            // Its client is told so.
+            (None, Some(_)) => Partner::Gone { took_part },
         };
-        Self {
-            record,
+        let received = continued.unwrap_or(0);
+        let mut seat = Self {
             role,
             dialect,
             partner,
-            sent: 0,
-            received: 0,
-            loss_told: 0,
-            undelivered: 0..0,
-            offered: false,
+            partner_client: participant.client,
+            partner_unnumbered: false,
+            told: 0,
+            numbering: if continued.is_some() { Numbering::CLIENT } else { Numbering::Open },
+            received,
+            dropped: 0,
+            // The first of the partner's signals is its offer.
+            offered: received > 0,
             leaving: false,
+            record,
+        };
+        if continued.is_none() {
+            seat.tell_match(effects);
+            return seat;
         }
+        seat.told = seat.negotiation();
+        effects.push_back(Effect::Send(
+            ServerMessage::Continued {
+                session_id: seat.session(),
+                negotiation: seat.told.into(),
+                partner_connected: attached.is_some(),
+            }
+            .to_text(),
+        ));
+        seat.exchange_received(effects);
+        seat
+    }
+
+    /// A new negotiation begins for the client.
+    fn tell_match(&mut self, effects: &mut Effects) {
+        self.told = self.negotiation();
+        self.numbering = Numbering::Open;
+        self.partner_unnumbered = false;
+        (self.received, self.dropped, self.offered) = (0, 0, false);
+        effects.push_back(Effect::MatchFound(self.record.clone(), self.role));
     }
 
     pub(super) fn session(&self) -> &SessionId {
@@ -130,6 +216,26 @@ impl Seat {
     fn negotiation(&self) -> u64 {
         // None only before the first attach, when there is no seat.
         self.record.participant(self.role).negotiation.unwrap_or(self.record.negotiation)
+    }
+
+    /// Whether the client can go on with its negotiation.
+    fn can_continue(&self) -> bool {
+        self.dialect == Dialect::V1 && !matches!(self.numbering, Numbering::Server { .. })
+    }
+
+    /// The negotiation with which the client can go on if this connection attaches again.
+    pub(super) fn to_continue(&self) -> Option<u64> {
+        let knows_it = self.told == self.negotiation();
+        (self.can_continue() && knows_it).then_some(self.told)
+    }
+
+    /// Whether the partner that has attached goes on with this negotiation as both clients know it.
+    fn partner_continues(&self) -> bool {
+        let client = self.record.participant(self.role.partner()).client;
+        self.to_continue().is_some()
+            && !self.partner_unnumbered
+            && client.is_some()
+            && client == self.partner_client
     }
 
     /// The client hangs up; false when it already did.
@@ -179,12 +285,18 @@ impl Seat {
             }
             return;
         }
+        let continues = self.partner_continues();
         match (&mut self.partner, attached) {
             (Partner::Here { connection, due }, Some(attached)) if *connection == attached => {
                 *due = None;
             }
-            // A new client of the partner joined this negotiation, which the store did not know it to have
-            // taken part in: both number their signals from 1.
+            // The client on the new connection asks how far its signals came.
+            (Partner::Here { connection, due }, Some(attached)) if continues => {
+                (*connection, *due) = (attached, None);
+                self.dropped = 0;
+            }
+            // Another client of the partner joined this negotiation, which the store did not know it to have
+            // taken part in, or one of the two cannot go on: both number their signals from 1.
             (Partner::Here { .. }, Some(_)) => {
                 self.partner_gone(PartnerReason::Replaced, effects);
                 effects.push_back(Effect::Renew(self.record.clone()));
@@ -196,14 +308,14 @@ impl Seat {
             (Partner::Here { due: Some(_), .. }, None) => {}
             (Partner::Here { .. }, None) => self.partner_gone(reason, effects),
             (Partner::Expected(_) | Partner::Gone { .. }, None) => {}
-            (Partner::Expected(_) | Partner::Gone { took_part: false }, Some(attached)) => {
+            // It goes on as if it had never been away, and its client would not start over.
+            (Partner::Gone { took_part: true }, Some(_)) if !continues => {
+                effects.push_back(Effect::Renew(self.record.clone()));
+            }
+            (Partner::Expected(_) | Partner::Gone { .. }, Some(attached)) => {
                 // A bus may lose what is on its way when the store loses records.
                 let lossy = looked_up || self.record.reopened > 0;
                 self.partner_comes(attached, lossy, effects);
-            }
-            // It goes on as if it had never been away, and its client would not start over.
-            (Partner::Gone { took_part: true }, Some(_)) => {
-                effects.push_back(Effect::Renew(self.record.clone()));
             }
         }
     }
@@ -211,16 +323,25 @@ impl Seat {
     /// The partner has attached with `connection`, and nothing was said to it yet.
     /// Its signals may be lost already if the way is `lossy`.
     fn partner_comes(&mut self, connection: ConnectionId, lossy: bool, effects: &mut Effects) {
-        (self.sent, self.received, self.loss_told, self.undelivered) = (0, 0, 0, 0..0);
-        match std::mem::replace(&mut self.partner, Partner::Here { connection, due: None }) {
-            Partner::Expected(kept) => {
-                for (kind, text) in kept.signals {
-                    self.send(kind, text, effects);
+        self.partner_client = self.record.participant(self.role.partner()).client;
+        let before = std::mem::replace(&mut self.partner, Partner::Here { connection, due: None });
+        let knows_negotiation = self.told == self.negotiation();
+        match before {
+            Partner::Expected(kept) if knows_negotiation || self.dialect == Dialect::Base => {
+                for (kind, text, number) in kept.signals {
+                    self.send(kind, text, number, effects);
                 }
             }
-            Partner::Gone { .. } | Partner::Here { .. } => {
-                self.offered = false;
-                effects.push_back(Effect::MatchFound(self.record.clone(), self.role));
+            Partner::Gone { .. } if self.to_continue().is_some() => {
+                let message = ServerMessage::PartnerReconnected {
+                    session_id: self.session(),
+                    negotiation: self.told.into(),
+                };
+                effects.push_back(Effect::Send(message.to_text()));
+                return self.exchange_received(effects);
+            }
+            Partner::Expected(_) | Partner::Gone { .. } | Partner::Here { .. } => {
+                self.tell_match(effects);
             }
         }
         if lossy {
@@ -228,24 +349,43 @@ impl Seat {
         }
     }
 
-    /// When [`Self::on_deadline`] is due.
-    pub(super) fn deadline(&self) -> Option<Instant> {
+    /// When [`Self::on_deadline`] is due because of the partner.
+    pub(super) fn partner_due(&self) -> Option<Instant> {
         match &self.partner {
             Partner::Here { due, .. } => *due,
             Partner::Expected(_) | Partner::Gone { .. } => None,
         }
     }
 
-    /// Time has passed: a partner that has not attached again counts as gone.
+    /// When [`Self::on_deadline`] is due because the client is to send signals again.
+    pub(super) fn resend_due(&self) -> Option<Instant> {
+        match &self.numbering {
+            Numbering::Client { resend, .. } => resend.as_ref().map(|resend| resend.due),
+            Numbering::Open | Numbering::Server { .. } => None,
+        }
+    }
+
+    /// Time has passed: a partner that has not attached again counts as gone, and the client is asked for what
+    /// got nowhere.
     pub(super) fn on_deadline(&mut self, now: Instant, effects: &mut Effects) {
-        if self.deadline().is_some_and(|due| due <= now) {
+        if self.partner_due().is_some_and(|due| due <= now) {
             self.partner_gone(PartnerReason::Lost, effects);
+        }
+        if let Numbering::Client { resend, .. } = &mut self.numbering
+            && let Some(Resend { from, .. }) = resend.take_if(|resend| resend.due <= now)
+        {
+            self.tell_received(from - 1, effects);
         }
     }
 
     fn partner_gone(&mut self, reason: PartnerReason, effects: &mut Effects) {
         let took_part = matches!(self.partner, Partner::Here { .. });
         self.partner = Partner::Gone { took_part };
+        self.dropped = 0;
+        if let Numbering::Client { resend, .. } = &mut self.numbering {
+            // It learns how far its signals came when the partner is back.
+            *resend = None;
+        }
         let reason = match self.dialect {
             Dialect::Base => None,
             Dialect::V1 => Some(reason),
@@ -284,15 +424,35 @@ impl Seat {
     }
 
     /// Relays, keeps or refuses a signal of the own client, for which so much is `kept` in all its
-    /// sessions.
+    /// sessions. `sequence` is where its client says that it belongs. One of another negotiation is void:
+    /// the client has a `match-found` on its way.
     pub(super) fn relay(
         &mut self,
         kind: SignalKind,
         text: Text,
+        sequence: Option<Sequence>,
         kept: KeptTotal,
         config: &Config,
         effects: &mut Effects,
     ) {
+        if sequence.is_some_and(|sequence| sequence.negotiation.number() != self.negotiation()) {
+            return;
+        }
+        let number = sequence.map(|sequence| sequence.seq);
+        match (&mut self.numbering, number) {
+            (Numbering::Open, Some(_)) => self.numbering = Numbering::CLIENT,
+            (Numbering::Open, None) => self.numbering = Numbering::SERVER,
+            (Numbering::Client { told, resend }, Some(number)) => {
+                if resend.as_ref().is_some_and(|resend| resend.from <= number) {
+                    return;
+                }
+                *told = None;
+            }
+            (Numbering::Server { .. }, None) => {}
+            (Numbering::Client { .. }, None) | (Numbering::Server { .. }, Some(_)) => {
+                return effects.push_back(refusal(ErrorCode::Malformed, self.session()));
+            }
+        }
         let from_responder = self.role == Role::Responder && kind == SignalKind::Offer;
         let refused = match &mut self.partner {
             Partner::Gone { .. } => Some(ErrorCode::PartnerAbsent),
@@ -308,47 +468,79 @@ impl Seat {
                     Some(ErrorCode::PartnerAbsent)
                 } else {
                     here.bytes += text.len();
-                    here.signals.push((kind, text.detached()));
+                    here.signals.push((kind, text.detached(), number));
                     return;
                 }
             }
         };
         match refused {
             Some(code) => effects.push_back(refusal(code, self.session())),
-            None => self.send(kind, text, effects),
+            None => self.send(kind, text, number, effects),
         }
     }
 
-    fn send(&mut self, kind: SignalKind, text: Text, effects: &mut Effects) {
+    /// `number` is the one that the client gave it.
+    fn send(&mut self, kind: SignalKind, text: Text, number: Option<u64>, effects: &mut Effects) {
         let Partner::Here { connection, .. } = &self.partner else {
             return;
         };
-        self.sent += 1;
+        let to = connection.clone();
+        let counted = match &mut self.numbering {
+            Numbering::Server { sent, .. } => {
+                *sent += 1;
+                *sent
+            }
+            Numbering::Open | Numbering::Client { .. } => 0,
+        };
         let SessionRecord { id, first_opening, .. } = &*self.record;
         let signal = RelayedSignal {
             session: id.clone(),
             first_opening: *first_opening,
             negotiation: self.negotiation(),
-            number: self.sent,
+            number: number.unwrap_or(counted),
+            numbered: number.is_some(),
             kind,
             text,
         };
-        let to = connection.clone();
         effects.push_back(Effect::Notify { to, notice: Notice::Signal(signal) });
     }
 
     /// Hands a signal of the partner to the client. One of another negotiation is void: its sender
     /// learns from the record that it starts over.
     pub(super) fn receive(&mut self, signal: RelayedSignal, effects: &mut Effects) {
-        if !self.is_valid(signal.negotiation) || signal.number <= self.received {
+        let RelayedSignal { negotiation, number, numbered, kind, text, .. } = signal;
+        if !self.is_valid(negotiation) || number <= self.received {
             return;
         }
-        if signal.number > self.received + 1 {
-            self.report_lost(Some(signal.number), effects);
+        self.partner_unnumbered |= !numbered;
+        if number > self.received + 1 {
+            if numbered {
+                return self.drop_behind_gap(number, effects);
+            }
+            self.report_lost(Some(number), effects);
         }
-        self.received = signal.number;
-        self.offered |= signal.kind == SignalKind::Offer;
-        effects.push_back(Effect::Send(signal.text));
+        (self.received, self.dropped) = (number, 0);
+        self.offered |= kind == SignalKind::Offer;
+        let text = match (self.dialect, numbered) {
+            (Dialect::Base, false) | (Dialect::V1, true) => text,
+            (Dialect::Base, true) => with_sequence(&text, None),
+            (Dialect::V1, false) => {
+                let negotiation = negotiation.into();
+                with_sequence(&text, Some(Sequence { negotiation, seq: number }))
+            }
+        };
+        effects.push_back(Effect::Send(text));
+    }
+
+    /// The partner's client sends this signal again, once it is told what is missing. It is told once for
+    /// those that were on their way behind the gap, and again if the numbers go back and there is still a
+    /// gap.
+    fn drop_behind_gap(&mut self, number: u64, effects: &mut Effects) {
+        let is_next_in_row = self.dropped > 0 && number > self.dropped;
+        self.dropped = number;
+        if !is_next_in_row {
+            self.report_lost(Some(number), effects);
+        }
     }
 
     /// Whether signals of `negotiation` are exchanged now.
@@ -359,62 +551,76 @@ impl Seat {
     /// Tells the partner's connection how far its signals have come before a gap, which ends
     /// `before` a number if that is known.
     fn report_lost(&self, before: Option<u64>, effects: &mut Effects) {
-        self.report(self.received, before, LossReason::Lost, effects);
+        self.report(self.received, before, LossReason::Lost, false, effects);
+    }
+
+    /// Tells the partner's connection how far its signals have come, and asks for the same.
+    fn exchange_received(&self, effects: &mut Effects) {
+        self.report(self.received, None, LossReason::Lost, true, effects);
     }
 
     fn report(
         &self,
-        received: u64,
+        seq: u64,
         before: Option<u64>,
         reason: LossReason,
+        answer: bool,
         effects: &mut Effects,
     ) {
         if let Partner::Here { connection, .. } = &self.partner {
             let (session, negotiation) = (self.record.id.clone(), self.negotiation());
-            let notice = Notice::SignalsLost { session, negotiation, received, before, reason };
+            let notice = Notice::Received { session, negotiation, seq, before, reason, answer };
             effects.push_back(Effect::Notify { to: connection.clone(), notice });
         }
     }
 
     /// The queue to the client had no room for signals with these numbers: tells the sender. False
     /// if they are not of the present negotiation, but perhaps of that of a record that waits in front of
-    /// them.
+    /// them; or if the sender's client numbered them, and is to send them again when it is their turn.
     pub(super) fn report_refused(
         &self,
         negotiation: u64,
         numbers: &Range<u64>,
+        numbered: bool,
         effects: &mut Effects,
     ) -> bool {
-        let valid = self.is_valid(negotiation);
-        if valid {
-            let (received, before) = (numbers.start - 1, Some(numbers.end));
-            self.report(received, before, LossReason::QueueFull, effects);
+        let reports = !numbered && self.is_valid(negotiation);
+        if reports {
+            let (seq, before) = (numbers.start - 1, Some(numbers.end));
+            self.report(seq, before, LossReason::QueueFull, false, effects);
         }
-        valid
+        reports
     }
 
-    /// It is the turn of signals that were refused: their numbers count as received.
+    /// It is the turn of signals that were refused: their numbers count as received, unless their sender's
+    /// client numbered them and sends them again.
     pub(super) fn skip_refused(
         &mut self,
         negotiation: u64,
         numbers: &Range<u64>,
+        numbered: bool,
         reported: bool,
         effects: &mut Effects,
     ) {
         if !self.is_valid(negotiation) || numbers.end <= self.received + 1 {
             return;
         }
+        if numbered {
+            self.dropped = numbers.end - 1;
+            return self.report(self.received, None, LossReason::QueueFull, false, effects);
+        }
         if numbers.start > self.received + 1 {
             self.report_lost(Some(numbers.start), effects);
         }
         if !reported {
-            self.report_refused(negotiation, numbers, effects);
+            self.report_refused(negotiation, numbers, false, effects);
         }
         self.received = numbers.end - 1;
     }
 
     /// The own connection ends. A partner on the same node is told at once, whatever the store
-    /// does; one on another node learns it from the record.
+    /// does; one on another node learns it from the record. Where a newer connection replaced this one, the
+    /// record says whether the client goes on there.
     pub(super) fn tell_local_partner(
         &self,
         own: &ConnectionId,
@@ -423,6 +629,7 @@ impl Seat {
     ) {
         if let Partner::Here { connection, .. } = &self.partner
             && connection.node() == own.node()
+            && reason != DisconnectReason::Replaced
         {
             let session = self.record.id.clone();
             // Who hangs up leaves, however its connection ends then.
@@ -434,27 +641,58 @@ impl Seat {
 
     /// Notices to this node may be lost: signals of a partner on another node among them, which it
     /// must be told, and its word that signals of the own client were lost, which is then taken as
-    /// said.
+    /// said, or asked for if the client can send them again.
     pub(super) fn notices_lost(&mut self, own: &ConnectionId, effects: &mut Effects) {
         let elsewhere = |connection: &ConnectionId| connection.node() != own.node();
         if matches!(&self.partner, Partner::Here { connection, .. } if elsewhere(connection)) {
+            if matches!(self.numbering, Numbering::Client { .. }) {
+                return self.exchange_received(effects);
+            }
             self.report_lost(None, effects);
             self.tell_loss(0, None, ErrorCode::Unavailable, effects);
         }
     }
 
-    /// Signals to the partner did not arrive: tells the client, once for each loss.
-    pub(super) fn signals_lost(
+    /// The partner has the client's signals up to `seq`, and later ones are lost if there are any: tells the
+    /// client. Tells the partner the same if it wants an `answer`.
+    pub(super) fn on_received(
         &mut self,
         negotiation: u64,
-        received: u64,
+        seq: u64,
         before: Option<u64>,
-        code: ErrorCode,
+        reason: LossReason,
+        answer: bool,
         effects: &mut Effects,
     ) {
-        if self.is_valid(negotiation) {
-            self.tell_loss(received, before, code, effects);
+        if !self.is_valid(negotiation) {
+            return;
         }
+        match &mut self.numbering {
+            Numbering::Client { resend: Some(resend), .. } => {
+                resend.from = resend.from.min(seq + 1);
+            }
+            Numbering::Client { .. } => self.tell_received(seq, effects),
+            Numbering::Open if answer && self.dialect == Dialect::V1 => {
+                self.tell_received(seq, effects);
+            }
+            Numbering::Open => {}
+            Numbering::Server { .. } => self.tell_loss(seq, before, reason.into(), effects),
+        }
+        if answer {
+            self.report_lost(None, effects);
+        }
+    }
+
+    /// Tells the client from where to send again, unless it knows.
+    fn tell_received(&mut self, seq: u64, effects: &mut Effects) {
+        if let Numbering::Client { told, .. } = &mut self.numbering
+            && told.replace(seq) == Some(seq)
+        {
+            return;
+        }
+        let (session_id, negotiation) = (self.session(), self.negotiation().into());
+        let message = ServerMessage::Received { session_id, negotiation, seq };
+        effects.push_back(Effect::Send(message.to_text()));
     }
 
     /// Tells the client that something it sent after number `received` is lost, once for each time,
@@ -466,20 +704,52 @@ impl Seat {
         code: ErrorCode,
         effects: &mut Effects,
     ) {
-        let lost = received + 1..before.unwrap_or(self.sent + 1);
-        let told = self.undelivered.start <= lost.start && lost.end <= self.undelivered.end;
-        if self.sent > received.max(self.loss_told) && !told {
-            self.loss_told = self.sent;
+        let Numbering::Server { sent, loss_told, undelivered } = &mut self.numbering else {
+            return;
+        };
+        let lost = received + 1..before.unwrap_or(*sent + 1);
+        let told = undelivered.start <= lost.start && lost.end <= undelivered.end;
+        if *sent > received.max(*loss_told) && !told {
+            *loss_told = *sent;
             effects.push_back(refusal(code, self.session()));
         }
     }
 
-    /// The signals with these numbers got nowhere, and the client is told by itself.
-    pub(super) fn undelivered(&mut self, negotiation: u64, numbers: Range<u64>) {
-        if self.is_valid(negotiation) {
-            let told = &mut self.undelivered;
-            let start = if told.end == numbers.start { told.start } else { numbers.start };
-            *told = start..numbers.end;
+    /// The signals with these numbers got nowhere. Tells the client, or asks for them again later.
+    pub(super) fn undelivered(
+        &mut self,
+        negotiation: u64,
+        numbers: Range<u64>,
+        code: ErrorCode,
+        now: Instant,
+        effects: &mut Effects,
+    ) {
+        let is_valid = self.is_valid(negotiation);
+        match &mut self.numbering {
+            Numbering::Client { .. } if is_valid => return self.resend_later(numbers.start, now),
+            Numbering::Client { .. } => return,
+            Numbering::Server { undelivered, .. } if is_valid => {
+                let continued = undelivered.end == numbers.start;
+                let start = if continued { undelivered.start } else { numbers.start };
+                *undelivered = start..numbers.end;
+            }
+            Numbering::Open | Numbering::Server { .. } => {}
+        }
+        effects.push_back(refusal(code, self.session()));
+    }
+
+    /// A signal of the client was refused: asks for it again later if that numbered it.
+    pub(super) fn refused(&mut self, sequence: Sequence, now: Instant) {
+        if self.is_valid(sequence.negotiation.number()) {
+            self.resend_later(sequence.seq, now);
+        }
+    }
+
+    fn resend_later(&mut self, number: u64, now: Instant) {
+        if let Numbering::Client { resend, .. } = &mut self.numbering {
+            let due = now + RESEND_DELAY;
+            let resend = resend.get_or_insert(Resend { from: number, due });
+            resend.from = resend.from.min(number);
         }
     }
 }

@@ -93,7 +93,8 @@ impl Call {
         let limits = Arc::new(UserLimits::new(self.now));
         let dialect = self.dialects[who];
         let mut connection = Connection::new(id, user, dialect, config, limits, None, self.now);
-        connection.on_admitted(self.numbers);
+        connection.on_admitted(self.numbers, Vec::new(), self.now);
+        while connection.next_effect().is_some() {}
         self.connections[who] = Some(connection);
         self.closed[who] = None;
     }
@@ -194,7 +195,7 @@ impl Call {
                 }
                 Effect::AskForIceServers => self.asked += 1,
                 Effect::Notify { to, notice } => notices.push((to, notice)),
-                Effect::Attach(_) | Effect::Renew(_) => {
+                Effect::Attach { .. } | Effect::Renew(_) => {
                     let (id, role) = (self.id(who), Role::BOTH[who]);
                     let epoch = epoch(self.connections[who].as_ref().unwrap());
                     let record = self.record.clone().unwrap();
@@ -205,7 +206,7 @@ impl Call {
                 Effect::Leave(_) => self.end(PartnerReason::Left),
                 Effect::EndAgain(_) => self.record = None,
                 Effect::Close(reason) => self.closed[who] = Some(reason),
-                Effect::LookUp | Effect::Ping | Effect::Heartbeat => {}
+                Effect::LookUp | Effect::ReplaceOlder | Effect::Ping | Effect::Heartbeat => {}
             }
         }
         for (to, notice) in notices {
@@ -404,6 +405,7 @@ fn signals_of_another_negotiation_are_void() {
             first_opening: record.first_opening,
             negotiation,
             number,
+            numbered: false,
             kind: SignalKind::Offer,
             text: text(payload),
         })
@@ -443,6 +445,7 @@ fn one_or_two_undelivered(count: u64) -> Call {
         NEGOTIATION,
         1 + count..2 + count,
         ErrorCode::Unavailable,
+        call.now,
     );
     call.carry_out(ANN);
     assert_eq!(call.read(ANN), ["error unavailable"]);
@@ -480,7 +483,7 @@ impl Call {
         (session, negotiation, numbers): &(SessionId, u64, Range<u64>),
     ) -> bool {
         let bob = self.connections[BOB].as_mut().unwrap();
-        let reported = bob.report_refused(session, *negotiation, numbers);
+        let reported = bob.report_refused(session, *negotiation, numbers, false);
         self.carry_out(BOB);
         reported
     }
@@ -491,7 +494,7 @@ impl Call {
         reported: bool,
     ) {
         let bob = self.connections[BOB].as_mut().unwrap();
-        bob.on_refused(session, *negotiation, numbers, reported);
+        bob.on_refused(session, *negotiation, numbers, false, reported);
         self.carry_out(BOB);
     }
 }

@@ -256,6 +256,7 @@ mod tests {
             session_id: &session,
             partner_id: &partner,
             is_initiator: false,
+            negotiation: None,
             ice_servers: Some(&servers),
         };
         assert_eq!(

@@ -12,14 +12,22 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use super::{ClientMessage, HeartbeatId, Malformed, Signal, SignalKind};
+use super::{
+    ClientMessage, Dialect, HeartbeatId, Malformed, Secret, Sequence, Signal, SignalKind,
+    negotiation,
+};
 use crate::id::SessionId;
 
-pub(super) fn client_message(text: &str) -> Result<ClientMessage<'_>, Malformed> {
-    let fields = match scan::fields(text) {
+pub(super) fn client_message(text: &str, dialect: Dialect) -> Result<ClientMessage<'_>, Malformed> {
+    let mut fields = match scan::fields(text) {
         Some(fields) => fields,
         None => serde_json::from_str(text).map_err(|_| Malformed)?,
     };
+    match dialect {
+        Dialect::Base => fields.unknown |= std::mem::take(&mut fields.v1) != V1Fields::default(),
+        Dialect::V1 if fields.v1.twice => return Err(Malformed),
+        Dialect::V1 => {}
+    }
     let kind = string(fields.kind.ok_or(Malformed)?)?;
     match &*kind {
         "offer" => fields.signal(SignalKind::Offer),
@@ -31,6 +39,10 @@ pub(super) fn client_message(text: &str) -> Result<ClientMessage<'_>, Malformed>
             Ok(ClientMessage::Heartbeat { session, id })
         }
         "leave" => Ok(ClientMessage::Leave { session: fields.session()? }),
+        "refresh" if dialect == Dialect::V1 => {
+            let token = fields.v1.token.filter(|token| token.starts_with('"')).ok_or(Malformed)?;
+            Ok(ClientMessage::Refresh { token: Secret(string(token)?) })
+        }
         _ => Err(Malformed),
     }
 }
@@ -64,7 +76,18 @@ struct Fields<'a> {
     sdp: Option<&'a str>,
     candidate: Option<&'a str>,
     id: Option<&'a str>,
+    v1: V1Fields<'a>,
     unknown: bool,
+}
+
+/// Those that only [`Dialect::V1`] has.
+#[derive(Debug, Default, PartialEq)]
+struct V1Fields<'a> {
+    negotiation: Option<&'a str>,
+    seq: Option<&'a str>,
+    token: Option<&'a str>,
+    /// Whether one of them was given twice.
+    twice: bool,
 }
 
 /// A field was given twice.
@@ -79,6 +102,10 @@ impl<'a> Fields<'a> {
             "sdp" => &mut self.sdp,
             "candidate" => &mut self.candidate,
             "id" => &mut self.id,
+            "negotiation" | "seq" | "token" => {
+                self.v1.set(name, value);
+                return Ok(());
+            }
             _ => {
                 self.unknown = true;
                 return Ok(());
@@ -103,12 +130,38 @@ impl<'a> Fields<'a> {
         if !allowed || nests_too_deep(payload) {
             return Err(Malformed);
         }
-        let exact = other.is_none() && self.id.is_none() && !self.unknown;
-        Ok(ClientMessage::Signal(Signal { kind, session: self.session()?, payload, exact }))
+        let exact =
+            other.is_none() && self.id.is_none() && self.v1.token.is_none() && !self.unknown;
+        let (session, sequence) = (self.session()?, self.v1.sequence()?);
+        Ok(ClientMessage::Signal(Signal { kind, session, payload, sequence, exact }))
     }
 
     fn session(&self) -> Result<SessionId, Malformed> {
         self.session.ok_or(Malformed).and_then(session_id)
+    }
+}
+
+impl<'a> V1Fields<'a> {
+    fn set(&mut self, name: &str, value: &'a str) {
+        let field = match name {
+            "negotiation" => &mut self.negotiation,
+            "seq" => &mut self.seq,
+            _ => &mut self.token,
+        };
+        self.twice |= field.replace(value).is_some();
+    }
+
+    fn sequence(&self) -> Result<Option<Sequence>, Malformed> {
+        match (self.negotiation, self.seq) {
+            (None, None) => Ok(None),
+            (Some(negotiation), Some(seq)) if negotiation.starts_with('"') => {
+                let negotiation = string(negotiation)?.parse()?;
+                let seq = negotiation::seq(seq)?;
+                let numbered = (seq > 0).then_some(Sequence { negotiation, seq });
+                numbered.map(Some).ok_or(Malformed)
+            }
+            _ => Err(Malformed),
+        }
     }
 }
 
@@ -176,7 +229,7 @@ mod tests {
     use crate::protocol::ServerMessage;
 
     fn signal(text: &str) -> (SignalKind, String, String) {
-        match ClientMessage::parse(text) {
+        match ClientMessage::parse(text, Dialect::Base) {
             Ok(ClientMessage::Signal(signal)) => {
                 (signal.kind, signal.session.to_string(), signal.payload.to_owned())
             }
@@ -199,15 +252,16 @@ mod tests {
                 format!(r#"{{"type":"ice-candidate","sessionId":"s","candidate":{candidate}}}"#);
             assert_eq!(signal(&text), (SignalKind::IceCandidate, "s".into(), candidate.into()));
         }
-        let heartbeat = ClientMessage::parse(r#"{"type":"heartbeat"}"#);
+        let heartbeat = ClientMessage::parse(r#"{"type":"heartbeat"}"#, Dialect::Base);
         assert!(matches!(heartbeat, Ok(ClientMessage::Heartbeat { session: None, id: None })));
-        let heartbeat = ClientMessage::parse(r#"{"type":"heartbeat","sessionId":"s","id":1.5}"#);
+        let heartbeat =
+            ClientMessage::parse(r#"{"type":"heartbeat","sessionId":"s","id":1.5}"#, Dialect::Base);
         let Ok(ClientMessage::Heartbeat { session: Some(session), id: Some(id) }) = heartbeat
         else {
             panic!("{heartbeat:?}");
         };
         assert_eq!((session.as_str(), id.to_string()), ("s", "1.5".into()));
-        let leave = ClientMessage::parse(r#"{"type":"leave","sessionId":"s"}"#);
+        let leave = ClientMessage::parse(r#"{"type":"leave","sessionId":"s"}"#, Dialect::Base);
         assert!(matches!(leave, Ok(ClientMessage::Leave { session }) if session.as_str() == "s"));
     }
 
@@ -233,7 +287,7 @@ mod tests {
             for space in [" ", "\n"] {
                 let text = format!(r#"{{"type":"heartbeat","id":{space}{id}{space}}}"#);
                 let Ok(ClientMessage::Heartbeat { id: Some(read), .. }) =
-                    ClientMessage::parse(&text)
+                    ClientMessage::parse(&text, Dialect::Base)
                 else {
                     panic!("{text:?} was not read");
                 };
@@ -246,7 +300,7 @@ mod tests {
             [&*(longest + "9"), "\"1\"", "true", "null", "[1]", "{}", "01", "+1", "1.", ".5", "-"]
         {
             let text = format!(r#"{{"type":"heartbeat","id":{id}}}"#);
-            assert!(ClientMessage::parse(&text).is_err(), "{text}");
+            assert!(ClientMessage::parse(&text, Dialect::Base).is_err(), "{text}");
         }
     }
 
@@ -273,7 +327,43 @@ mod tests {
             r#"{"type":"leave","sessionId":"s","id":"x"}"#,
             r#"{"type":"offer","sessionId":"s","sdp":"","id":[],"candidate":false,"a":{},"a":1}"#,
         ] {
-            assert!(ClientMessage::parse(text).is_ok(), "{text}");
+            assert!(ClientMessage::parse(text, Dialect::Base).is_ok(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_v1_signal_may_say_its_place_in_the_negotiation() {
+        let text = |fields: &str| {
+            format!(r#"{{"type":"ice-candidate","sessionId":"s","candidate":null{fields}}}"#)
+        };
+        let sequence = |fields: &str| match ClientMessage::parse(&text(fields), Dialect::V1) {
+            Ok(ClientMessage::Signal(signal)) => Ok(signal.sequence),
+            Ok(other) => panic!("{other:?}"),
+            Err(malformed) => Err(malformed),
+        };
+        let id = r#""negotiation":"00000000000000ff""#;
+        let expected = Sequence { negotiation: 255.into(), seq: 1 };
+        assert_eq!(sequence(""), Ok(None));
+        assert_eq!(sequence(&format!(r#",{id},"seq":1"#)), Ok(Some(expected)));
+        let escaped = r#","seq":1,"negotiation":"\u00300000000000000ff""#;
+        assert_eq!(sequence(escaped), Ok(Some(expected)));
+        for fields in [
+            format!(",{id}"),
+            r#","seq":1"#.into(),
+            format!(r#",{id},"seq":0"#),
+            format!(r#",{id},"seq":-1"#),
+            format!(r#",{id},"seq":1.0"#),
+            format!(r#",{id},"seq":1e1"#),
+            format!(r#",{id},"seq":"1""#),
+            format!(r#",{id},"seq":null"#),
+            format!(r#",{id},"seq":9007199254740992"#),
+            format!(r#",{id},{id},"seq":1"#),
+            format!(r#",{id},"seq":1,"seq":1"#),
+            r#","negotiation":255,"seq":1"#.into(),
+            r#","negotiation":"ff","seq":1"#.into(),
+        ] {
+            assert_eq!(sequence(&fields), Err(Malformed), "{fields}");
+            assert!(ClientMessage::parse(&text(&fields), Dialect::Base).is_ok(), "{fields}");
         }
     }
 
@@ -332,7 +422,7 @@ mod tests {
         ];
         for text in texts {
             let shown: String = text.chars().take(80).collect();
-            assert!(ClientMessage::parse(&text).is_err(), "{shown}");
+            assert!(ClientMessage::parse(&text, Dialect::Base).is_err(), "{shown}");
         }
     }
 

@@ -14,6 +14,7 @@ use super::{
 use crate::{
     id::{ConnectionId, UserId},
     notice::Notice,
+    protocol::Dialect,
     session::SessionRecord,
 };
 
@@ -68,8 +69,8 @@ impl Node {
     fn ending(&self, gone: &ConnectionId, user: &UserId) -> Arc<ConnectionHandle> {
         self.registry.ending(gone.number(), || {
             let (id, user, generation) = (gone.clone(), user.clone(), self.health.generation());
-            let handle = ConnectionHandle::new(id, user, &self.config, generation);
-            // Its user's record may still name it.
+            let handle = ConnectionHandle::new(id, user, Dialect::Base, &self.config, generation);
+            // Its user's record may still name it. What its client understands matters no more.
             handle.jobs.state().claim = Claim::Answered;
             handle
         })

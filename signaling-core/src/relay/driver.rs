@@ -32,6 +32,7 @@ use crate::{
     frame::{CloseReason, Frame, TransportError},
     id::ConnectionId,
     notice::Notice,
+    protocol::Dialect,
     reason::DisconnectReason,
     store::Heartbeat,
     time::Timestamp,
@@ -137,10 +138,21 @@ impl Driver {
     /// `accepted` unless the node has as many connections as it accepts.
     fn admit(node: Arc<Node>, client: Client, accepted: bool) -> Result<Self, DisconnectReason> {
         let now = Instant::now().into_std();
+        let mut client = client;
+        if client.dialect == Dialect::Base {
+            // Whatever the transport read: it knows of no negotiation.
+            client.continuing.clear();
+        }
         let id = ConnectionId::new(node.id.clone(), node.registry.next_number());
         let (user, generation) = (client.identity.user.clone(), node.health.generation());
-        let handle =
-            Arc::new(ConnectionHandle::new(id.clone(), user.clone(), &node.config, generation));
+        let dialect = client.dialect;
+        let handle = Arc::new(ConnectionHandle::new(
+            id.clone(),
+            user.clone(),
+            dialect,
+            &node.config,
+            generation,
+        ));
         let refused = |reason| {
             let text = CloseReason::default();
             node.refusals.log_connection(&user, &id, reason, &text, None);
@@ -167,9 +179,9 @@ impl Driver {
         }
         let config = node.config.clone();
         let mut connection =
-            Connection::new(id.clone(), user, client.dialect, config, limits, token_life, now);
+            Connection::new(id.clone(), user, dialect, config, limits, token_life, now);
+        connection.continue_negotiations(client.continuing.clone());
         let ice_servers = node.ice_servers.is_some() && connection.expect_ice_servers();
-        let dialect = connection.dialect();
         tracing::debug!(connection = %handle.id, user = %handle.user, ?dialect, "connected");
         let admission = Job::Admit { newcomer: Newcomer::new(id, client), ice_servers };
         Ok(Self {
@@ -433,7 +445,8 @@ impl Driver {
     fn on_write_blocked(&mut self) {
         let Self { handle, connection, .. } = self;
         handle.mailbox.blocked(|refused| {
-            connection.report_refused(&refused.session, refused.negotiation, &refused.numbers)
+            let Refused { session, negotiation, numbers, numbered, .. } = refused;
+            connection.report_refused(session, *negotiation, numbers, *numbered)
         });
         let _ = self.carry_out();
         self.connection.on_write_blocked(Instant::now().into_std());
@@ -456,10 +469,7 @@ impl Driver {
                 self.connection.on_notice(notice, now());
             }
             Mail::Admitted { epoch, records } => {
-                self.connection.on_admitted(epoch);
-                for record in records {
-                    self.connection.on_attached(record, false, now());
-                }
+                self.connection.on_admitted(epoch, records, now());
             }
             Mail::Record { record, looked_up } => {
                 self.connection.on_attached(record, looked_up, now())
@@ -471,10 +481,11 @@ impl Driver {
                 self.connection.on_ice_servers(answer, now());
             }
             Mail::Undelivered { session, negotiation, numbers, code } => {
-                self.connection.on_undelivered(&session, negotiation, numbers, code);
+                self.connection.on_undelivered(&session, negotiation, numbers, code, now());
             }
-            Mail::Refused(Refused { session, negotiation, numbers, reported }) => {
-                self.connection.on_refused(&session, negotiation, &numbers, reported);
+            Mail::Refused(Refused { session, negotiation, numbers, numbered, reported }) => {
+                let connection = &mut self.connection;
+                connection.on_refused(&session, negotiation, &numbers, numbered, reported);
             }
             Mail::NoticesLost => self.connection.on_notices_lost(),
             Mail::Doubt => self.connection.on_doubt(),
@@ -524,13 +535,22 @@ impl Driver {
                     at: self.node.now(),
                     places: self.connection.places(),
                 }),
-                Effect::Attach(record) => self.run_job(Job::Attach(record)),
+                Effect::Attach { record, continuing } => {
+                    self.run_job(Job::Attach { record, continuing });
+                }
                 Effect::Renew(record) => self.run_job(Job::Renew(record)),
                 Effect::Leave(record) => self.run_job(Job::Leave(record)),
                 Effect::EndAgain(record) => self.run_job(Job::EndAgain(record)),
                 Effect::LookUp => {
-                    let records = self.connection.records();
-                    self.run_job(Job::LookUp(records));
+                    let believed = self.connection.records();
+                    let continuing = self.connection.negotiations_to_continue();
+                    self.run_job(Job::LookUp { believed, continuing });
+                }
+                Effect::ReplaceOlder => {
+                    let older = self.handle.jobs.state().replaced.take();
+                    if let Some(older) = older {
+                        self.notify(older, Notice::Replaced);
+                    }
                 }
                 Effect::Close(reason) => {
                     self.end(reason);

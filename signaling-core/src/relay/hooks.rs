@@ -10,7 +10,8 @@ use super::background::{Panicked, caught};
 use crate::{
     auth::Client,
     frame::CloseReason,
-    id::{ConnectionId, UserId},
+    id::{ConnectionId, SessionId, UserId},
+    protocol::NegotiationId,
     session::SessionRecord,
 };
 
@@ -33,6 +34,12 @@ impl Newcomer {
     #[must_use]
     pub fn user(&self) -> &UserId {
         &self.client.identity.user
+    }
+
+    /// The negotiation with which its client wants to go on in `session`.
+    pub(super) fn continuing(&self, session: &SessionId) -> Option<NegotiationId> {
+        let named = self.client.continuing.iter().find(|one| one.session == *session);
+        named.map(|one| one.negotiation)
     }
 }
 

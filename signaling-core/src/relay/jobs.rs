@@ -11,6 +11,7 @@ use super::{backoff::Backoff, hooks::Newcomer};
 use crate::{
     connection::RecentEnds,
     id::{ConnectionId, SessionId},
+    protocol::NegotiationId,
     session::SessionRecord,
 };
 
@@ -20,14 +21,15 @@ pub(super) enum Job {
     /// Make the connection its user's, and attach it to the user's sessions. Its client is to be
     /// told of ICE servers, or not.
     Admit { newcomer: Newcomer, ice_servers: bool },
-    /// Attach the connection to a session.
-    Attach(Arc<SessionRecord>),
+    /// Attach the connection to a session, to go on with that negotiation if it can.
+    Attach { record: Arc<SessionRecord>, continuing: Option<NegotiationId> },
     /// Begin a new negotiation in a session to which the connection is attached.
     Renew(Arc<SessionRecord>),
     /// End a session that the client leaves.
     Leave(Arc<SessionRecord>),
-    /// See whether all is as the connection believes, which is in these sessions.
-    LookUp(Vec<Arc<SessionRecord>>),
+    /// See whether all is as the connection believes, which is in these sessions. Its client can go on with the
+    /// negotiations in `continuing`.
+    LookUp { believed: Vec<Arc<SessionRecord>>, continuing: Vec<(SessionId, NegotiationId)> },
     /// End a session that has ended before and was opened again.
     EndAgain(Arc<SessionRecord>),
     /// The connection has ended, for the reason in its mailbox: detach it everywhere.
@@ -38,8 +40,8 @@ impl Job {
     /// Whether it makes `queued`, an earlier job of the same connection, needless.
     pub(super) fn supersedes(&self, queued: &Self) -> bool {
         match (self, queued) {
-            (Self::LookUp(_), Self::LookUp(_)) | (Self::End, Self::End) => true,
-            (Self::Attach(record), Self::Attach(older))
+            (Self::LookUp { .. }, Self::LookUp { .. }) | (Self::End, Self::End) => true,
+            (Self::Attach { record, .. }, Self::Attach { record: older, .. })
             | (Self::Renew(record), Self::Renew(older))
             | (Self::EndAgain(record), Self::EndAgain(older)) => record.opening == older.opening,
             _ => false,
@@ -80,6 +82,8 @@ pub(super) struct State {
     pub(super) admission: Admission,
     pub(super) epoch: u64,
     pub(super) claim: Claim,
+    /// The user's older connection that the claim replaced, until it is told.
+    pub(super) replaced: Option<ConnectionId>,
     retries: Backoff,
     /// When jobs that failed are done again; see [`JobQueue::retry_at`].
     retry_at: Option<Instant>,

@@ -37,7 +37,7 @@ pub(super) enum Mail {
     Notice(Notice),
     /// In the place of signals that did not fit.
     Refused(Refused),
-    /// The store has the connection now, and the user is in these sessions.
+    /// The store has the connection now, and it is attached to these sessions.
     Admitted { epoch: u64, records: Vec<Arc<SessionRecord>> },
     /// A session as the store has it.
     Record { record: Arc<SessionRecord>, looked_up: bool },
@@ -59,6 +59,8 @@ pub(super) struct Refused {
     pub(super) session: SessionId,
     pub(super) negotiation: u64,
     pub(super) numbers: Range<u64>,
+    /// Whether the sender's client numbered them, and is to send them again.
+    pub(super) numbered: bool,
     /// The sender was told already.
     pub(super) reported: bool,
 }
@@ -279,11 +281,12 @@ impl Queue {
 
     /// Leaves word in the queue that `signal` was refused.
     fn refuse(&mut self, signal: &RelayedSignal) {
-        let RelayedSignal { session, negotiation, number, .. } = signal;
+        let RelayedSignal { session, negotiation, number, numbered, .. } = signal;
         let refused = Refused {
             session: session.clone(),
             negotiation: *negotiation,
             numbers: *number..number + 1,
+            numbered: *numbered,
             reported: false,
         };
         self.unreported = true;

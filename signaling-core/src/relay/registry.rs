@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    num::NonZeroU64,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -15,6 +16,7 @@ use crate::{
     config::Config,
     frame::CloseReason,
     id::{ConnectionId, UserId},
+    protocol::Dialect,
     store::Counts,
 };
 
@@ -23,6 +25,7 @@ use crate::{
 pub(super) struct ConnectionHandle {
     pub(super) id: ConnectionId,
     pub(super) user: UserId,
+    pub(super) dialect: Dialect,
     /// When this node accepted it.
     pub(super) accepted: Instant,
     pub(super) mailbox: Mailbox,
@@ -34,15 +37,31 @@ pub(super) struct ConnectionHandle {
 }
 
 impl ConnectionHandle {
-    pub(super) fn new(id: ConnectionId, user: UserId, config: &Config, generation: u64) -> Self {
+    pub(super) fn new(
+        id: ConnectionId,
+        user: UserId,
+        dialect: Dialect,
+        config: &Config,
+        generation: u64,
+    ) -> Self {
         Self {
             id,
             user,
+            dialect,
             accepted: Instant::now(),
             mailbox: Mailbox::new(config),
             jobs: JobQueue::new(generation),
             sessions: AtomicUsize::new(0),
             goodbye: OnceLock::new(),
+        }
+    }
+
+    /// The [`client`](crate::session::Participant::client) of a participant that takes part anew with this
+    /// connection, from the `random` number of that attach.
+    pub(super) fn client_number(&self, random: u64) -> Option<NonZeroU64> {
+        match self.dialect {
+            Dialect::Base => None,
+            Dialect::V1 => NonZeroU64::new(random),
         }
     }
 }

@@ -138,14 +138,18 @@ impl Worker {
     async fn carry_out(&self, job: Job) {
         match job {
             Job::Admit { newcomer, ice_servers } => self.admit(&newcomer, ice_servers).await,
-            Job::Attach(record) => self.attach(record, Continuity::New).await,
+            Job::Attach { record, continuing } => {
+                self.attach(record, Continuity::of_client(continuing)).await;
+            }
             Job::Renew(record) => {
                 let stale = record.negotiation;
                 self.attach(record, Continuity::Restart(stale)).await;
             }
             Job::Leave(record) => self.leave(record).await,
             Job::EndAgain(record) => self.end_again(record).await,
-            Job::LookUp(records) => Box::pin(self.look_up(records)).await,
+            Job::LookUp { believed, continuing } => {
+                Box::pin(self.look_up(believed, &continuing)).await;
+            }
             Job::End => self.end().await,
         }
     }
@@ -166,7 +170,10 @@ impl Worker {
         self.handle.jobs.state().generation = generation;
         let attached = connected.memberships.iter().map(|membership| async {
             match self.follow(membership).await? {
-                Some(record) => self.try_attach(Arc::new(record), Continuity::New).await,
+                Some(record) => {
+                    let continuity = Continuity::of_client(newcomer.continuing(&record.id));
+                    self.try_attach(Arc::new(record), continuity).await
+                }
                 None => Ok(None),
             }
         });
@@ -233,7 +240,8 @@ impl Worker {
         self.node.health.accepted(self.handle.accepted)
     }
 
-    /// Claims the user for this connection, accepted at `accepted`, if `replace` allows it.
+    /// Claims the user for this connection, accepted at `accepted`, if `replace` allows it. The connection that
+    /// it replaces is not told yet.
     async fn connect(
         &self,
         accepted: Accepted,
@@ -251,10 +259,10 @@ impl Worker {
         }
         let connect = connect?;
         if let Connect::Done(connected) = &connect {
-            jobs.state().epoch = connected.epoch;
-            if let Some(previous) = connected.previous.as_ref().filter(|previous| *previous != id) {
-                node.notify(previous, Notice::Replaced);
-            }
+            let mut state = jobs.state();
+            state.epoch = connected.epoch;
+            let previous = connected.previous.as_ref().filter(|previous| *previous != id);
+            state.replaced = previous.cloned().or(state.replaced.take());
         }
         Ok(connect)
     }
@@ -272,7 +280,7 @@ impl Worker {
             state.attached.entry(session.clone()).or_insert(None);
             state.epoch
         };
-        match self.node.attach(record, user, id, epoch, continuity).await? {
+        match self.node.attach(record, &self.handle, epoch, continuity).await? {
             Attach::Done(record) => {
                 jobs.state().attached.insert(session, Some(record.clone()));
                 Ok(Some(record))
@@ -315,10 +323,15 @@ impl Worker {
             Ok(None) => {}
             Err(error) => {
                 let job = match continuity {
-                    Continuity::Restart(_) => Job::Renew,
-                    Continuity::New | Continuity::Continue(_) => Job::Attach,
+                    Continuity::Restart(_) => Job::Renew(record),
+                    Continuity::Continue(negotiation) => {
+                        Job::Attach { record, continuing: Some(negotiation.into()) }
+                    }
+                    Continuity::New | Continuity::Reopened { .. } => {
+                        Job::Attach { record, continuing: None }
+                    }
                 };
-                self.later("attach failed; retrying", &error, job(record));
+                self.later("attach failed; retrying", &error, job);
             }
         }
     }
@@ -375,13 +388,15 @@ impl Worker {
         });
         join_all(detached).await;
         attached.left.clear();
-        let (mut replaced, mut backoff) = (None, Backoff::default());
+        // It was not told if the claim was not followed by the admission.
+        let (mut replaced, mut backoff) = (jobs.state().replaced.clone(), Backoff::default());
         while let Err(error) = self.disconnect(&mut replaced).await {
             self.failed("connection not removed from its user yet; retrying", &error);
             if !backoff.wait(&node.stopped).await {
                 return;
             }
         }
+        jobs.state().replaced = None;
         if let Some(replaced) = replaced {
             node.notify(&replaced, Notice::Contested { user: user.clone() });
         }

@@ -1,14 +1,15 @@
 //! The conditional writes: read a record, let the rules make the next one, put it in its place, and
 //! begin again where somebody else was faster.
 
-use std::sync::Arc;
+use std::{num::NonZeroU64, sync::Arc};
 
-use super::{background::caught, backoff::Backoff, node::Node};
+use super::{background::caught, backoff::Backoff, node::Node, registry::ConnectionHandle};
 use crate::{
     event::Event,
     frame::CloseReason,
     id::{self, ConnectionId, SessionId, UserId},
     notice::Notice,
+    protocol::NegotiationId,
     reason::{DisconnectReason, EndReason, PartnerReason},
     session::{Presence, Role, SessionRecord, Status},
     store::{Membership, StoreError, Written},
@@ -34,10 +35,20 @@ struct NoLease;
 pub(super) enum Continuity {
     /// The current one if it is the user's first, otherwise a new one.
     New,
-    /// This one, in which the connection took part, if it is still current.
+    /// This one, in which the connection took part for that client before the store lost its attachment, if it
+    /// is still current.
+    Reopened { negotiation: u64, client: Option<NonZeroU64> },
+    /// This one, in which the client took part, if it is still current and the partner can go on with it.
     Continue(u64),
     /// A new one, also if the connection is attached in this one already.
     Restart(u64),
+}
+
+impl Continuity {
+    /// For a client that wants to go on with `negotiation`, if with any.
+    pub(super) fn of_client(negotiation: Option<NegotiationId>) -> Self {
+        negotiation.map_or(Self::New, |negotiation| Self::Continue(negotiation.number()))
+    }
 }
 
 /// What became of an attach.
@@ -90,16 +101,16 @@ impl Node {
         Err(StoreError::unavailable(NoLease))
     }
 
-    /// Attaches `connection`, the user's number `epoch`, to a session, beginning with `record` as
+    /// Attaches the connection of `handle`, its user's number `epoch`, to a session, beginning with `record` as
     /// the guess of what the store holds. The connection itself tells the partner, ahead of its signals.
     pub(super) async fn attach(
         &self,
         record: Arc<SessionRecord>,
-        user: &UserId,
-        connection: &ConnectionId,
+        handle: &ConnectionHandle,
         epoch: u64,
         continuity: Continuity,
     ) -> Result<Attach, StoreError> {
+        let ConnectionHandle { id: connection, user, .. } = handle;
         let mut record = record;
         let new = id::random_u64().map_err(StoreError::unavailable)?;
         for _ in 0..ROUNDS {
@@ -110,13 +121,17 @@ impl Node {
             if is_attached && continuity != Continuity::Restart(record.negotiation) {
                 return Ok(Attach::Done(record));
             }
-            let continuing = match continuity {
-                Continuity::Continue(negotiation) => Some(negotiation),
-                Continuity::New | Continuity::Restart(_) => None,
+            let (continuing, client) = match continuity {
+                Continuity::Reopened { negotiation, client } => (Some(negotiation), client),
+                Continuity::Continue(negotiation) if record.may_continue(role) => {
+                    (Some(negotiation), None)
+                }
+                Continuity::New | Continuity::Continue(_) | Continuity::Restart(_) => (None, None),
             };
             let Ok(next) = record.attach(role, connection, epoch, continuing, new) else {
                 return Ok(Attach::Superseded);
             };
+            let next = next.with_client(role, client.or_else(|| handle.client_number(new)));
             // Last before the write: if this node died without a lease, nobody would detach the connection.
             self.check_lease()?;
             record = match self.store.put(&next, Some(&record)).await? {
@@ -126,7 +141,7 @@ impl Node {
                 // A conflict with the very record that was to be written: an earlier attempt was done, and
                 // its answer was lost.
                 Written::Done | Written::Conflict(_) => {
-                    self.attached(&record, &next, role, connection);
+                    self.attached(&record, &next, role, connection, continuity);
                     return Ok(Attach::Done(Arc::new(next)));
                 }
             };
@@ -141,10 +156,13 @@ impl Node {
         after: &SessionRecord,
         role: Role,
         connection: &ConnectionId,
+        continuity: Continuity,
     ) {
         let (session, user) = (after.id.clone(), after.participant(role).user.clone());
         tracing::debug!(%session, %connection, "attached");
-        if before.participant(role).negotiation == Some(after.negotiation) {
+        if matches!(continuity, Continuity::Reopened { .. })
+            && before.participant(role).negotiation == Some(after.negotiation)
+        {
             // It was attached all along, and only the store did not know any more.
             return;
         }

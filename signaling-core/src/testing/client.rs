@@ -6,6 +6,8 @@
 
 mod dial;
 mod message;
+
+pub(super) use message::take_negotiation;
 mod wire;
 
 use std::{fmt, time::Duration};
@@ -229,14 +231,30 @@ impl Client {
     }
 
     /// Expects `match-found` as the next message.
-    pub async fn expect_match(&mut self, session: &str, partner: &str, is_initiator: bool) {
-        self.expect(json!({
+    ///
+    /// Returns the negotiation that begins, for a client that negotiated `signaling.v1`.
+    pub async fn expect_match(
+        &mut self,
+        session: &str,
+        partner: &str,
+        is_initiator: bool,
+    ) -> Option<String> {
+        self.expect_found(json!({
             "type": "match-found",
             "sessionId": session,
             "partnerId": partner,
             "isInitiator": is_initiator,
         }))
-        .await;
+        .await
+    }
+
+    /// Expects this `match-found` as the next message, apart from the negotiation, which is returned.
+    pub async fn expect_found(&mut self, expected: Value) -> Option<String> {
+        let text = self.next_text().await;
+        let mut found = serde_json::from_str(&text).unwrap_or_default();
+        let negotiation = take_negotiation(&mut found, self.dialect());
+        assert_eq!(found, expected, "what {self:?} got");
+        negotiation
     }
 
     /// Expects `partner-disconnected` for `reason` as the next message, as a client that negotiated

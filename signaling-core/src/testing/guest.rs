@@ -7,7 +7,10 @@ use async_trait::async_trait;
 use serde_json::Value;
 use tokio::{sync::mpsc, task::JoinHandle, time};
 
-use super::wire::{Client as Wire, Received, wire};
+use super::{
+    client::take_negotiation,
+    wire::{Client as Wire, Received, wire},
+};
 use crate::{
     Relay,
     auth::{AuthError, Authenticator, Client, Credentials, Identity},
@@ -45,6 +48,7 @@ pub struct Guest {
     say: mpsc::Sender<String>,
     task: JoinHandle<()>,
     beats: u64,
+    dialect: Dialect,
 }
 
 /// The longest that anything is waited for.
@@ -91,12 +95,12 @@ impl Guest {
 
     fn connect_with(relay: &Relay, client: Client, heartbeats: Option<Duration>) -> Self {
         let (server, wire) = wire(16);
-        let relay = relay.clone();
+        let (relay, dialect) = (relay.clone(), client.dialect);
         tokio::spawn(async move { relay.serve(server, client).await });
         let (say, words) = mpsc::channel(16);
         let (heard, received) = mpsc::channel(4096);
         let task = tokio::spawn(live(wire, words, heard, heartbeats));
-        Self { received, say, task, beats: 0 }
+        Self { received, say, task, beats: 0, dialect }
     }
 
     /// Sends a message as it is.
@@ -135,15 +139,30 @@ impl Guest {
         assert_eq!(shown, expected);
     }
 
-    /// `match-found` comes next.
-    pub async fn expect_match(&mut self, session: &SessionId, partner: &str, initiator: bool) {
+    /// `match-found` comes next. Returns the negotiation that begins, for a client that negotiated
+    /// `signaling.v1`.
+    pub async fn expect_match(
+        &mut self,
+        session: &SessionId,
+        partner: &str,
+        initiator: bool,
+    ) -> Option<String> {
         let expected = serde_json::json!({
             "type": "match-found",
             "sessionId": session.as_str(),
             "partnerId": partner,
             "isInitiator": initiator,
         });
-        assert_eq!(self.message().await, expected);
+        let (found, negotiation) = self.found().await;
+        assert_eq!(found, expected);
+        negotiation
+    }
+
+    /// The `match-found` that comes next, without the negotiation that begins, and that.
+    pub async fn found(&mut self) -> (Value, Option<String>) {
+        let mut found = self.message().await;
+        let negotiation = take_negotiation(&mut found, self.dialect);
+        (found, negotiation)
     }
 
     /// A close frame comes next.

@@ -6,7 +6,10 @@ use http::{HeaderMap, header::AUTHORIZATION};
 use memchr::memchr2;
 
 use super::handshake::subprotocols;
-use crate::auth::Credentials;
+use crate::{auth::Credentials, protocol::Continue};
+
+/// The most negotiations that a client continues at once; the others begin anew.
+pub const MAX_CONTINUING: usize = 64;
 
 /// The token of a request; see the [module's page](super) for which counts when there are several.
 #[must_use]
@@ -37,6 +40,16 @@ fn in_subprotocols(_: Option<&str>, headers: &HeaderMap) -> Option<String> {
         .filter_map(|protocol| protocol.strip_prefix("bearer."))
         .find(|token| !token.is_empty())
         .map(str::to_owned)
+}
+
+/// The negotiations that a client wants to go on with, from the query of its request:
+/// `continue={sessionId}~{negotiation}~{seq}`, percent-encoded, once for each session. Anything that is not
+/// so is left out, and so is what comes after [`MAX_CONTINUING`] of them.
+#[must_use]
+pub fn continuing(query: Option<&str>) -> Vec<Continue> {
+    let pairs = query.into_iter().flat_map(|query| query.split('&')).filter_map(decoded);
+    let named = pairs.filter(|(name, _)| name == "continue");
+    named.filter_map(|(_, value)| value.parse().ok()).take(MAX_CONTINUING).collect()
 }
 
 /// RFC 6750, 2.1; the scheme's name is case-insensitive (RFC 9110, 11.1).
@@ -70,6 +83,22 @@ mod tests {
         assert_eq!(token(Some("tokens=a&Token=b&token"), &[]), None);
         assert_eq!(token(Some(""), &[]), None);
         assert_eq!(token(None, &[]), None);
+    }
+
+    #[test]
+    fn what_is_continued_is_in_the_query() {
+        let read = |query| {
+            let continuing = continuing(query);
+            continuing.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let (one, other) = ("s:1~0000000000000007~3", "t~00000000000000ff~0");
+        let query = format!("token=x&continue={one}&continue=t%7E00000000000000ff%7e0&b");
+        assert_eq!(read(Some(&query)), [one, other]);
+        let query = format!("continue=&continue=s&continue=%FF~~&Continue={one}&continue={other}");
+        assert_eq!(read(Some(&query)), [other]);
+        assert!(read(None).is_empty() && read(Some("continue")).is_empty());
+        let many = vec![format!("continue={one}"); 100].join("&");
+        assert_eq!(read(Some(&many)).len(), MAX_CONTINUING);
     }
 
     #[test]

@@ -123,7 +123,7 @@ async fn who_understands_is_matched_with_servers_of_its_own() {
     let relay = relay(&provider).await;
     let (mut ann, mut bob) = (Guest::connect_v1(&relay, "ann"), Guest::connect(&relay, "bob"));
     let session = open(&relay).await;
-    assert_eq!(ann.message().await, found(&session, Some("ann 1")));
+    assert_eq!(ann.found().await.0, found(&session, Some("ann 1")));
     bob.expect_match(&session, "ann", false).await;
     assert_eq!(provider.asked("bob", Instant::now()).len(), 0, "nobody would tell Bob");
     // The same after a return of the partner, and at a return of its own.
@@ -131,9 +131,9 @@ async fn who_understands_is_matched_with_servers_of_its_own() {
     ann.expect("partner-disconnected lost").await;
     let mut bob = Guest::connect(&relay, "bob");
     bob.expect_match(&session, "ann", false).await;
-    assert_eq!(ann.message().await, found(&session, Some("ann 1")));
+    assert_eq!(ann.found().await.0, found(&session, Some("ann 1")));
     let mut ann = Guest::connect_v1(&relay, "ann");
-    assert_eq!(ann.message().await, found(&session, Some("ann 2")));
+    assert_eq!(ann.found().await.0, found(&session, Some("ann 2")));
 }
 
 #[tokio::test(start_paused = true)]
@@ -141,7 +141,7 @@ async fn without_a_provider_the_messages_are_as_ever() {
     let relay = Relay::builder(Nobody).start().await.unwrap();
     let mut ann = Guest::connect_v1(&relay, "ann");
     let session = open(&relay).await;
-    assert_eq!(ann.message().await, found(&session, None));
+    assert_eq!(ann.found().await.0, found(&session, None));
     ann.expect_nothing().await;
 }
 
@@ -152,7 +152,7 @@ async fn who_is_matched_before_it_connects_has_the_servers_at_once() {
     let session = open(&relay).await;
     let start = Instant::now();
     let mut ann = Guest::connect_v1(&relay, "ann");
-    assert_eq!(ann.message().await, found(&session, Some("ann 1")));
+    assert_eq!(ann.found().await.0, found(&session, Some("ann 1")));
     assert_eq!(start.elapsed(), Duration::from_millis(1900));
 }
 
@@ -163,7 +163,7 @@ async fn a_provider_that_is_late_holds_a_match_up_for_two_seconds_and_no_longer(
     let session = open(&relay).await;
     let start = Instant::now();
     let mut ann = Guest::connect_v1(&relay, "ann");
-    assert_eq!(ann.message().await, found(&session, None));
+    assert_eq!(ann.found().await.0, found(&session, None));
     assert_eq!(start.elapsed(), Duration::from_secs(2));
     assert_eq!(ann.message().await, renewed(&session, "ann 3"));
     // A second after the first was given up, two after the second.
@@ -178,7 +178,7 @@ async fn a_provider_that_fails_or_panics_holds_nothing_up() {
     let session = open(&relay).await;
     let start = Instant::now();
     let mut ann = Guest::connect_v1(&relay, "ann");
-    assert_eq!(ann.message().await, found(&session, None));
+    assert_eq!(ann.found().await.0, found(&session, None));
     assert_eq!(start.elapsed(), Duration::ZERO);
     assert_eq!(ann.message().await, renewed(&session, "ann 4"));
     assert_eq!(provider.asked("ann", start), [0.0, 1.0, 3.0, 7.0]);
@@ -190,7 +190,7 @@ async fn while_a_provider_hangs_everything_else_goes_on() {
     let relay = relay(&provider).await;
     let mut ann = Guest::connect_v1(&relay, "ann");
     let session = open(&relay).await;
-    assert_eq!(ann.message().await, found(&session, None));
+    assert_eq!(ann.found().await.0, found(&session, None));
     time::sleep(Duration::from_millis(1500)).await;
     let start = Instant::now();
     assert_eq!(provider.asked("ann", start).len(), 2, "it hangs now");
@@ -214,7 +214,7 @@ async fn servers_are_renewed_at_three_quarters_of_their_life_to_the_millisecond(
     let mut ann = Guest::connect_v1(&relay, "ann");
     ann.settled().await;
     let first = open(&relay).await;
-    assert_eq!(ann.message().await, found(&first, Some("ann 1")));
+    assert_eq!(ann.found().await.0, found(&first, Some("ann 1")));
     assert_eq!(ann.message().await, renewed(&first, "ann 2"));
     assert_eq!(start.elapsed(), Duration::from_secs(75));
     // To every session.
@@ -237,7 +237,7 @@ async fn who_waits_for_a_match_long_enough_gets_servers_that_are_good() {
     ann.settled().await;
     time::sleep(HOUR).await;
     let session = open(&relay).await;
-    assert_eq!(ann.message().await, found(&session, Some("ann 2")));
+    assert_eq!(ann.found().await.0, found(&session, Some("ann 2")));
 }
 
 #[tokio::test(start_paused = true)]

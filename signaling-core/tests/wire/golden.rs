@@ -4,7 +4,7 @@
 use signaling_core::{
     frame::Text,
     id::{SessionId, UserId},
-    protocol::{ClientMessage, ErrorCode, HeartbeatId, IceServer, ServerMessage, Signal},
+    protocol::{ClientMessage, Dialect, ErrorCode, HeartbeatId, IceServer, ServerMessage, Signal},
     reason::PartnerReason,
 };
 
@@ -20,6 +20,7 @@ pub(crate) fn server() -> Vec<String> {
         session_id,
         partner_id,
         is_initiator,
+        negotiation: None,
         ice_servers,
     };
     [
@@ -55,7 +56,7 @@ pub(crate) fn client() -> Vec<String> {
 
 /// The message that was parsed, written anew from what the type holds.
 fn written(text: &str) -> String {
-    match ClientMessage::parse(text).unwrap() {
+    match ClientMessage::parse(text, Dialect::V1).unwrap() {
         ClientMessage::Signal(signal) => relayed(&signal, text),
         ClientMessage::Heartbeat { session, id } => {
             let session = session.map(|session| format!(r#","sessionId":"{session}""#));
@@ -65,6 +66,9 @@ fn written(text: &str) -> String {
         }
         ClientMessage::Leave { session } => {
             format!(r#"{{"type":"leave","sessionId":"{session}"}}"#)
+        }
+        ClientMessage::Refresh { token } => {
+            format!(r#"{{"type":"refresh","token":"{}"}}"#, token.reveal())
         }
     }
 }

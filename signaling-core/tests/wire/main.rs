@@ -13,7 +13,7 @@ use schema::Schema;
 use serde_json::{Map, Value, json};
 use signaling_core::{
     frame::CloseCode,
-    protocol::{ClientMessage, ErrorCode},
+    protocol::{ClientMessage, Dialect, ErrorCode},
     reason::PartnerReason,
 };
 
@@ -52,7 +52,7 @@ fn the_examples_in_the_documents_are_messages_of_the_types() {
 fn the_schema_takes_from_a_client_what_the_parser_takes() {
     let schema = Schema::load();
     let agree = |message: &Value| {
-        let parsed = ClientMessage::parse(&message.to_string()).is_ok();
+        let parsed = ClientMessage::parse(&message.to_string(), Dialect::V1).is_ok();
         assert_eq!(schema.accepts("fromClient", message), parsed, "{message}");
         parsed
     };

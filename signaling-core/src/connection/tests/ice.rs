@@ -23,8 +23,7 @@ fn attach(call: &mut Call) {
     call.record = Some(Arc::new(next));
     let now = call.now;
     call.with_connection(ANN, |ann, record| {
-        ann.on_admitted(number);
-        ann.on_attached(record, false, now);
+        ann.on_admitted(number, vec![record], now);
     });
 }
 

@@ -166,17 +166,19 @@ fn merge_notices(older: &mut Notice, newer: &Notice) -> Merged {
             }
         }
         (
-            Notice::SignalsLost { session, negotiation, received, before, reason },
-            Notice::SignalsLost {
+            Notice::Received { session, negotiation, seq, before, reason, answer },
+            Notice::Received {
                 session: of,
                 negotiation: same,
-                received: from,
+                seq: from,
                 before: to,
                 reason: why,
+                answer: wanted,
             },
         ) if (&*session, &*negotiation, &*reason) == (of, same, why) => {
-            *received = (*received).min(*from);
+            *seq = (*seq).min(*from);
             *before = before.zip(*to).map(|(older, newer)| older.max(newer));
+            *answer |= wanted;
             Merged::Into
         }
         (Notice::Contested { .. }, Notice::Contested { .. }) => Merged::Into,

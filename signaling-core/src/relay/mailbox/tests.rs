@@ -36,6 +36,7 @@ fn later_signal(first_opening: u64, negotiation: u64, number: u64, text: impl In
         first_opening,
         negotiation,
         number,
+        numbered: false,
         kind: SignalKind::IceCandidate,
         text: text.into(),
     }))
@@ -46,7 +47,7 @@ fn signal(first_opening: u64, number: u64) -> Mail {
 }
 
 fn refused(negotiation: u64, numbers: Range<u64>, reported: bool) -> Refused {
-    Refused { session: session(), negotiation, numbers, reported }
+    Refused { session: session(), negotiation, numbers, numbered: false, reported }
 }
 
 /// All that waits, each in short.
@@ -64,8 +65,8 @@ fn short(mail: Mail) -> String {
             format!("detached {}", connection.number())
         }
         Mail::Notice(Notice::Ended { reason, .. }) => format!("ended {}", reason.as_str()),
-        Mail::Notice(Notice::SignalsLost { received, before, .. }) => {
-            format!("lost {received} {before:?}")
+        Mail::Notice(Notice::Received { seq, before, .. }) => {
+            format!("received {seq} {before:?}")
         }
         Mail::Undelivered { numbers, .. } => format!("undelivered {numbers:?}"),
         other => format!("{other:?}"),
@@ -290,9 +291,10 @@ fn ended(reason: PartnerReason) -> Mail {
     Mail::Notice(Notice::Ended { session: session(), first_opening: 1, reason })
 }
 
-fn lost(received: u64, before: Option<u64>) -> Mail {
+fn received(seq: u64, before: Option<u64>) -> Mail {
     let (session, negotiation, reason) = (session(), 1, crate::notice::LossReason::Lost);
-    Mail::Notice(Notice::SignalsLost { session, negotiation, received, before, reason })
+    let answer = false;
+    Mail::Notice(Notice::Received { session, negotiation, seq, before, reason, answer })
 }
 
 #[test]
@@ -360,14 +362,14 @@ fn an_end_and_losses_are_told_once() {
         mailbox.push(Mail::Doubt);
         mailbox.push(Mail::NoticesLost);
     }
-    mailbox.push(lost(4, Some(6)));
-    mailbox.push(lost(2, Some(5)));
-    mailbox.push(lost(3, Some(9)));
-    assert_eq!(rest(&mailbox), ["ended left", "Doubt", "NoticesLost", "lost 2 Some(9)"]);
-    mailbox.push(lost(4, Some(6)));
-    mailbox.push(lost(2, None));
-    mailbox.push(lost(3, Some(9)));
-    assert_eq!(rest(&mailbox), ["lost 2 None"]);
+    mailbox.push(received(4, Some(6)));
+    mailbox.push(received(2, Some(5)));
+    mailbox.push(received(3, Some(9)));
+    assert_eq!(rest(&mailbox), ["ended left", "Doubt", "NoticesLost", "received 2 Some(9)"]);
+    mailbox.push(received(4, Some(6)));
+    mailbox.push(received(2, None));
+    mailbox.push(received(3, Some(9)));
+    assert_eq!(rest(&mailbox), ["received 2 None"]);
 }
 
 #[test]

@@ -123,10 +123,13 @@ impl Worker {
         &self,
         newcomer: &Newcomer,
         present: &ConnectionId,
-    ) -> Result<bool, HookError> {
+    ) -> Result<bool, NotAdmitted> {
         let node = &self.node;
         // One of this node that is over; the store is about to learn of it.
         if *present.node() == node.id && node.registry.get(present.number()).is_none() {
+            return Ok(true);
+        }
+        if self.is_same_client(newcomer, present).await? {
             return Ok(true);
         }
         match &node.second_connection {
@@ -137,6 +140,27 @@ impl Worker {
                 Ok(ask(node.config.hook_timeout, asked).await? == Stays::Newcomer)
             }
         }
+    }
+
+    /// Whether the newcomer goes on with a negotiation in which its user takes part with `present`: it is that
+    /// client, on its next connection.
+    async fn is_same_client(
+        &self,
+        newcomer: &Newcomer,
+        present: &ConnectionId,
+    ) -> Result<bool, StoreError> {
+        for named in &newcomer.client.continuing {
+            let Some(record) = self.node.load_for(newcomer.user(), &named.session).await? else {
+                continue;
+            };
+            if let Some(role) = record.attached_as(present)
+                && record.may_continue(role)
+                && record.participant(role).negotiation == Some(named.negotiation.number())
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn tell_connected(&self) {

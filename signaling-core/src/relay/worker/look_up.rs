@@ -16,8 +16,9 @@ use super::{
     Worker,
 };
 use crate::{
-    id,
+    id::{self, SessionId},
     notice::Notice,
+    protocol::NegotiationId,
     reason::{DisconnectReason, PartnerReason},
     session::{Participant, SessionRecord},
     store::{Accepted, Connect, Joined, Membership, Replace, StoreError, UserRecord, Written},
@@ -40,12 +41,16 @@ impl Loaded {
 }
 
 impl Worker {
-    pub(super) async fn look_up(&self, believed: Vec<Arc<SessionRecord>>) {
+    pub(super) async fn look_up(
+        &self,
+        believed: Vec<Arc<SessionRecord>>,
+        continuing: &[(SessionId, NegotiationId)],
+    ) {
         // One that was refused is not to become its user's after all.
         if self.handle.mailbox.closing().is_some() {
             return;
         }
-        if let Err(error) = self.try_look_up(believed).await {
+        if let Err(error) = self.try_look_up(believed, continuing).await {
             // The connection says again what it believes: sessions may have ended meanwhile.
             self.after_pause("look-up failed; retrying", &error, |_, handle| {
                 handle.mailbox.push(Mail::Doubt);
@@ -53,7 +58,11 @@ impl Worker {
         }
     }
 
-    async fn try_look_up(&self, believed: Vec<Arc<SessionRecord>>) -> Result<(), StoreError> {
+    async fn try_look_up(
+        &self,
+        believed: Vec<Arc<SessionRecord>>,
+        continuing: &[(SessionId, NegotiationId)],
+    ) -> Result<(), StoreError> {
         let (node, ConnectionHandle { user, mailbox, jobs, .. }) = (&self.node, &*self.handle);
         // Read before anything is written: what is written into a store that then loses it is written
         // again in the next generation.
@@ -70,6 +79,10 @@ impl Worker {
         }
         let Some(memberships) = self.claim_again(known, lost_records).await? else {
             return Ok(());
+        };
+        let of_client = |session: &SessionId| {
+            let negotiation = continuing.iter().find(|(of, _)| of == session);
+            Continuity::of_client(negotiation.map(|(_, negotiation)| *negotiation))
         };
         let believes = |one: &Membership| believed.iter().any(|record| record.id == one.session);
         let others = memberships.iter().filter(|membership| !believes(membership));
@@ -101,12 +114,19 @@ impl Worker {
                 // In the same opening, the connection is attached, or its partner was told that it is not.
                 let was_reopened =
                     now.first_opening == record.first_opening && now.opening != record.opening;
-                let negotiation = self.negotiation_in(record).filter(|_| was_reopened);
-                let continuity = negotiation.map_or(Continuity::New, Continuity::Continue);
+                let taking_part = self.participant_in(record).filter(|_| was_reopened);
+                let reopened = taking_part.and_then(|own| {
+                    let (negotiation, client) = (own.negotiation?, own.client);
+                    Some(Continuity::Reopened { negotiation, client })
+                });
+                let continuity = reopened.unwrap_or_else(|| of_client(&now.id));
                 (now, continuity)
             }));
         }
-        let others = others.into_iter().flatten().map(|record| (record.into(), Continuity::New));
+        let others = others.into_iter().flatten().map(|record| {
+            let continuity = of_client(&record.id);
+            (record.into(), continuity)
+        });
         for (record, continuity) in there.into_iter().chain(others) {
             if let Some(record) = self.try_attach(record, continuity).await? {
                 mailbox.push(Mail::Record { record, looked_up: true });
@@ -124,8 +144,8 @@ impl Worker {
         }
     }
 
-    fn negotiation_in(&self, record: &SessionRecord) -> Option<u64> {
-        record.participant(record.role_of(&self.handle.user)?).negotiation
+    fn participant_in<'a>(&self, record: &'a SessionRecord) -> Option<&'a Participant> {
+        record.role_of(&self.handle.user).map(|role| record.participant(role))
     }
 
     /// Claims the user for this connection again, unless it is `known` to be the user's. If the answer to its
@@ -151,7 +171,13 @@ impl Worker {
             false => (self.accepted(), Replace::Nothing),
         };
         match self.connect(accepted, replace).await? {
-            Connect::Done(connected) => Ok(Some(connected.memberships)),
+            Connect::Done(connected) => {
+                // This connection is attached, or about to be.
+                if let Some(older) = self.handle.jobs.state().replaced.take() {
+                    self.node.notify(&older, Notice::Replaced);
+                }
+                Ok(Some(connected.memberships))
+            }
             Connect::Taken(_) => {
                 self.handle.mailbox.close(DisconnectReason::Replaced);
                 Ok(None)
@@ -215,7 +241,8 @@ impl Worker {
         let epoch = jobs.state().epoch;
         let attached = absent.role_of(user).and_then(|role| {
             let continuing = absent.participant(role).negotiation;
-            absent.attach(role, id, epoch, continuing, new).ok()
+            let attached = absent.attach(role, id, epoch, continuing, new).ok()?;
+            Some(attached.with_client(role, self.handle.client_number(new)))
         });
         jobs.may_be_attached(&known.id);
         // Absent where the user has a newer connection.
@@ -224,7 +251,10 @@ impl Worker {
         if there.opening == absent.opening
             && let Some(role) = there.attached_as(id)
         {
-            node.attached(&absent, &there, role, id);
+            let Participant { negotiation, client, .. } = absent.participant(role);
+            let negotiation = negotiation.unwrap_or(absent.negotiation);
+            let continuity = Continuity::Reopened { negotiation, client: *client };
+            node.attached(&absent, &there, role, id, continuity);
         }
         Ok(there)
     }

@@ -1,9 +1,12 @@
 //! The strictest reader that a client may be: each message with exactly its fields, each once.
 
 use serde::{Deserialize, de::IgnoredAny};
-use serde_json::value::RawValue;
+use serde_json::{Value, value::RawValue};
 
-use crate::{protocol::Dialect, reason::PartnerReason};
+use crate::{
+    protocol::{Dialect, NegotiationId},
+    reason::PartnerReason,
+};
 
 #[derive(Deserialize)]
 struct Kind {
@@ -21,15 +24,29 @@ macro_rules! messages {
 
 messages! {
     MatchFound { session_id: String, partner_id: String, is_initiator: bool }
-    MatchFoundWithServers {
+    NegotiationBegins {
         session_id: String,
         partner_id: String,
         is_initiator: bool,
+        negotiation: String,
         #[serde(default)] ice_servers: Vec<IceServer>
     }
+    Continued { session_id: String, negotiation: String, partner_connected: bool }
+    PartnerReconnected { session_id: String, negotiation: String }
+    Received { session_id: String, negotiation: String, seq: u64 }
+    TokenExpiring { in_ms: u64 }
+    Refreshed { #[serde(default)] expires_in_ms: u64 }
+    Move { after_ms: u64 }
     IceServers { session_id: String, ice_servers: Vec<IceServer> }
     Description { session_id: String, sdp: Box<RawValue> }
     Candidate { session_id: String, candidate: Box<RawValue> }
+    NumberedDescription { session_id: String, negotiation: String, seq: u64, sdp: Box<RawValue> }
+    NumberedCandidate {
+        session_id: String,
+        negotiation: String,
+        seq: u64,
+        candidate: Box<RawValue>
+    }
     PartnerDisconnected { session_id: String }
     PartnerDisconnectedFor { session_id: String, reason: PartnerReason }
     HeartbeatAck { id: Box<RawValue> }
@@ -54,12 +71,22 @@ pub(super) fn check(text: &str, dialect: Dialect) -> Result<(), serde_json::Erro
     let Kind { r#type } = serde_json::from_str(text)?;
     match (&*r#type, dialect) {
         ("match-found", Dialect::Base) => serde_json::from_str::<MatchFound>(text).map(drop),
-        ("match-found", Dialect::V1) => {
-            serde_json::from_str::<MatchFoundWithServers>(text).map(drop)
+        ("match-found", Dialect::V1) => serde_json::from_str::<NegotiationBegins>(text).map(drop),
+        ("continued", Dialect::V1) => serde_json::from_str::<Continued>(text).map(drop),
+        ("partner-reconnected", Dialect::V1) => {
+            serde_json::from_str::<PartnerReconnected>(text).map(drop)
         }
+        ("received", Dialect::V1) => serde_json::from_str::<Received>(text).map(drop),
+        ("token-expiring", Dialect::V1) => serde_json::from_str::<TokenExpiring>(text).map(drop),
+        ("refreshed", Dialect::V1) => serde_json::from_str::<Refreshed>(text).map(drop),
+        ("move", Dialect::V1) => serde_json::from_str::<Move>(text).map(drop),
         ("ice-servers", Dialect::V1) => serde_json::from_str::<IceServers>(text).map(drop),
-        ("offer" | "answer", _) => serde_json::from_str::<Description>(text).map(drop),
-        ("ice-candidate", _) => serde_json::from_str::<Candidate>(text).map(drop),
+        ("offer" | "answer", Dialect::Base) => serde_json::from_str::<Description>(text).map(drop),
+        ("offer" | "answer", Dialect::V1) => {
+            serde_json::from_str::<NumberedDescription>(text).map(drop)
+        }
+        ("ice-candidate", Dialect::Base) => serde_json::from_str::<Candidate>(text).map(drop),
+        ("ice-candidate", Dialect::V1) => serde_json::from_str::<NumberedCandidate>(text).map(drop),
         ("partner-disconnected", Dialect::Base) => {
             serde_json::from_str::<PartnerDisconnected>(text).map(drop)
         }
@@ -76,6 +103,20 @@ pub(super) fn check(text: &str, dialect: Dialect) -> Result<(), serde_json::Erro
         ("error", _) => serde_json::from_str::<Error>(text).map(drop),
         (other, _) => Err(serde_json::Error::custom(format!("unknown type {other:?}"))),
     }
+}
+
+/// Takes the `negotiation` out of a `match-found`, so that the rest can be compared: there is one for a
+/// client of `signaling.v1`, and none for another.
+///
+/// # Panics
+///
+/// When that is not so.
+pub(in super::super) fn take_negotiation(found: &mut Value, dialect: Dialect) -> Option<String> {
+    let negotiation = found.as_object_mut().and_then(|fields| fields.remove("negotiation"));
+    let id = negotiation.map(|id| id.as_str().expect("an id is a text").to_owned());
+    let is_id = id.as_ref().is_some_and(|id| id.parse::<NegotiationId>().is_ok());
+    assert_eq!(is_id, dialect == Dialect::V1, "{id:?} in {found}");
+    id
 }
 
 #[cfg(test)]
@@ -98,8 +139,7 @@ mod tests {
     fn only_who_asked_for_more_is_told_of_ice_servers() {
         let server = r#"{"urls":["turn:a"],"username":"u","credential":"c"}"#;
         let messages = |server: &str| {
-            let found =
-                r#""type":"match-found","sessionId":"s","partnerId":"p","isInitiator":true"#;
+            let found = r#""type":"match-found","sessionId":"s","partnerId":"p","isInitiator":true,"negotiation":"n""#;
             let renewed = r#""type":"ice-servers","sessionId":"s""#;
             [found, renewed].map(|fields| format!(r#"{{{fields},"iceServers":[{server}]}}"#))
         };
@@ -117,7 +157,7 @@ mod tests {
     #[test]
     fn a_message_has_exactly_its_fields() {
         let found = r#"{"type":"match-found","sessionId":"s","partnerId":"p","isInitiator":true}"#;
-        assert!(check(found, Dialect::Base).is_ok() && check(found, Dialect::V1).is_ok());
+        assert!(check(found, Dialect::Base).is_ok() && check(found, Dialect::V1).is_err());
         for wrong in [
             r#"{"type":"match-found","sessionId":"s","partnerId":"p"}"#,
             r#"{"type":"match-found","sessionId":"s","partnerId":"p","isInitiator":1}"#,

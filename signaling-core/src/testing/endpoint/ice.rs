@@ -21,11 +21,11 @@ pub(super) async fn who_negotiated_v1_is_told_of_ice_servers_and_nobody_else(hos
         "isInitiator": true,
         "iceServers": [{"urls": urls}],
     });
-    ann.expect(found.clone()).await;
+    ann.expect_found(found.clone()).await;
     bob.expect_match(&session, "ann", false).await;
     // Those who connect to their session as well.
     let mut again = stage.dial("ann").v1().connect().await;
-    again.expect(found).await;
+    again.expect_found(found).await;
 }
 
 pub(super) async fn without_ice_servers_a_match_is_the_same_for_all(host: &Host) {

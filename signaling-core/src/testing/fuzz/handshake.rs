@@ -8,7 +8,7 @@ use http::{
 
 use crate::{
     protocol::Dialect,
-    websocket::{accept, credentials},
+    websocket::{MAX_CONTINUING, accept, continuing, credentials},
 };
 
 /// Target `handshake`: the head of an HTTP request, as it is sent. What the `http` crate does not take is left out,
@@ -20,6 +20,7 @@ use crate::{
 ///   (RFC 9110, section 5.3).
 /// - The token is the one that a plain reading finds: `form_urlencoded` for the query, then the subprotocols, then
 ///   `Authorization`.
+/// - What is continued is written in the query as it is read from it.
 pub fn handshake(data: &[u8]) {
     let Some(request) = request(data) else { return };
     let joined = joined(&request);
@@ -34,6 +35,14 @@ pub fn handshake(data: &[u8]) {
         .or_else(|| in_authorization(request.headers()));
     assert_eq!(token(&request), expected, "{request:?}");
     assert_eq!(token(&joined), expected, "{joined:?}");
+    let query = request.uri().query().unwrap_or_default();
+    let named: Vec<_> = form_urlencoded::parse(query.as_bytes())
+        .filter(|(name, _)| name == "continue")
+        .map(|(_, value)| value.into_owned())
+        .collect();
+    let continued = continuing(request.uri().query());
+    assert!(continued.len() <= MAX_CONTINUING.min(named.len()), "{request:?}");
+    assert!(continued.iter().all(|one| named.contains(&one.to_string())), "{request:?}");
 }
 
 fn request(data: &[u8]) -> Option<Request<()>> {

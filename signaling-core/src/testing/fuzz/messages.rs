@@ -9,7 +9,9 @@ use serde_json::value::RawValue;
 use crate::{
     frame::Text,
     id::SessionId,
-    protocol::{self, ClientMessage, HeartbeatId, ServerMessage, Signal, SignalKind},
+    protocol::{
+        self, ClientMessage, Dialect, HeartbeatId, Sequence, ServerMessage, Signal, SignalKind,
+    },
 };
 
 /// Target `scanner`: the JSON scanner of client messages against serde_json.
@@ -25,33 +27,39 @@ pub fn scanner(data: &[u8]) {
     }
 }
 
-/// Target `client_message`: one text frame of a client.
+/// Target `client_message`: one text frame of a client, in either dialect.
 ///
 /// - A text is accepted if and only if it is a message by the rules of the protocol, which are written down here
 ///   once more on top of serde_json. Payloads with more than [`ClientMessage::MAX_DEPTH`] brackets may be refused.
-/// - What is relayed of a signal has exactly the fields `type`, `sessionId`, and `sdp` or `candidate`, with the values
-///   that were sent, the payload byte for byte. It is not longer than the frame, and is itself a message that is
+/// - What is relayed of a signal has exactly the fields `type`, `sessionId`, and `sdp` or `candidate`, and both or
+///   none of `negotiation` and `seq`, with the values that were sent, the payload byte for byte. It is not longer than the frame, and is itself a message that is
 ///   relayed unchanged.
 /// - The answer to a heartbeat with an `id` has the same bytes as its `id`.
 pub fn client_message(data: &[u8]) {
     let Ok(text) = str::from_utf8(data) else { return };
+    for dialect in [Dialect::Base, Dialect::V1] {
+        check_text(text, dialect);
+    }
+}
+
+fn check_text(text: &str, dialect: Dialect) {
     let sent = serde_json::from_str::<Object<'_>>(text).ok();
-    let expected = sent.as_ref().map(expected);
-    match ClientMessage::parse(text) {
+    let expected = sent.as_ref().map(|sent| expected(sent, dialect));
+    match ClientMessage::parse(text, dialect) {
         Err(_) => assert!(!matches!(expected, Some(Expected::Message)), "refused {text:?}"),
         Ok(message) => {
             let expected =
                 expected.unwrap_or_else(|| panic!("accepted {text:?}, which is no object"));
             assert!(!matches!(expected, Expected::Malformed), "accepted {text:?}");
             let sent = sent.unwrap_or_default();
-            check_message(&message, &sent, text);
+            check_message(&message, &sent, text, dialect);
         }
     }
 }
 
-fn check_message(message: &ClientMessage<'_>, sent: &Object<'_>, text: &str) {
+fn check_message(message: &ClientMessage<'_>, sent: &Object<'_>, text: &str, dialect: Dialect) {
     match message {
-        ClientMessage::Signal(signal) => check_relayed(signal, sent, &text.into()),
+        ClientMessage::Signal(signal) => check_relayed(signal, sent, &text.into(), dialect),
         ClientMessage::Heartbeat { session, id } => {
             assert_eq!(session.as_ref().map(|id| id.to_string()), sent.text("sessionId"));
             assert_eq!(id.as_ref().map(|id| id.to_string()).as_deref(), sent.raw("id"));
@@ -65,10 +73,13 @@ fn check_message(message: &ClientMessage<'_>, sent: &Object<'_>, text: &str) {
         ClientMessage::Leave { session } => {
             assert_eq!(Some(session.to_string()), sent.text("sessionId"));
         }
+        ClientMessage::Refresh { token } => {
+            assert_eq!(Some(token.reveal()), sent.text("token").as_deref());
+        }
     }
 }
 
-fn check_relayed(signal: &Signal<'_>, sent: &Object<'_>, frame: &Text) {
+fn check_relayed(signal: &Signal<'_>, sent: &Object<'_>, frame: &Text, dialect: Dialect) {
     let relayed = signal.relayed(frame);
     assert!(relayed.len() <= frame.len(), "{} became {}", &**frame, &*relayed);
     let received: Object<'_> =
@@ -76,14 +87,22 @@ fn check_relayed(signal: &Signal<'_>, sent: &Object<'_>, frame: &Text) {
     let payload = payload(signal.kind);
     let mut names = received.names();
     names.sort_unstable();
-    let mut expected = [payload, "sessionId", "type"];
+    let mut expected = vec![payload, "sessionId", "type"];
+    if let Some(Sequence { negotiation, seq }) = signal.sequence {
+        expected.extend(["negotiation", "seq"]);
+        assert_eq!(received.text("negotiation"), Some(negotiation.to_string()));
+        assert_eq!(received.raw("seq"), Some(&*seq.to_string()));
+    }
     expected.sort_unstable();
     assert_eq!(names, expected);
-    for name in ["type", "sessionId"] {
+    for name in ["type", "sessionId", "negotiation"] {
+        if !expected.contains(&name) {
+            continue;
+        }
         assert_eq!(received.text(name), sent.text(name));
     }
     assert_eq!(received.raw(payload), sent.raw(payload));
-    match ClientMessage::parse(&relayed) {
+    match ClientMessage::parse(&relayed, dialect) {
         Ok(ClientMessage::Signal(again)) => assert_eq!(again.relayed(&relayed), relayed),
         other => panic!("{} was read as {other:?}", &*relayed),
     }
@@ -103,9 +122,12 @@ enum Expected {
     Malformed,
 }
 
-fn expected(sent: &Object<'_>) -> Expected {
+fn expected(sent: &Object<'_>, dialect: Dialect) -> Expected {
     let twice = |name: &&str| sent.0.iter().filter(|(other, _)| other == name).count() > 1;
-    if ["type", "sessionId", "sdp", "candidate", "id"].iter().any(twice) {
+    let is_v1 = dialect == Dialect::V1;
+    if ["type", "sessionId", "sdp", "candidate", "id"].iter().any(twice)
+        || is_v1 && ["negotiation", "seq", "token"].iter().any(twice)
+    {
         return Expected::Malformed;
     }
     let is_session = |name| sent.text(name).is_some_and(|id| SessionId::new(&id).is_ok());
@@ -115,16 +137,28 @@ fn expected(sent: &Object<'_>) -> Expected {
         let is_short = sent.raw("id").is_some_and(|raw| raw.len() <= HeartbeatId::MAX_BYTES);
         is_short && starts("id", &['-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9'])
     };
+    let has = |name| sent.raw(name).is_some();
+    let is_placed = || {
+        let is_digit = |digit: char| matches!(digit, '0'..='9' | 'a'..='f');
+        let negotiation = sent.text("negotiation").unwrap_or_default();
+        let seq = sent.raw("seq").and_then(|seq| seq.parse().ok()).unwrap_or(0);
+        let none = !has("negotiation") && !has("seq");
+        let is_id = negotiation.len() == 16 && negotiation.chars().all(is_digit);
+        !is_v1 || none || is_id && (1..=Sequence::MAX_SEQ).contains(&seq)
+    };
     let (accepted, payload) = match sent.text("type").as_deref() {
-        Some("offer" | "answer") => (is_session("sessionId") && starts("sdp", &['"', '{']), "sdp"),
+        Some("offer" | "answer") => {
+            (is_session("sessionId") && starts("sdp", &['"', '{']) && is_placed(), "sdp")
+        }
         Some("ice-candidate") => {
-            (is_session("sessionId") && starts("candidate", &['"', '{', 'n']), "candidate")
+            let has_candidate = starts("candidate", &['"', '{', 'n']);
+            (is_session("sessionId") && has_candidate && is_placed(), "candidate")
         }
         Some("heartbeat") => {
-            let has = |name| sent.raw(name).is_some();
             ((!has("sessionId") || is_session("sessionId")) && (!has("id") || is_number()), "")
         }
         Some("leave") => (is_session("sessionId"), ""),
+        Some("refresh") => (is_v1 && sent.text("token").is_some(), ""),
         _ => (false, ""),
     };
     let brackets = sent.raw(payload).unwrap_or_default().matches(['{', '[']).count();
