@@ -1,6 +1,7 @@
+mod continuing;
 mod ice;
 
-use std::time::Duration;
+use std::{num::NonZeroU64, time::Duration};
 
 use super::*;
 use crate::{
@@ -104,9 +105,13 @@ impl Call {
         self.connect(who);
         let record = self.record.clone().unwrap();
         let next = record.attach(Role::BOTH[who], &self.id(who), self.numbers, None, self.numbers);
-        let next = next.unwrap();
+        let next = next.unwrap().with_client(Role::BOTH[who], self.client_number(who));
         self.record = Some(Arc::new(next));
         self.take_up(who);
+    }
+
+    fn client_number(&self, who: usize) -> Option<NonZeroU64> {
+        NonZeroU64::new(self.numbers).filter(|_| self.dialects[who] == Dialect::V1)
     }
 
     /// `who` learns what it wrote, and tells its partner.
@@ -195,14 +200,8 @@ impl Call {
                 }
                 Effect::AskForIceServers => self.asked += 1,
                 Effect::Notify { to, notice } => notices.push((to, notice)),
-                Effect::Attach { .. } | Effect::Renew(_) => {
-                    let (id, role) = (self.id(who), Role::BOTH[who]);
-                    let epoch = epoch(self.connections[who].as_ref().unwrap());
-                    let record = self.record.clone().unwrap();
-                    let next = record.attach(role, &id, epoch, None, record.revision).unwrap();
-                    self.record = Some(Arc::new(next));
-                    self.take_up(who);
-                }
+                Effect::Attach { continuing, .. } => self.write_attach(who, continuing),
+                Effect::Renew(_) => self.write_attach(who, None),
                 Effect::Leave(_) => self.end(PartnerReason::Left),
                 Effect::EndAgain(_) => self.record = None,
                 Effect::Close(reason) => self.closed[who] = Some(reason),
@@ -217,14 +216,31 @@ impl Call {
         }
     }
 
+    fn write_attach(&mut self, who: usize, continuing: Option<NegotiationId>) {
+        let (id, role) = (self.id(who), Role::BOTH[who]);
+        let epoch = epoch(self.connections[who].as_ref().unwrap());
+        let record = self.record.clone().unwrap();
+        let continuing =
+            continuing.filter(|_| record.may_continue(role)).map(NegotiationId::number);
+        let next = record.attach(role, &id, epoch, continuing, 1000 + record.revision).unwrap();
+        let next = next.with_client(role, self.client_number(who));
+        self.record = Some(Arc::new(next));
+        self.take_up(who);
+    }
+
     /// What `who` was sent since this was last asked, each message by its type and, where it has
-    /// one, its payload, code or reason.
+    /// one, its payload, code, reason or number.
     fn read(&mut self, who: usize) -> Vec<String> {
         let short = |text: String| {
             let message: serde_json::Value = serde_json::from_str(&text).unwrap();
             let field = |name: &str| message[name].as_str().map(str::to_owned);
             let detail = field("sdp").or(field("candidate")).or(field("code")).or(field("reason"));
             let kind = field("type").unwrap();
+            let detail = match &*kind {
+                "continued" => Some(message["partnerConnected"].to_string()),
+                "received" => Some(message["seq"].to_string()),
+                _ => detail,
+            };
             detail.map_or(kind.clone(), |detail| format!("{kind} {detail}"))
         };
         std::mem::take(&mut self.inbox[who]).into_iter().map(short).collect()

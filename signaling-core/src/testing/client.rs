@@ -222,6 +222,21 @@ impl Client {
         }
     }
 
+    /// Expects this signal of a base client as the next message: byte for byte, or with its place in the
+    /// negotiation if this client negotiated `signaling.v1`.
+    pub async fn expect_relayed(&mut self, sent: &str) {
+        if self.dialect() == Dialect::Base {
+            return self.expect_text(sent).await;
+        }
+        let text = self.next_text().await;
+        let got: Value = serde_json::from_str(&text).unwrap_or_default();
+        let mut expected: Value = serde_json::from_str(sent).unwrap_or_default();
+        for place in ["negotiation", "seq"] {
+            expected[place] = got[place].clone();
+        }
+        assert_eq!(got, expected, "what {self:?} got");
+    }
+
     /// Expects this JSON as the next message, in whatever order its fields are.
     pub async fn expect(&mut self, expected: Value) {
         match self.next_significant().await {

@@ -259,7 +259,7 @@ pub(super) async fn say(from: &mut Client, to: &mut Client, texts: &[String]) {
         from.send(text).await;
     }
     for text in texts {
-        to.expect_text(text).await;
+        to.expect_relayed(text).await;
     }
 }
 
