@@ -34,6 +34,7 @@ mod admission;
 mod alive;
 mod case;
 mod closes;
+mod continuing;
 mod crowd;
 mod errors;
 mod faulty;

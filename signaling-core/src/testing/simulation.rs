@@ -13,13 +13,15 @@
 //!   connections and no others, and whoever has a partner can talk to it.
 
 mod actor;
+mod caller;
+mod calls;
 mod history;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
     future::Future,
-    sync::Arc,
+    sync::{Arc, PoisonError},
     time::Duration,
 };
 
@@ -36,12 +38,13 @@ use crate::{
     bus::MessageBus,
     config::Config,
     frame::CloseReason,
-    id::{SessionId, UserId},
+    id::{NodeId, SessionId, UserId},
     relay::{NewSession, OpenError, SecondConnection},
     session::{SessionRecord, Status},
     store::SessionStore,
 };
 use actor::{Actor, Order};
+use caller::{Caller, Nodes};
 
 /// What a run is made of.
 #[derive(Debug, Clone)]
@@ -65,6 +68,10 @@ pub struct Simulation {
     pub config: Config,
     /// Whether clients send dozens of signals in one session, half of the times that they send any.
     pub bursts: bool,
+    /// Whether each user has one client of `signaling.v1` that goes on with its negotiations on each of its
+    /// connections. It checks itself what it is told, and every signal of a negotiation that goes on arrives
+    /// once and in order.
+    pub continuing: bool,
 }
 
 /// A way to have a store lose everything that it holds.
@@ -101,6 +108,8 @@ pub struct Summary {
     pub delivered: usize,
     /// Losses of a partner that were told.
     pub losses: usize,
+    /// How often a negotiation was continued.
+    pub continued: usize,
 }
 
 impl Simulation {
@@ -119,7 +128,14 @@ impl Simulation {
             loss,
             config: Config::default(),
             bursts: false,
+            continuing: false,
         }
+    }
+
+    /// The same with clients that continue.
+    #[must_use]
+    pub fn continuing(seed: u64) -> Self {
+        Self { continuing: true, ..Self::new(seed) }
     }
 
     /// Runs it, on a store and a bus of its own. A step takes 1.5 s on average, and the end 55 s:
@@ -134,6 +150,8 @@ impl Simulation {
             random: fastrand::Rng::with_seed(self.seed),
             nodes: Vec::new(),
             actors: Vec::new(),
+            callers: Vec::new(),
+            addresses: Nodes::default(),
             sessions: BTreeSet::new(),
             clock: TokioClock::start(),
             started: 0,
@@ -144,6 +162,10 @@ impl Simulation {
         for _ in 0..world.plan.nodes {
             let node = world.start_node().await;
             world.nodes.push(node);
+        }
+        world.publish_addresses();
+        if world.plan.continuing {
+            world.start_callers();
         }
         for _ in 0..world.plan.steps {
             world.step().await;
@@ -186,6 +208,8 @@ struct World {
     started: u32,
     nodes: Vec<Node>,
     actors: Vec<Actor>,
+    callers: Vec<Caller>,
+    addresses: Nodes,
     sessions: BTreeSet<SessionId>,
 }
 
@@ -215,6 +239,7 @@ impl World {
     async fn step(&mut self) {
         time::sleep(Duration::from_millis(self.random.u64(0..3_000))).await;
         match self.random.u8(0..100) {
+            _ if self.plan.continuing => self.step_of_callers().await,
             0..30 => self.connect(),
             30..45 => self.open().await,
             45..70 if self.plan.bursts && self.random.bool() => self.order(Order::Burst),
@@ -305,9 +330,21 @@ impl World {
         let fresh = self.start_node().await;
         let dead = std::mem::replace(&mut self.nodes[number], fresh);
         dead.faults.cut(true);
+        self.publish_addresses();
         for actor in self.actors.iter().filter(|actor| actor.is_on(&dead.relay)) {
             actor.order(Order::Drop);
         }
+        for caller in self.callers.iter() {
+            if caller.node().as_ref() == Some(dead.relay.node_id()) {
+                caller.order(caller::Order::Drop);
+            }
+        }
+    }
+
+    /// Where callers find the nodes.
+    fn publish_addresses(&self) {
+        let relays = self.nodes.iter().map(|node| node.relay.clone()).collect();
+        *self.addresses.lock().unwrap_or_else(PoisonError::into_inner) = relays;
     }
 
     /// The trouble ends, and everybody has time to find that out. Gives the moment at which
@@ -322,6 +359,7 @@ impl World {
         for actor in self.actors.iter().filter(|actor| actor.is_live()) {
             actor.order(Order::Chat);
         }
+        self.talk();
         time::sleep(Duration::from_secs(5)).await;
         // Not before that: queues that others fill may refuse all that somebody says.
         if self.plan.bursts {
@@ -334,6 +372,9 @@ impl World {
     }
 
     async fn check(&self, settled: Instant) -> Summary {
+        if self.plan.continuing {
+            return self.check_callers().await;
+        }
         let mut live = BTreeMap::new();
         for actor in self.actors.iter().filter(|actor| actor.is_live()) {
             let other = live.insert(actor.user.clone(), actor);
@@ -356,19 +397,8 @@ impl World {
 
 /// Who is live is attached, and nobody else; and who has a partner could talk to it.
 fn check_record(record: &SessionRecord, live: &BTreeMap<UserId, &Actor>, settled: Instant) {
-    for participant in &record.participants {
-        let (user, session) = (&participant.user, &record.id);
-        match (participant.connection(), live.get(user)) {
-            (Some(connection), Some(actor)) => {
-                let node = actor.relay.node_id();
-                assert_eq!(connection.node(), node, "{user} is elsewhere in {session}");
-            }
-            (None, None) => {}
-            (there, live) => {
-                panic!("{user} in {session}: attached {there:?}, live {}", live.is_some());
-            }
-        }
-    }
+    let nodes = live.iter().map(|(user, actor)| (user.clone(), actor.relay.node_id().clone()));
+    check_attached(record, &nodes.collect());
     if record.status() == Status::Active {
         for participant in &record.participants {
             let actor = live[&participant.user];
@@ -378,6 +408,22 @@ fn check_record(record: &SessionRecord, live: &BTreeMap<UserId, &Actor>, settled
                 participant.user,
                 record.id
             );
+        }
+    }
+}
+
+/// Who is live is attached with the connection on its node, and nobody else.
+fn check_attached(record: &SessionRecord, live: &BTreeMap<UserId, NodeId>) {
+    for participant in &record.participants {
+        let (user, session) = (&participant.user, &record.id);
+        match (participant.connection(), live.get(user)) {
+            (Some(connection), Some(node)) => {
+                assert_eq!(connection.node(), node, "{user} is elsewhere in {session}");
+            }
+            (None, None) => {}
+            (there, live) => {
+                panic!("{user} in {session}: attached {there:?}, live {}", live.is_some());
+            }
         }
     }
 }

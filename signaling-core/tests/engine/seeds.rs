@@ -67,6 +67,7 @@ fn run_each(seeds: u64, run: &dyn Fn(u64) -> Summary) {
         all.sent += one.sent;
         all.delivered += one.delivered;
         all.losses += one.losses;
+        all.continued += one.continued;
     }
     println!("{seeds} seeds: {all:?}");
     assert!(failing.is_empty(), "{} of {seeds} seeds fail: {failing:?}", failing.len());
@@ -136,6 +137,34 @@ fn promises_hold_where_second_connections_are_refused() {
 #[test]
 fn promises_hold_when_the_store_loses_everything() {
     run_each(100, &|seed| run_with_losses(Simulation::new(seed)));
+}
+
+#[test]
+fn negotiations_continue_in_heavy_trouble() {
+    run_all(100, Simulation::continuing);
+}
+
+#[test]
+fn negotiations_continue_without_trouble() {
+    run_all(50, |seed| {
+        let mut simulation = Simulation::continuing(seed);
+        (simulation.nodes, simulation.trouble) = (3, Trouble::NONE);
+        simulation
+    });
+}
+
+#[test]
+fn negotiations_continue_where_second_connections_are_refused() {
+    run_all(50, |seed| {
+        let mut simulation = Simulation::continuing(seed);
+        simulation.second_connection = SecondConnection::Refuse;
+        simulation
+    });
+}
+
+#[test]
+fn negotiations_continue_when_the_store_loses_everything() {
+    run_each(100, &|seed| run_with_losses(Simulation::continuing(seed)));
 }
 
 /// Each of these once found what nothing else had.

@@ -43,11 +43,21 @@ impl Dial {
     }
 
     /// With `token` in the query.
-    pub fn query_token(mut self, token: &str) -> Self {
+    pub fn query_token(self, token: &str) -> Self {
+        self.query("token", token)
+    }
+
+    /// Going on with a negotiation, as `{sessionId}~{negotiation}~{seq}`.
+    pub fn continuing(self, named: &str) -> Self {
+        self.query("continue", named)
+    }
+
+    fn query(mut self, name: &str, value: &str) -> Self {
         let joint = if self.url.contains('?') { '&' } else { '?' };
         self.url.push(joint);
-        self.url.push_str("token=");
-        for byte in token.bytes() {
+        self.url.push_str(name);
+        self.url.push('=');
+        for byte in value.bytes() {
             match byte {
                 b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
                     self.url.push(char::from(byte));

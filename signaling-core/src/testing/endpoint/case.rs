@@ -148,6 +148,12 @@ macro_rules! __endpoint_cases {
                 who_negotiated_v1_is_told_of_ice_servers_and_nobody_else
                 without_ice_servers_a_match_is_the_same_for_all
             }
+            continuing {
+                who_opens_a_new_connection_first_is_never_missed
+                who_comes_back_goes_on_and_so_do_both
+                what_cannot_be_continued_begins_anew
+                where_second_connections_are_refused_the_same_client_goes_on
+            }
             relaying {
                 a_signal_arrives_byte_for_byte
                 unknown_fields_are_left_out
