@@ -4,7 +4,10 @@
 use signaling_core::{
     frame::Text,
     id::{SessionId, UserId},
-    protocol::{ClientMessage, Dialect, ErrorCode, HeartbeatId, IceServer, ServerMessage, Signal},
+    protocol::{
+        ClientMessage, Dialect, ErrorCode, HeartbeatId, IceServer, NegotiationId, ServerMessage,
+        Signal,
+    },
     reason::PartnerReason,
 };
 
@@ -16,16 +19,26 @@ pub(crate) fn server() -> Vec<String> {
     let turn = IceServer::turn(turn, "1700043200:ann", "3gmDr4FZ0iSW").unwrap();
     let (session_id, partner_id, is_initiator) = (&session, &partner, true);
     let both = Some([stun.clone(), turn]);
-    let found = |ice_servers| ServerMessage::MatchFound {
+    let negotiation = NegotiationId::from(0x5f3a_09c4_e1b2_d786);
+    let found = |negotiation, ice_servers| ServerMessage::MatchFound {
         session_id,
         partner_id,
         is_initiator,
-        negotiation: None,
+        negotiation,
         ice_servers,
     };
     [
-        found(None),
-        found(both.as_ref().map(<[_; 2]>::as_slice)),
+        found(None, None),
+        found(Some(negotiation), None),
+        found(Some(negotiation), both.as_ref().map(<[_; 2]>::as_slice)),
+        ServerMessage::Continued { session_id, negotiation, partner_connected: true },
+        ServerMessage::PartnerReconnected { session_id, negotiation },
+        ServerMessage::Received { session_id, negotiation, seq: 1 },
+        ServerMessage::Received { session_id, negotiation, seq: 2 },
+        ServerMessage::TokenExpiring { in_ms: 720_000 },
+        ServerMessage::Refreshed { expires_in_ms: Some(3_600_000) },
+        ServerMessage::Refreshed { expires_in_ms: None },
+        ServerMessage::Move { after_ms: 4_200 },
         ServerMessage::IceServers { session_id, ice_servers: &[stun] },
         ServerMessage::PartnerDisconnected { session_id, reason: None },
         ServerMessage::PartnerDisconnected { session_id, reason: Some(PartnerReason::Lost) },
@@ -46,10 +59,15 @@ pub(crate) fn client() -> Vec<String> {
         r#"{"type":"ice-candidate","sessionId":"call-7","candidate":{"candidate":"candidate:1 1 udp 2122260223 192.0.2.1 54400 typ host","sdpMid":"0","sdpMLineIndex":0}}"#,
         r#"{"type":"ice-candidate","sessionId":"call-7","candidate":""}"#,
         r#"{"type":"ice-candidate","sessionId":"call-7","candidate":null}"#,
+        r#"{"type":"offer","sessionId":"call-7","negotiation":"5f3a09c4e1b2d786","seq":1,"sdp":"v=0\r\n…"}"#,
+        r#"{"type":"answer","sessionId":"call-7","negotiation":"5f3a09c4e1b2d786","seq":1,"sdp":"v=0\r\n…"}"#,
+        r#"{"type":"ice-candidate","sessionId":"call-7","negotiation":"5f3a09c4e1b2d786","seq":2,"candidate":""}"#,
+        r#"{"type":"ice-candidate","sessionId":"call-7","negotiation":"5f3a09c4e1b2d786","seq":3,"candidate":""}"#,
         r#"{"type":"heartbeat"}"#,
         r#"{"type":"heartbeat","sessionId":"call-7"}"#,
         r#"{"type":"heartbeat","id":7}"#,
         r#"{"type":"leave","sessionId":"call-7"}"#,
+        r#"{"type":"refresh","token":"eyJhbGciOiJFUzI1NiJ9.…"}"#,
     ];
     texts.map(written).to_vec()
 }

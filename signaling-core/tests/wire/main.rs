@@ -13,7 +13,7 @@ use schema::Schema;
 use serde_json::{Map, Value, json};
 use signaling_core::{
     frame::CloseCode,
-    protocol::{ClientMessage, Dialect, ErrorCode},
+    protocol::{ClientMessage, Continue, Dialect, ErrorCode, Sequence},
     reason::PartnerReason,
 };
 
@@ -49,6 +49,30 @@ fn the_examples_in_the_documents_are_messages_of_the_types() {
 }
 
 #[test]
+fn messages_are_written_byte_for_byte_as_on_the_page() {
+    for message in [golden::client(), golden::server()].concat() {
+        assert!(PROTOCOL.contains(&message), "not in docs/protocol.md: {message}");
+    }
+}
+
+#[test]
+fn the_server_reads_the_query_of_the_reconnect_on_the_page() {
+    let negotiations: BTreeSet<_> = values(golden::server())
+        .iter()
+        .filter_map(|message| message["negotiation"].as_str().map(str::to_owned))
+        .collect();
+    let requests =
+        PROTOCOL.lines().filter(|line| line.contains("GET ") && line.contains("continue="));
+    let values = requests.flat_map(|line| line.split("continue=").skip(1));
+    let examples: Vec<_> = values.map(|rest| rest.split('&').next().unwrap()).collect();
+    assert!(!examples.is_empty(), "no example");
+    for example in examples {
+        let read = example.parse::<Continue>().map(|read| read.negotiation.to_string());
+        assert!(read.is_ok_and(|negotiation| negotiations.contains(&negotiation)), "{example}");
+    }
+}
+
+#[test]
 fn the_schema_takes_from_a_client_what_the_parser_takes() {
     let schema = Schema::load();
     let agree = |message: &Value| {
@@ -66,12 +90,60 @@ fn the_schema_takes_from_a_client_what_the_parser_takes() {
                 agree(&with(&message, name, value));
             }
         }
-        for (name, value) in [("sessionId", json!(7)), ("id", json!("7")), ("sdp", json!(7))] {
+        let more = [
+            ("sessionId", json!(7)),
+            ("id", json!("7")),
+            ("sdp", json!(7)),
+            ("negotiation", json!("5f3a09c4e1b2d786")),
+            ("seq", json!(1)),
+            ("token", json!(7)),
+        ];
+        for (name, value) in more {
             agree(&with(&message, name, &value));
         }
     }
     for value in odd.as_array().unwrap() {
         assert!(!agree(value), "{value}");
+    }
+}
+
+#[test]
+fn the_schema_takes_the_negotiations_and_numbers_that_the_parser_takes() {
+    let schema = Schema::load();
+    let negotiations = [
+        ("0000000000000000", true),
+        ("ffffffffffffffff", true),
+        ("5F3A09C4E1B2D786", false),
+        ("5f3a09c4e1b2d78", false),
+        ("5f3a09c4e1b2d7860", false),
+        ("5f3a09c4e1b2d78g", false),
+    ];
+    let numbers = [
+        (json!(0), false),
+        (json!(1), true),
+        (json!(Sequence::MAX_SEQ), true),
+        (json!(Sequence::MAX_SEQ + 1), false),
+        (json!(-1), false),
+        (json!("1"), false),
+    ];
+    let negotiations = negotiations.map(|(value, good)| ("negotiation", json!(value), good));
+    let numbers = numbers.map(|(value, good)| ("seq", value, good));
+    let numbered = |message: &Value| golden::is_relayed(kind(message)) && message["seq"].is_u64();
+    for signal in values(golden::client()).into_iter().filter(numbered) {
+        for (name, value, good) in negotiations.iter().chain(&numbers) {
+            let signal = with(&signal, name, value);
+            let parsed = ClientMessage::parse(&signal.to_string(), Dialect::V1).is_ok();
+            assert_eq!((schema.accepts("fromClient", &signal), parsed), (*good, *good), "{signal}");
+        }
+    }
+    let received = |message: &&Value| kind(message) == "received";
+    let golden = values(golden::server());
+    let received = golden.iter().find(received).unwrap();
+    for (name, value, good) in negotiations.iter().chain(&numbers) {
+        let message = with(received, name, value);
+        // It may also say that nothing was received.
+        let good = *good || *value == 0;
+        assert_eq!(schema.accepts("fromServer", &message), good, "{message}");
     }
 }
 

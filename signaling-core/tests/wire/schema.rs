@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
-use signaling_core::id::SessionId;
+use signaling_core::{id::SessionId, protocol::NegotiationId};
 
 pub(crate) struct Schema(Value);
 
@@ -117,10 +117,13 @@ impl Schema {
             "minItems" => instance.as_array().is_none_or(|it| it.len() as u64 >= number(value)),
             "minLength" => text.is_none_or(|it| it.chars().count() as u64 >= number(value)),
             "maxLength" => text.is_none_or(|it| it.chars().count() as u64 <= number(value)),
-            "pattern" => {
-                assert_eq!(value, "^[A-Za-z0-9._:-]{1,128}$", "only a session id has a pattern");
-                text.is_none_or(|it| SessionId::new(it).is_ok())
-            }
+            "minimum" => instance.as_i64().is_none_or(|it| it >= value.as_i64().unwrap()),
+            "maximum" => instance.as_i64().is_none_or(|it| it <= value.as_i64().unwrap()),
+            "pattern" => text.is_none_or(|it| match value.as_str().unwrap() {
+                "^[A-Za-z0-9._:-]{1,128}$" => SessionId::new(it).is_ok(),
+                "^[0-9a-f]{16}$" => it.parse::<NegotiationId>().is_ok(),
+                other => panic!("the pattern {other} is not known here"),
+            }),
             other => panic!("the keyword {other} is not known here"),
         }
     }
@@ -140,6 +143,9 @@ fn is(instance: &Value, kind: &Value) -> bool {
         "null" => instance.is_null(),
         "boolean" => instance.is_boolean(),
         "number" => instance.is_number(),
+        // A validator also takes 1.0, which no schema can refuse. The description says that the parser
+        // does not.
+        "integer" => instance.is_i64() || instance.is_u64(),
         "string" => instance.is_string(),
         "array" => instance.is_array(),
         "object" => instance.is_object(),
