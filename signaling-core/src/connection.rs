@@ -180,8 +180,8 @@ impl Connection {
     }
 
     /// When [`Self::on_deadline`] is due. Inputs move it later; earlier only [`Self::on_admitted`],
-    /// [`Self::on_attached`], [`Self::on_notice`], [`Self::on_undelivered`], [`Self::on_ice_servers`],
-    /// [`Self::on_write_blocked`], and a signal that is refused in [`Self::on_frame`].
+    /// [`Self::on_attached`], [`Self::on_notice`], [`Self::on_undelivered`], [`Self::on_ice_servers`] and
+    /// [`Self::on_write_blocked`], and what asks for [`Effect::SetAlarm`].
     pub(crate) fn deadline(&self) -> Instant {
         let due = self.peers_due().min(self.ping_due);
         let ice = self.ice.as_ref().and_then(|ice| ice.deadline());
@@ -376,6 +376,7 @@ impl Connection {
         if !allowed {
             if let Some(sequence) = signal.sequence {
                 self.seats[seat].refused(sequence, now);
+                self.effects.push_back(Effect::SetAlarm);
             }
             return self.refuse(ErrorCode::RateLimited, Some(&signal.session));
         }

@@ -21,6 +21,8 @@ pub(crate) enum Effect {
     AskForIceServers,
     /// Ping the client.
     Ping,
+    /// Look at the deadline again: it has moved earlier.
+    SetAlarm,
     /// Hand a notice to another connection.
     Notify { to: ConnectionId, notice: Notice },
     /// Have the user's heartbeat written.

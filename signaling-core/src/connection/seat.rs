@@ -60,6 +60,8 @@ enum Numbering {
     /// The first of them decides.
     Open,
     Client {
+        /// Whether it has done so on this connection.
+        is_proven: bool,
         /// What the client was last told to have been received, if it has sent nothing since.
         told: Option<u64>,
         resend: Option<Resend>,
@@ -84,7 +86,9 @@ struct Resend {
 
 impl Numbering {
     const SERVER: Self = Self::Server { sent: 0, loss_told: 0, undelivered: 0..0 };
-    const CLIENT: Self = Self::Client { told: None, resend: None };
+    const CLIENT: Self = Self::Client { is_proven: true, told: None, resend: None };
+    /// Of a client that continues, and so should have numbered its signals before.
+    const CONTINUED: Self = Self::Client { is_proven: false, told: None, resend: None };
 }
 
 /// What the participant has been led to believe of its partner.
@@ -156,7 +160,7 @@ impl Seat {
             partner_client: participant.client,
             partner_unnumbered: false,
             told: 0,
-            numbering: if continued.is_some() { Numbering::CLIENT } else { Numbering::Open },
+            numbering: if continued.is_some() { Numbering::CONTINUED } else { Numbering::Open },
             received,
             dropped: 0,
             // The first of the partner's signals is its offer.
@@ -442,11 +446,15 @@ impl Seat {
         match (&mut self.numbering, number) {
             (Numbering::Open, Some(_)) => self.numbering = Numbering::CLIENT,
             (Numbering::Open, None) => self.numbering = Numbering::SERVER,
-            (Numbering::Client { told, resend }, Some(number)) => {
+            (Numbering::Client { is_proven, told, resend }, Some(number)) => {
                 if resend.as_ref().is_some_and(|resend| resend.from <= number) {
                     return;
                 }
-                *told = None;
+                (*is_proven, *told) = (true, None);
+            }
+            // It may not continue: both start over.
+            (Numbering::Client { is_proven: false, .. }, None) => {
+                return effects.push_back(Effect::Renew(self.record.clone()));
             }
             (Numbering::Server { .. }, None) => {}
             (Numbering::Client { .. }, None) | (Numbering::Server { .. }, Some(_)) => {
@@ -738,9 +746,15 @@ impl Seat {
         effects.push_back(refusal(code, self.session()));
     }
 
-    /// A signal of the client was refused: asks for it again later if that numbered it.
+    /// A signal of the client with this number was refused: asks for it again later.
     pub(super) fn refused(&mut self, sequence: Sequence, now: Instant) {
-        if self.is_valid(sequence.negotiation.number()) {
+        if sequence.negotiation.number() != self.negotiation() {
+            return;
+        }
+        if matches!(self.numbering, Numbering::Open) {
+            self.numbering = Numbering::CLIENT;
+        }
+        if !matches!(self.partner, Partner::Gone { .. }) {
             self.resend_later(sequence.seq, now);
         }
     }

@@ -205,7 +205,11 @@ impl Call {
                 Effect::Leave(_) => self.end(PartnerReason::Left),
                 Effect::EndAgain(_) => self.record = None,
                 Effect::Close(reason) => self.closed[who] = Some(reason),
-                Effect::LookUp | Effect::ReplaceOlder | Effect::Ping | Effect::Heartbeat => {}
+                Effect::LookUp
+                | Effect::ReplaceOlder
+                | Effect::SetAlarm
+                | Effect::Ping
+                | Effect::Heartbeat => {}
             }
         }
         for (to, notice) in notices {

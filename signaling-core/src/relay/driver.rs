@@ -526,6 +526,7 @@ impl Driver {
                     let found = self.connection.match_found(&record, role);
                     to_client(self, Frame::Text(found));
                 }
+                Effect::SetAlarm => self.set_alarm_earlier(),
                 Effect::AskForIceServers => self.node.renew_ice_servers(&self.handle),
                 Effect::Ping => to_client(self, Frame::Ping(Bytes::new())),
                 Effect::Notify { to, notice } => self.notify(to, notice),

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use signaling_core::{
     Config, Relay,
     bus::MessageBus,
-    id::{SessionId, UserId},
+    id::{ConnectionId, SessionId, UserId},
     memory::{MemoryBus, MemoryStore},
     relay::RelayBuilder,
+    store::SessionStore,
     testing::{TokioClock, fault::Faults, guest::Nobody},
 };
 
@@ -41,6 +42,11 @@ impl Deployment {
 
     pub(crate) async fn node(&self) -> Node {
         self.node_with(|builder| builder).await
+    }
+
+    /// The connection that the store has as that of the user `name`.
+    pub(crate) async fn connection(&self, name: &str) -> Option<ConnectionId> {
+        self.store.user(&user(name)).await.unwrap().connection
     }
 
     pub(crate) async fn node_with(

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "these are tests")]
 
 mod admission;
+mod continuing;
 mod counts;
 mod harness;
 mod host;

@@ -171,7 +171,7 @@ fn who_does_not_number_its_signals_is_served_as_a_base_client() {
     call.number_in(ANN, negotiation, 2);
     assert_eq!(call.read(ANN), ["error malformed"]);
     call.inbox = Default::default();
-    // Neither of the two can go on: Ann would not know what was lost.
+    // Neither of the two can go on: Ann does not know what was lost.
     call.continues(BOB, 1);
     assert_eq!(call.read(BOB), ["continued true", "match-found"]);
     assert_eq!(call.read(ANN), ["partner-disconnected replaced", "match-found"]);
@@ -287,6 +287,40 @@ fn a_signal_beyond_the_rate_is_asked_for_again() {
     call.connections[ANN].as_mut().unwrap().on_deadline(due);
     call.carry_out(ANN);
     assert_eq!(call.read(ANN), [format!("received {}", seq - 1)]);
+}
+
+#[test]
+fn the_first_signal_beyond_the_rate_is_asked_for_again_also_before_the_partner_comes() {
+    let mut call = Call::with(Config { max_signals_per_second: 1, ..Config::default() });
+    call.dialects = [Dialect::V1; 2];
+    call.attach(ANN);
+    // What it says of other sessions counts as well.
+    while !call.read(ANN).contains(&"error rate-limited".to_owned()) {
+        call.say(ANN, r#"{"type":"offer","sessionId":"x","sdp":""}"#);
+    }
+    call.number(ANN, 1);
+    assert_eq!(call.read(ANN), ["error rate-limited"]);
+    call.connections[ANN].as_mut().unwrap().on_deadline(call.now + Duration::from_secs(1));
+    call.carry_out(ANN);
+    assert_eq!(call.read(ANN), ["received 0"]);
+}
+
+#[test]
+fn who_continues_and_does_not_number_its_signals_starts_over() {
+    let mut call = Call::new();
+    call.dialects = [Dialect::V1; 2];
+    call.attach(ANN);
+    call.attach(BOB);
+    call.detach_for(ANN, PartnerReason::Lost);
+    call.detach_for(BOB, PartnerReason::Lost);
+    call.continues(BOB, 0);
+    call.continues(ANN, 0);
+    call.inbox = Default::default();
+    call.signal(ANN, "offer", "o");
+    assert_eq!(call.read(ANN), ["match-found"]);
+    assert_eq!(call.read(BOB), ["match-found"]);
+    call.signal(ANN, "offer", "o");
+    assert_eq!(call.read(BOB), ["offer o"]);
 }
 
 #[test]
