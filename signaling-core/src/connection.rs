@@ -10,6 +10,7 @@ mod ice;
 mod rate;
 mod recent_ends;
 mod seat;
+mod token;
 
 use std::{
     collections::VecDeque,
@@ -29,6 +30,7 @@ use crate::{
     },
     reason::{DisconnectReason, PartnerReason},
     session::{Participant, Place, Role, SessionRecord},
+    time::Timestamp,
 };
 
 pub(crate) use effect::Effect;
@@ -37,6 +39,7 @@ pub(crate) use rate::UserLimits;
 use rate::Verdict;
 pub(crate) use recent_ends::RecentEnds;
 use seat::Seat;
+use token::Token;
 
 /// Effects that there is room for while nothing happens.
 const EFFECTS_AT_REST: usize = 2;
@@ -58,11 +61,23 @@ pub(crate) struct Connection {
     ping_due: Instant,
     /// When the transport has taken nothing for too long; none while nothing waits for it.
     write_due: Option<Instant>,
-    token_expires: Option<Instant>,
+    token: Token,
     limits: Arc<UserLimits>,
     malformed: u32,
     /// None where the client is told of no ICE servers.
     ice: Option<Box<Ice>>,
+}
+
+/// What a token is with which a client renews its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refresh {
+    /// One of the same user, that expires then, after so long; or never.
+    Valid {
+        expires: Option<(Timestamp, Duration)>,
+    },
+    Invalid,
+    /// It could not be judged now.
+    Unavailable,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,15 +91,15 @@ enum Life {
 }
 
 impl Connection {
-    /// A connection that was accepted at `now` with a token that holds for `token_life`, of a user
-    /// with these `limits`.
+    /// A connection that was accepted at `now` with a token that expires at the time `expires`, which comes
+    /// after so long, of a user with these `limits`.
     pub(crate) fn new(
         id: ConnectionId,
         user: UserId,
         dialect: Dialect,
         config: Arc<Config>,
         limits: Arc<UserLimits>,
-        token_life: Option<Duration>,
+        expires: Option<(Timestamp, Duration)>,
         now: Instant,
     ) -> Self {
         Self {
@@ -100,8 +115,7 @@ impl Connection {
             sound_due: now + config.silence_timeout,
             ping_due: now + config.ping_interval,
             write_due: None,
-            // A token for longer than the clock can tell is one for ever.
-            token_expires: token_life.and_then(|life| now.checked_add(life)),
+            token: Token::new(dialect, expires, now),
             limits,
             malformed: 0,
             ice: None,
@@ -186,7 +200,7 @@ impl Connection {
         let due = self.peers_due().min(self.ping_due);
         let ice = self.ice.as_ref().and_then(|ice| ice.deadline());
         let resends = self.seats.iter().filter_map(Seat::resend_due);
-        let others = [self.token_expires, ice].into_iter().flatten();
+        let others = [self.token.deadline(), ice].into_iter().flatten();
         others.chain(resends).fold(due, Instant::min)
     }
 
@@ -223,7 +237,7 @@ impl Connection {
 
     /// Time has passed.
     pub(crate) fn on_deadline(&mut self, now: Instant) {
-        if self.token_expires.is_some_and(|expires| now >= expires) {
+        if self.token.has_expired(now) {
             return self.close(DisconnectReason::TokenExpired);
         }
         if self.write_due.is_some_and(|due| now >= due) {
@@ -237,6 +251,9 @@ impl Connection {
         }
         for seat in &mut self.seats {
             seat.on_deadline(now, &mut self.effects);
+        }
+        if let Some(message) = self.token.on_deadline(now) {
+            self.effects.push_back(Effect::Send(message.to_text()));
         }
         if now >= self.ping_due {
             self.ping_due = now + self.config.ping_interval;
@@ -279,6 +296,12 @@ impl Connection {
             }
             None => ice.on_failure(now),
         }
+    }
+
+    /// The token that the client renews its own with was judged.
+    pub(crate) fn on_refresh(&mut self, refresh: Refresh, now: Instant) {
+        let message = self.token.on_refresh(refresh, now);
+        self.effects.push_back(Effect::Send(message.to_text()));
     }
 
     /// The client sent a frame.
@@ -364,7 +387,10 @@ impl Connection {
             ClientMessage::Leave { session } => {
                 self.refuse(ErrorCode::RateLimited, Some(&session));
             }
-            ClientMessage::Refresh { .. } => {}
+            ClientMessage::Refresh { token } if allowed && self.token.begin_refresh() => {
+                self.effects.push_back(Effect::Refresh(token.into_owned()));
+            }
+            ClientMessage::Refresh { .. } => self.refuse(ErrorCode::RateLimited, None),
         }
     }
 

@@ -102,6 +102,10 @@ impl Secret<'_> {
     pub fn reveal(&self) -> &str {
         &self.0
     }
+
+    pub(crate) fn into_owned(self) -> Secret<'static> {
+        Secret(Cow::Owned(self.0.into_owned()))
+    }
 }
 
 impl fmt::Debug for Secret<'_> {

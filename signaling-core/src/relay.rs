@@ -16,6 +16,7 @@ mod mailbox;
 mod node;
 mod node_queue;
 mod open;
+mod refresh;
 mod refusal;
 mod registry;
 mod share;

@@ -4,7 +4,7 @@ use crate::{
     frame::Text,
     id::ConnectionId,
     notice::Notice,
-    protocol::NegotiationId,
+    protocol::{NegotiationId, Secret},
     reason::DisconnectReason,
     session::{Role, SessionRecord},
 };
@@ -19,6 +19,8 @@ pub(crate) enum Effect {
     MatchFound(Arc<SessionRecord>, Role),
     /// Have somebody asked for the client's ICE servers, while everything goes on.
     AskForIceServers,
+    /// Have the token judged with which the client renews its own, while everything goes on.
+    Refresh(Secret<'static>),
     /// Ping the client.
     Ping,
     /// Look at the deadline again: it has moved earlier.

@@ -1,5 +1,6 @@
 mod continuing;
 mod ice;
+mod token;
 
 use std::{num::NonZeroU64, time::Duration};
 
@@ -208,6 +209,7 @@ impl Call {
                 Effect::LookUp
                 | Effect::ReplaceOlder
                 | Effect::SetAlarm
+                | Effect::Refresh(_)
                 | Effect::Ping
                 | Effect::Heartbeat => {}
             }
@@ -708,7 +710,7 @@ fn a_token_that_expires_closes_the_connection() {
     call.connect(ANN);
     let (id, user) = (call.id(ANN), call.users[ANN].clone());
     let (config, limits) = (call.config.clone(), Arc::new(UserLimits::new(call.now)));
-    let life = Some(Duration::from_secs(7));
+    let life = Some((Timestamp::default(), Duration::from_secs(7)));
     let mut ann = Connection::new(id, user, Dialect::Base, config, limits, life, call.now);
     assert_eq!(ann.deadline(), call.at(7));
     ann.on_deadline(call.at(7));
@@ -721,7 +723,7 @@ fn a_token_for_ever_never_expires() {
     call.connect(ANN);
     let (id, user) = (call.id(ANN), call.users[ANN].clone());
     let (config, limits) = (call.config.clone(), Arc::new(UserLimits::new(call.now)));
-    let life = Some(Duration::MAX);
+    let life = Some((Timestamp::default(), Duration::MAX));
     let ann = Connection::new(id, user, Dialect::Base, config, limits, life, call.now);
     assert_eq!(ann.deadline(), call.at(10));
 }

@@ -160,7 +160,7 @@ impl Driver {
             Err(reason)
         };
         // Asked before anything knows the connection: clocks are the host's, and may panic.
-        let token_life = client.identity.expires_at.map(|at| at.since(node.clock.now()));
+        let expires = node.expiry(&client.identity);
         if !accepted {
             return refused(DisconnectReason::NodeFull);
         }
@@ -179,7 +179,7 @@ impl Driver {
         }
         let config = node.config.clone();
         let mut connection =
-            Connection::new(id.clone(), user, dialect, config, limits, token_life, now);
+            Connection::new(id.clone(), user, dialect, config, limits, expires, now);
         connection.continue_negotiations(client.continuing.clone());
         let ice_servers = node.ice_servers.is_some() && connection.expect_ice_servers();
         tracing::debug!(connection = %handle.id, user = %handle.user, ?dialect, "connected");
@@ -480,6 +480,7 @@ impl Driver {
                 let answer = answer.map(|told| (told.servers, told.expires_at.map(life)));
                 self.connection.on_ice_servers(answer, now());
             }
+            Mail::Refreshed(refresh) => self.connection.on_refresh(refresh, now()),
             Mail::Undelivered { session, negotiation, numbers, code } => {
                 self.connection.on_undelivered(&session, negotiation, numbers, code, now());
             }
@@ -528,6 +529,7 @@ impl Driver {
                 }
                 Effect::SetAlarm => self.set_alarm_earlier(),
                 Effect::AskForIceServers => self.node.renew_ice_servers(&self.handle),
+                Effect::Refresh(token) => self.node.refresh(&self.handle, token),
                 Effect::Ping => to_client(self, Frame::Ping(Bytes::new())),
                 Effect::Notify { to, notice } => self.notify(to, notice),
                 Effect::Heartbeat => self.node.heartbeats.add(Heartbeat {

@@ -19,6 +19,7 @@ use futures::task::AtomicWaker;
 use super::share::{self, Load};
 use crate::{
     config::Config,
+    connection::Refresh,
     frame::Text,
     ice::IceServers,
     id::SessionId,
@@ -45,6 +46,8 @@ pub(super) enum Mail {
     LeaveFailed(SessionId),
     /// The client's ICE servers; none where they are not to be had now.
     IceServers(Option<IceServers>),
+    /// The token with which the client renews its own was judged.
+    Refreshed(Refresh),
     /// The client's signals with these numbers could not be handed on.
     Undelivered { session: SessionId, negotiation: u64, numbers: Range<u64>, code: ErrorCode },
     /// Notices to this node may be lost.

@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use tokio::sync::broadcast;
@@ -24,7 +25,7 @@ use super::{
     user_limits::UserTable,
 };
 use crate::{
-    auth::{AuthError, Authenticator},
+    auth::{AuthError, Authenticator, Identity},
     bus::{Envelope, MessageBus},
     config::Config,
     event::Event,
@@ -78,6 +79,11 @@ impl Node {
     /// the time that the last lease took.
     pub(super) fn now(&self) -> Timestamp {
         self.health.store_time()
+    }
+
+    /// When a live connection of `identity` is closed, and after how long from now.
+    pub(super) fn expiry(&self, identity: &Identity) -> Option<(Timestamp, Duration)> {
+        identity.expires_at.map(|at| (at, at.since(self.clock.now())))
     }
 
     /// Sends an event to the host's subscribers, if there are any.

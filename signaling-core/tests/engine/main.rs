@@ -14,6 +14,7 @@ mod losses;
 mod nodes;
 mod panics;
 mod reasons;
+mod refresh;
 mod refusals;
 mod seams;
 mod seeds;

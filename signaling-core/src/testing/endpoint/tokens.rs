@@ -1,9 +1,9 @@
 //! Good and bad tokens, and the three ways in which one comes.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
-use tokio::time::Instant;
+use tokio::time::{self, Instant};
 
 use super::{
     AUDIENCE, ISSUER, SECRET, Setup,
@@ -248,4 +248,29 @@ pub(super) async fn an_expiring_token_ends_its_connection(host: &Host) {
     again.expect_close(CloseCode::Unauthorized).await;
     long.expect_nothing().await;
     stage.client("ann").await.expect_nothing().await;
+}
+
+pub(super) async fn a_token_is_renewed_on_the_open_connection(host: &Host) {
+    let stage = host.start().await;
+    // Expired by itself, and good within the leeway of 5 s.
+    let (since, jwt) = (Instant::now(), token_until("ann", -2));
+    let mut ann = stage.bare("ann").query_token(&jwt).v1().connect().await;
+    let refresh = |token: &str| json!({"type": "refresh", "token": token});
+    ann.expect_nothing().await;
+    for (what, token) in bad_tokens().into_iter().chain([("another user", token("bob"))]) {
+        ann.send_json(refresh(&token)).await;
+        let told = ann.next_text().await;
+        assert!(told.contains(r#""token-refused""#), "{what}: {told}");
+    }
+    let told: Value = serde_json::from_str(&ann.next_text().await).expect("JSON");
+    assert_eq!(told["type"], "token-expiring", "{told}");
+    assert!(told["inMs"].as_u64().is_some_and(|left| left < 1000), "{told}");
+    assert!((1500..5000).contains(&since.elapsed().as_millis()), "{:?}", since.elapsed());
+    ann.send_json(refresh(&token("ann"))).await;
+    let told: Value = serde_json::from_str(&ann.next_text().await).expect("JSON");
+    assert_eq!(told["type"], "refreshed", "{told}");
+    assert!(told["expiresInMs"].as_u64().is_some_and(|left| left > 3_500_000), "{told}");
+    // Longer than the first token.
+    time::sleep(Duration::from_secs(1)).await;
+    ann.expect_nothing().await;
 }

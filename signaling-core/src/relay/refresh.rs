@@ -1,0 +1,51 @@
+//! Judges the token that a client renews its own with. That is no job of its connection's worker: a leave
+//! or an end would wait behind it.
+
+use std::{error::Error, sync::Arc};
+
+use super::{hooks, mailbox::Mail, node::Node, registry::ConnectionHandle};
+use crate::{
+    auth::{AuthError, Credentials},
+    connection::Refresh,
+    protocol::Secret,
+};
+
+impl Node {
+    /// Has the connection told whether `token` is one of its user's, within
+    /// [`Config::hook_timeout`](crate::Config::hook_timeout). It ends with that, or with the node.
+    pub(super) fn refresh(self: &Arc<Self>, handle: &Arc<ConnectionHandle>, token: Secret<'_>) {
+        let credentials = Credentials::bearer(token.reveal());
+        let (node, handle) = (self.clone(), handle.clone());
+        tokio::spawn(async move {
+            let judged = node.judge(&handle, &credentials);
+            if let Some(refresh) = node.stopped.run_until_cancelled(judged).await {
+                handle.mailbox.push(Mail::Refreshed(refresh));
+            }
+        });
+    }
+
+    async fn judge(&self, handle: &ConnectionHandle, credentials: &Credentials) -> Refresh {
+        let asked = async { self.authenticator.authenticate(credentials).await };
+        let identity = match hooks::ask(self.config.hook_timeout, asked).await {
+            Ok(Ok(identity)) => identity,
+            Ok(Err(error)) => {
+                self.credentials_refused(&error);
+                return match error {
+                    AuthError::Unavailable(_) => Refresh::Unavailable,
+                    AuthError::Missing | AuthError::Expired | AuthError::Invalid(_) => {
+                        Refresh::Invalid
+                    }
+                };
+            }
+            Err(error) => {
+                self.warn("a client's new token was not judged", &error as &(dyn Error + 'static));
+                return Refresh::Unavailable;
+            }
+        };
+        if identity.user != handle.user {
+            tracing::debug!(connection = %handle.id, "new token refused: it is of another user");
+            return Refresh::Invalid;
+        }
+        Refresh::Valid { expires: self.expiry(&identity) }
+    }
+}
