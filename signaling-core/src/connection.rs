@@ -41,6 +41,8 @@ pub(crate) use recent_ends::RecentEnds;
 use seat::Seat;
 use token::Token;
 
+/// How long sessions that the store has lost take to be opened again at most, in the ordinary case.
+const REOPENING: Duration = Duration::from_secs(5);
 /// Effects that there is room for while nothing happens.
 const EFFECTS_AT_REST: usize = 2;
 
@@ -84,8 +86,8 @@ pub(crate) enum Refresh {
 enum Life {
     /// The store has not made it its user's connection yet.
     Connecting,
-    /// It is its user's connection number `epoch`.
-    Admitted { epoch: u64 },
+    /// It is its user's connection number `epoch`, since `at`.
+    Admitted { epoch: u64, at: Instant },
     /// [`Effect::Close`] was asked for.
     Closed,
 }
@@ -221,7 +223,7 @@ impl Connection {
         now: Instant,
     ) {
         if self.life == Life::Connecting {
-            self.life = Life::Admitted { epoch };
+            self.life = Life::Admitted { epoch, at: now };
         }
         for record in records {
             self.on_attached(record, false, now);
@@ -298,6 +300,12 @@ impl Connection {
         }
     }
 
+    /// The client is to open a connection elsewhere after so long; it understands that.
+    pub(crate) fn on_move(&mut self, after: Duration) {
+        let after_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+        self.effects.push_back(Effect::Send(ServerMessage::Move { after_ms }.to_text()));
+    }
+
     /// The token that the client renews its own with was judged.
     pub(crate) fn on_refresh(&mut self, refresh: Refresh, now: Instant) {
         let message = self.token.on_refresh(refresh, now);
@@ -371,7 +379,10 @@ impl Connection {
                     let ack = ServerMessage::HeartbeatAck { id }.to_text();
                     self.effects.push_back(Effect::Send(ack));
                 }
-                if let Some(session) = session.filter(|session| self.seat(session).is_none()) {
+                let is_unknown = |session: &SessionId| {
+                    self.seat(session).is_none() && !self.may_return(session, now)
+                };
+                if let Some(session) = session.filter(is_unknown) {
                     self.refuse(ErrorCode::UnknownSession, Some(&session));
                 }
             }
@@ -392,6 +403,16 @@ impl Connection {
             }
             ClientMessage::Refresh { .. } => self.refuse(ErrorCode::RateLimited, None),
         }
+    }
+
+    /// Whether the client wants to go on in `session` and may be about to: the store may have lost the
+    /// session, and the partner's connection opens it again.
+    fn may_return(&self, session: &SessionId, now: Instant) -> bool {
+        let is_new = match self.life {
+            Life::Admitted { at, .. } => now < at + REOPENING,
+            Life::Connecting | Life::Closed => false,
+        };
+        is_new && self.continuing.iter().any(|one| one.session == *session)
     }
 
     fn on_signal(&mut self, signal: &Signal<'_>, text: &Text, allowed: bool, now: Instant) {
@@ -539,7 +560,7 @@ impl Connection {
             }
             (Some(own), None) if *own == self.id => self.take_seat(record, role),
             (Some(_), _) => {
-                if let Life::Admitted { epoch } = self.life
+                if let Life::Admitted { epoch, .. } = self.life
                     && participant.epoch > epoch
                 {
                     self.close(DisconnectReason::Replaced);

@@ -4,6 +4,7 @@ mod background;
 mod backoff;
 mod builder;
 mod delivery;
+mod drain;
 mod driver;
 mod end_pacer;
 mod health;
@@ -138,16 +139,22 @@ impl Relay {
     #[must_use]
     pub fn is_ready(&self) -> bool {
         let Node { draining, health, background, .. } = &*self.node;
-        let ending = draining.load(Ordering::SeqCst) || self.node.is_shutting_down();
+        let ending = draining.load(Ordering::SeqCst) || self.node.is_closed_to_new();
         !ending && health.is_well() && background.is_whole()
     }
 
-    /// Has [`Self::is_ready`] say no from now on, while everything else goes on, new connections
-    /// included: time for load balancers to send clients elsewhere, before [`Self::shutdown`].
-    pub fn drain(&self) {
-        if !self.node.draining.swap(true, Ordering::SeqCst) {
-            tracing::info!(node = %self.node.id, "draining: not ready from now on");
-        }
+    /// Moves the connections of this node to others, before [`Self::shutdown`].
+    ///
+    /// [`Self::is_ready`] says no from now on. For `delay` everything else goes on, new connections included:
+    /// time for load balancers to notice. After that, new connections close with 1001, and those that are here
+    /// leave, evenly over the first four fifths of `over`: clients that negotiated `signaling.v1` are told by
+    /// `move` when to open a connection elsewhere, with which their negotiations continue and of which their
+    /// partners are told nothing; the others are closed with 1001. Returns when all have gone, or after
+    /// `over`.
+    ///
+    /// Dropping the future midway leaves the node as it is then: not ready, and its clients told.
+    pub async fn drain(&self, delay: Duration, over: Duration) {
+        self.node.drain(delay, over).await;
     }
 
     /// What happens on this node from now on.
@@ -295,7 +302,7 @@ impl Relay {
     /// every end is written.
     pub async fn shutdown(&self, deadline: Duration) -> Shutdown {
         let node = &self.node;
-        node.shutting_down.store(true, Ordering::SeqCst);
+        node.closed_to_new.store(true, Ordering::SeqCst);
         tracing::info!(node = %node.id, connections = node.registry.len(), "shutting down");
         for handle in node.registry.all() {
             handle.mailbox.close(DisconnectReason::ShuttingDown);

@@ -86,8 +86,9 @@ pub(crate) struct Cli {
     #[arg(long, env = "SIGNALING_DRAIN_DELAY", value_name = "TIME")]
     pub(crate) drain_delay: Option<Period>,
 
-    /// Time after that to close all connections when the server is told to end
-    #[arg(long, env = "SIGNALING_DRAIN_TIMEOUT", value_name = "TIME", default_value = "10s")]
+    /// Time after that to end all connections when the server is told to end; with --redis-url, two
+    /// thirds of it are for clients to move to other nodes, one after the other
+    #[arg(long, env = "SIGNALING_DRAIN_TIMEOUT", value_name = "TIME", default_value = "20s")]
     pub(crate) drain_timeout: Period,
 
     /// End an HTTP connection that sends no request for this long; longer than a proxy in front

@@ -1,17 +1,13 @@
 //! From the start of the server to its end.
 
-use std::{error::Error, io, net::SocketAddr, process};
+use std::{error::Error, io, net::SocketAddr, process, time::Duration};
 
 use signaling_core::{
     Relay,
     relay::{Shutdown, StartError},
 };
 use signaling_redis::{ConnectError, Redis};
-use tokio::{
-    net::TcpListener,
-    runtime,
-    time::{self, Instant},
-};
+use tokio::{net::TcpListener, runtime, time::Instant};
 
 use tokio_util::task::AbortOnDropHandle;
 
@@ -130,11 +126,17 @@ async fn serve(settings: Settings) -> Result<(), RunError> {
         signals.next().await;
         process::exit(1);
     });
-    relay.drain();
-    time::sleep(drain_delay).await;
-    let deadline = Instant::now() + drain_timeout;
     // The server answers meanwhile: that this node is not ready, and whoever comes all the same.
-    if relay.shutdown(drain_timeout).await == Shutdown::TimedOut {
+    let over = match redis {
+        Some(_) => drain_timeout / 3 * 2,
+        // There is no other node.
+        None => Duration::ZERO,
+    };
+    let deadline = Instant::now() + drain_delay + drain_timeout;
+    relay.drain(drain_delay, over).await;
+    if relay.shutdown(deadline.saturating_duration_since(Instant::now())).await
+        == Shutdown::TimedOut
+    {
         tracing::warn!(connections = relay.connections(), "not all connections ended in time");
     }
     server.stop(deadline).await;

@@ -161,7 +161,7 @@ impl RelayBuilder {
             refusals: Refusals::new(),
             warnings: Throttle::new(1, WARNING_INTERVAL),
             draining: AtomicBool::new(false),
-            shutting_down: AtomicBool::new(false),
+            closed_to_new: AtomicBool::new(false),
             stopped: stopped.clone(),
             clock: self.clock,
             store: self.store,

@@ -170,8 +170,8 @@ impl Driver {
             return refused(DisconnectReason::RateLimited);
         }
         node.registry.add(handle.clone());
-        // After it was added: a shutdown that begins in between closes it.
-        if node.is_shutting_down() {
+        // After it was added: a shutdown or drain that begins in between closes or moves it.
+        if node.is_closed_to_new() {
             node.registry.end(id.number());
             node.registry.ended(id.number());
             node.users.disconnected(&user, now);
@@ -480,6 +480,7 @@ impl Driver {
                 let answer = answer.map(|told| (told.servers, told.expires_at.map(life)));
                 self.connection.on_ice_servers(answer, now());
             }
+            Mail::Move { after } => self.connection.on_move(after),
             Mail::Refreshed(refresh) => self.connection.on_refresh(refresh, now()),
             Mail::Undelivered { session, negotiation, numbers, code } => {
                 self.connection.on_undelivered(&session, negotiation, numbers, code, now());

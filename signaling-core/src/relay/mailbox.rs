@@ -12,6 +12,7 @@ use std::{
     ops::Range,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::Context,
+    time::Duration,
 };
 
 use futures::task::AtomicWaker;
@@ -48,6 +49,8 @@ pub(super) enum Mail {
     IceServers(Option<IceServers>),
     /// The token with which the client renews its own was judged.
     Refreshed(Refresh),
+    /// The node is draining: the client is to open a connection elsewhere after so long.
+    Move { after: Duration },
     /// The client's signals with these numbers could not be handed on.
     Undelivered { session: SessionId, negotiation: u64, numbers: Range<u64>, code: ErrorCode },
     /// Notices to this node may be lost.

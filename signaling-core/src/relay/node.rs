@@ -66,13 +66,14 @@ pub(super) struct Node {
     /// Of what may fail again and again.
     pub(super) warnings: Throttle,
     pub(super) draining: AtomicBool,
-    pub(super) shutting_down: AtomicBool,
+    /// New connections are refused.
+    pub(super) closed_to_new: AtomicBool,
     pub(super) stopped: CancellationToken,
 }
 
 impl Node {
-    pub(super) fn is_shutting_down(&self) -> bool {
-        self.shutting_down.load(Ordering::SeqCst)
+    pub(super) fn is_closed_to_new(&self) -> bool {
+        self.closed_to_new.load(Ordering::SeqCst)
     }
 
     /// The store's time, for what nodes compare: deadlines, memberships, heartbeats. It is ahead by at most

@@ -4,6 +4,7 @@
 mod admission;
 mod continuing;
 mod counts;
+mod drain;
 mod harness;
 mod host;
 mod ice;

@@ -14,7 +14,7 @@ use signaling_core::{
 };
 use tokio::time;
 
-use crate::harness::{Deployment, Guest, user};
+use crate::harness::Deployment;
 
 const SECRET: &str = "a secret of at least thirty-two bytes";
 
@@ -80,22 +80,6 @@ async fn a_flood_of_refusals_leaves_room_for_other_events() {
     time::sleep(Duration::from_secs(1)).await;
     assert!(node.relay.authenticate(&Credentials::bearer("x")).await.is_err());
     assert_eq!(refusal(&mut events).await, Some((AuthRefusal::Missing, 5_000 - 32)));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_node_that_drains_is_not_ready_and_serves_all_the_same() {
-    let node = Deployment::new().node().await;
-    let (mut ann, mut bob) = (Guest::connect(&node, "ann"), Guest::connect(&node, "bob"));
-    assert!(node.relay.is_ready());
-    node.relay.drain();
-    assert!(!node.relay.is_ready());
-    let session = node.relay.open_session(&user("ann"), &user("bob")).await.unwrap();
-    ann.expect_match(&session, "bob", true).await;
-    bob.expect_match(&session, "ann", false).await;
-    let mut cat = Guest::connect(&node, "cat");
-    cat.settled().await;
-    let _ = node.relay.shutdown(Duration::from_secs(5)).await;
-    ann.expect_close(1001).await;
 }
 
 /// What an authenticator of the host's own finds wrong has no name of ours.

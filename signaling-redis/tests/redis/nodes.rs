@@ -238,7 +238,7 @@ fn simulate(seed: u64) -> Summary {
     runtime.unwrap().block_on(async {
         let redis = Redis::connect(Settings::url(&server.url()).unwrap()).await.unwrap();
         let mut simulation = Simulation::new(seed);
-        simulation.continuing = seed % 3 != 0;
+        simulation.continuing = !seed.is_multiple_of(3);
         (simulation.steps, simulation.users) = (40, 3);
         if seed % 2 == 1 {
             let client = redis.client().clone();

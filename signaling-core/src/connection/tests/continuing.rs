@@ -413,3 +413,19 @@ fn an_older_connection_is_told_once_the_newer_one_is_attached() {
     assert!(matches!(effects.first(), Some(Effect::Notify { notice: Notice::Changed(_), .. })));
     assert!(matches!(effects.last(), Some(Effect::ReplaceOlder)));
 }
+
+#[test]
+fn a_session_to_go_on_in_may_be_missing_for_a_while_after_a_loss() {
+    let mut call = Call::new();
+    call.dialects = [Dialect::V1; 2];
+    call.connect(ANN);
+    let session = SessionId::new("s").unwrap();
+    let named = vec![Continue { session, negotiation: NEGOTIATION.into(), seq: 0 }];
+    call.connections[ANN].as_mut().unwrap().continue_negotiations(named);
+    call.say(ANN, r#"{"type":"heartbeat","sessionId":"s"}"#);
+    call.say(ANN, r#"{"type":"heartbeat","sessionId":"t"}"#);
+    assert_eq!(call.read(ANN), ["error unknown-session"]);
+    let later = call.at(5);
+    call.say_at(ANN, r#"{"type":"heartbeat","sessionId":"s"}"#, later);
+    assert_eq!(call.read(ANN), ["error unknown-session"]);
+}
