@@ -1,19 +1,44 @@
 /**
- * Browser client of the signaling protocol: one WebSocket that mends itself and, for every session that the
- * server opens, peer connections that are negotiated, renegotiated and restarted without the application.
+ * Browser client of the signaling protocol: a WebSocket that reconnects by itself and, for each session that the
+ * server opens, a peer connection that is negotiated, renegotiated and restarted without the application.
  *
- * Top to bottom: timing rules (pure), `Link` (the socket), `Peer` (one peer connection), `Session` (one call),
- * `SignalingClient` (what an application uses). Public types and their docs: `signaling-client.d.ts`.
+ * A peer connection is kept as long as its negotiation continues: over reconnects, moves to another server and new
+ * tokens (DESIGN.md, section 4).
+ *
+ * Top to bottom: timing rules (pure), `TokenRefresh`, `Link` (the socket), `SignalLog` (the signals of one negotiation),
+ * `Peer` (one peer connection), `Session` (one call), `SignalingClient` (what an application uses). Public types and
+ * their docs: `signaling-client.d.ts`.
  */
 
 /** Milliseconds after which a connection was good enough to forget the failures before it. */
 const STABLE_AFTER = 10_000;
-/** Milliseconds that the server has to answer when the page has just woken up. */
-const PROBE_TIMEOUT = 5_000;
+/** Milliseconds that the server has to answer after a wake-up before a second socket is opened. */
+const PROBE_TIMEOUT = 3_000;
+/** Milliseconds. The server closes a replaced socket itself; after this long the client does. */
+const REPLACED_LIMIT = 10_000;
+/** Milliseconds after a second socket was made in which 4409 on the first is taken for its effect. */
+const OWN_REPLACEMENT_LIMIT = 30_000;
 /** Milliseconds. A timer later than this means that the page slept: its silence says nothing about the server. */
 const SLEPT = 2_000;
 /** Candidates kept before the first description at most; real ones bring a few dozen. */
 const MAX_EARLY_CANDIDATES = 256;
+/** Signals of one negotiation that are kept for continuing at most, and the length of their JSON in total. */
+const MAX_KEPT_SIGNALS = 512;
+const MAX_KEPT_LENGTH = 2 * 1024 * 1024;
+/** Sessions that one connection can continue: the server reads no more. */
+const MAX_CONTINUED = 64;
+/** Milliseconds that a connected peer connection is kept at most while a new negotiation has not connected its own. */
+const SWAP_LIMIT = 15_000;
+/** Milliseconds that the swap waits at most for the first picture after the new peer connection has connected. */
+const FIRST_PICTURE_LIMIT = 2_000;
+/** Milliseconds between two looks for that picture. */
+const PICTURE_POLL = 50;
+/** Milliseconds that the old peer connection still sends after the swap: the partner may swap a little later. */
+const LINGER = 2_000;
+/** Milliseconds in `disconnected` until ICE is restarted: it often recovers without. */
+const DISCONNECTED_LIMIT = 3_000;
+/** Milliseconds that the responder waits longer, so that usually only one side restarts ICE. */
+const RESPONDER_GRACE = 2_000;
 
 const DEFAULTS = Object.freeze({
   auth: 'query',
@@ -79,12 +104,79 @@ function candidateOf(value) {
   return sdpMid === null && sdpMLineIndex === null ? { ...candidate, sdpMLineIndex: 0 } : candidate;
 }
 
-/** The socket to the server: authenticates, heartbeats, notices silence, reconnects as advised. */
+/** Replaces the token of an open connection before it expires. Tries again with backoff as long as the old one holds. */
+class TokenRefresh {
+  #options;
+  #hooks;
+  #turn = 0;
+  #expiresAt = 0;
+  #attempt = 0;
+  #timer;
+  /** Whether a token was sent and the server has not answered. */
+  isPending = false;
+
+  constructor(options, hooks) {
+    this.#options = options;
+    this.#hooks = hooks;
+  }
+
+  start(inMs) {
+    this.stop();
+    this.#expiresAt = Date.now() + inMs;
+    this.#attempt = 0;
+    this.#ask(false);
+  }
+
+  /** The server did not take the token. */
+  failed(refused) {
+    if (this.isPending) this.#retry(refused);
+  }
+
+  stop() {
+    this.#turn += 1;
+    this.isPending = false;
+    clearTimeout(this.#timer);
+  }
+
+  async #ask(refused) {
+    const turn = ++this.#turn;
+    try {
+      const token = await this.#hooks.askToken({ refused, expiring: true });
+      if (turn !== this.#turn) return;
+      this.isPending = true;
+      this.#hooks.send({ type: 'refresh', token });
+      this.#timer = setTimeout(() => this.#retry(refused), this.#options.ackTimeout);
+    } catch (cause) {
+      if (turn !== this.#turn) return;
+      this.#retry(refused);
+      this.#hooks.error({ code: 'refresh-failed', message: 'there is no new token', cause });
+    }
+  }
+
+  #retry(refused) {
+    this.stop();
+    const delay = reconnectDelay('backoff', this.#attempt++, this.#options);
+    if (Date.now() + delay < this.#expiresAt) this.#timer = setTimeout(() => this.#ask(refused), delay);
+  }
+}
+
+/**
+ * The socket to the server: authenticates, sends heartbeats, notices silence, reconnects as advised.
+ *
+ * A socket that is open but suspect is replaced: a second one is opened and takes over with the server's first message
+ * on it. The first stays open until then, so that the server never sees the user without a connection.
+ */
 class Link {
   state = 'idle';
   #options;
   #hooks;
   #socket = null;
+  /** The second socket on its way (`{ socket, timer }`; without `socket` while the token is asked for), or null. */
+  #successor = null;
+  #successorMadeAt = -Infinity;
+  /** Functions that close replaced sockets which the server has not closed yet. */
+  #replaced = new Set();
+  #refresh;
   /** Which attempt to connect is the current one; an older one that is still awaiting its token gives up. */
   #turn = 0;
   #attempt = 0;
@@ -99,10 +191,19 @@ class Link {
   #beatTimer;
   #watchdog;
   #retryTimer;
+  /** Whether the server asked for another connection, and how often that failed. */
+  #moving = false;
+  #moveAttempt = 0;
+  #moveTimer;
 
   constructor(options, hooks) {
     this.#options = options;
     this.#hooks = hooks;
+    this.#refresh = new TokenRefresh(options, {
+      askToken: (context) => this.#askToken(context),
+      send: (message) => this.send(message),
+      error: (detail) => hooks.error(detail),
+    });
   }
 
   open() {
@@ -113,7 +214,8 @@ class Link {
 
   close(code, reason, local) {
     if (this.state === 'closed') return;
-    this.#drop(1000);
+    this.#drop();
+    for (const close of [...this.#replaced]) close();
     this.#become('closed', { code, reason, local });
   }
 
@@ -125,60 +227,102 @@ class Link {
   }
 
   /** Sends a heartbeat for each session (or one that names none) and returns the last one's id. */
-  beat(timeout = this.#options.ackTimeout) {
+  beat(probing = false) {
     this.#beatTimer = clearTimeout(this.#beatTimer);
     const sessions = this.#hooks.sessionIds();
     for (const sessionId of sessions.length > 0 ? sessions : [undefined]) {
       if (!this.send({ type: 'heartbeat', id: this.#lastBeat + 1, sessionId })) break;
       this.#lastBeat += 1;
     }
-    if (this.state === 'open' && !this.#watchdog) this.#watch(timeout);
+    if (this.state === 'open' && !this.#watchdog) {
+      this.#watch(probing ? PROBE_TIMEOUT : this.#options.ackTimeout, probing);
+    }
     return this.#lastBeat;
   }
 
-  /** The network is back or the page is visible again: no reason to wait any longer, or to trust the socket. */
+  /** The page woke up: an open socket is tested, and a connection that is waited for starts now. */
   wake() {
-    if (this.state === 'open') {
-      this.#unwatch();
-      this.beat(PROBE_TIMEOUT);
-    } else if (this.state === 'reconnecting' && this.#wakeable) {
-      clearTimeout(this.#retryTimer);
-      this.#connect(this.#refused);
-    }
+    if (this.state === 'open') this.probe();
+    else this.#connectEarly();
+  }
+
+  /** The network is another one, or back: an open socket probably belongs to the old one. */
+  networkChanged() {
+    if (this.state === 'open') this.replace();
+    else this.#connectEarly();
+  }
+
+  /** Tests an open socket: without an answer a second one is opened. */
+  probe() {
+    if (this.state !== 'open') return;
+    this.#unwatch();
+    this.beat(true);
+  }
+
+  /** Opens a second socket, which takes over with its first message. */
+  replace() {
+    if (this.state !== 'open') return;
+    this.#unwatch();
+    this.beat();
+    // A second socket that is on its way already may belong to the old network too.
+    this.#dropSuccessor();
+    this.#openSuccessor(false);
+  }
+
+  #connectEarly() {
+    if (this.state !== 'reconnecting' || !this.#wakeable) return;
+    clearTimeout(this.#retryTimer);
+    this.#connect(this.#refused);
+  }
+
+  async #askToken(context) {
+    const { token, connectTimeout } = this.#options;
+    if (typeof token !== 'function') return token;
+    const asked = new Promise((resolve) => resolve(token(context)));
+    const jwt = await settled(asked, connectTimeout, 'the token function');
+    if (typeof jwt !== 'string' || jwt === '') throw new TypeError('the token function gave no token');
+    return jwt;
+  }
+
+  /** Throws what the browser throws. */
+  #makeSocket(jwt) {
+    const { auth, url } = this.#options;
+    const target = new URL(url);
+    if (auth === 'query') target.searchParams.set('token', jwt);
+    for (const position of this.#hooks.positions()) target.searchParams.append('continue', position);
+    const socket = new WebSocket(target, ['signaling.v1', ...(auth === 'query' ? [] : [`bearer.${jwt}`])]);
+    this.#made = true;
+    return socket;
   }
 
   async #connect(refused) {
     const turn = ++this.#turn;
     this.#become('connecting');
-    const { token, auth, url, connectTimeout } = this.#options;
-    let jwt = token;
-    if (typeof token === 'function') {
-      try {
-        const asked = new Promise((resolve) => resolve(token({ refused })));
-        jwt = await settled(asked, connectTimeout, 'the token function');
-        if (typeof jwt !== 'string' || jwt === '') throw new TypeError('the token function gave no token');
-      } catch (cause) {
-        if (turn === this.#turn) this.#failed('there is no token', cause, refused);
-        return;
-      }
+    let jwt;
+    try {
+      jwt = await this.#askToken({ refused, expiring: false });
+    } catch (cause) {
+      if (turn === this.#turn) this.#failed('there is no token', cause, refused);
+      return;
     }
     if (turn !== this.#turn) return;
-    const target = new URL(url);
-    if (auth === 'query') target.searchParams.set('token', jwt);
     let socket;
     try {
-      socket = new WebSocket(target, ['signaling.v1', ...(auth === 'query' ? [] : [`bearer.${jwt}`])]);
+      socket = this.#makeSocket(jwt);
     } catch (cause) {
       this.#failed('a WebSocket cannot be made', cause, true, !this.#made);
       return;
     }
-    this.#made = true;
+    this.#adopt(socket);
+    this.#watch(this.#options.connectTimeout);
+  }
+
+  #adopt(socket) {
     this.#socket = socket;
     // A refused token is told by a close after the upgrade, so only an answer proves that the server took us.
     socket.onopen = () => this.beat();
     socket.onmessage = ({ data }) => this.#receive(data);
     socket.onclose = ({ code, reason }) => this.#ended(code, reason);
-    this.#watch(connectTimeout);
   }
 
   /** There is no socket. What is `permanent` is not tried again: the same page and address would fail the same way. */
@@ -188,6 +332,55 @@ class Link {
     if (turn !== this.#turn) return;
     if (permanent) this.close(1006, `${message}: ${cause?.message ?? cause}`, false);
     else this.#retry(reconnectDelay('backoff', this.#attempt++, this.#options), { refused });
+  }
+
+  async #openSuccessor(refused) {
+    if (this.state !== 'open' || this.#successor) return;
+    const successor = (this.#successor = {});
+    try {
+      const jwt = await this.#askToken({ refused, expiring: false });
+      if (successor !== this.#successor) return;
+      const socket = (successor.socket = this.#makeSocket(jwt));
+      this.#successorMadeAt = Date.now();
+      socket.onopen = () => socket.send(JSON.stringify({ type: 'heartbeat', id: (this.#lastBeat += 1) }));
+      socket.onmessage = ({ data }) => {
+        this.#takeOver(socket);
+        this.#receive(data);
+      };
+      socket.onclose = ({ code }) => this.#successorFailed(code);
+      successor.timer = setTimeout(() => this.#successorFailed(1006), this.#options.connectTimeout);
+    } catch (cause) {
+      if (successor !== this.#successor) return;
+      this.#successorFailed(1006);
+      this.#hooks.error({ code: 'connect-failed', message: 'a second connection cannot be made', cause });
+    }
+  }
+
+  /** The first socket stays: if it is dead, its watchdog notices. Only the server's wish to move is tried again. */
+  #successorFailed(code) {
+    this.#dropSuccessor();
+    if (!this.#moving) return;
+    const delay = reconnectDelay('backoff', this.#moveAttempt++, this.#options);
+    this.#moveTimer = setTimeout(() => this.#openSuccessor(closeAdvice(code) === 'token'), delay);
+  }
+
+  #dropSuccessor() {
+    const { socket, timer } = this.#successor ?? {};
+    this.#successor = null;
+    clearTimeout(timer);
+    if (socket) release(socket, 1000);
+  }
+
+  /** The second socket becomes the one to use, and the first is left to the server, which closes it with 4409. */
+  #takeOver(socket) {
+    clearTimeout(this.#successor.timer);
+    this.#successor = null;
+    this.#forget(true);
+    this.#adopt(socket);
+    this.#openedAt = Date.now();
+    this.#refusals = 0;
+    this.#hooks.replaced();
+    this.beat();
   }
 
   #receive(data) {
@@ -200,16 +393,42 @@ class Link {
     if (this.state !== 'open') return;
     // Started here, and not by the last heartbeat's timer: in hidden pages browsers run chained timers once a minute.
     this.#beatTimer ??= setTimeout(() => this.beat(), this.#options.heartbeatInterval);
-    this.#hooks.message(JSON.parse(data));
+    const message = JSON.parse(data);
+    if (message.type === 'move') this.#move(message.afterMs);
+    else if (message.type === 'refreshed') this.#refresh.stop();
+    else if (message.type !== 'token-expiring') this.#pass(message);
+    else if (typeof this.#options.token === 'function') this.#refresh.start(message.inMs);
   }
 
-  /** Gives the server `timeout` ms to say anything at all. */
-  #watch(timeout) {
+  #pass(message) {
+    const { type, code, sessionId } = message;
+    if (type === 'error' && sessionId === undefined) {
+      if (code === 'token-refused') this.#refresh.failed(true);
+      if (code === 'unavailable') this.#refresh.failed(false);
+    }
+    this.#hooks.message(message);
+  }
+
+  /** The server is going away. It names another time to each client, so that not all reconnect at once. */
+  #move(afterMs) {
+    this.#moving = true;
+    clearTimeout(this.#moveTimer);
+    this.#moveTimer = setTimeout(() => this.#openSuccessor(false), afterMs);
+  }
+
+  /** Gives the server `timeout` ms to say anything at all. A second socket is opened first if this is a test. */
+  #watch(timeout, probing = false) {
     const due = Date.now() + timeout;
     this.#watchdog = setTimeout(() => {
       this.#watchdog = undefined;
-      if (this.state === 'open' && Date.now() - due > SLEPT) this.beat(PROBE_TIMEOUT);
-      else this.#ended(1006, 'the server does not answer');
+      if (this.state === 'open' && Date.now() - due > SLEPT) {
+        this.beat(true);
+      } else if (probing) {
+        this.#watch(Math.max(0, this.#options.ackTimeout - timeout));
+        this.#openSuccessor(false);
+      } else {
+        this.#ended(1006, 'the server does not answer', this.state === 'open');
+      }
     }, timeout);
   }
 
@@ -217,10 +436,28 @@ class Link {
     this.#watchdog = clearTimeout(this.#watchdog);
   }
 
-  #ended(code, reason) {
-    const advice = closeAdvice(code);
+  /** `silent`: the socket may still be alive at the server, so it is left open for its successor to replace. */
+  #ended(code, reason, silent = false) {
+    const isOwn = code === 4409 && Date.now() - this.#successorMadeAt < OWN_REPLACEMENT_LIMIT;
+    const advice = isOwn ? 'reconnect' : closeAdvice(code);
+    const next = this.#successor?.socket;
+    if (next && isOwn) {
+      // The server has attached our second socket; its first message is still on the way.
+      this.#takeOver(next);
+      return;
+    }
     if (this.state === 'open' && Date.now() - this.#openedAt >= STABLE_AFTER) this.#attempt = 0;
-    this.#drop();
+    if (next && advice !== 'stop') {
+      clearTimeout(this.#successor.timer);
+      this.#successor = null;
+      this.#forget(silent);
+      this.#adopt(next);
+      this.#watch(this.#options.connectTimeout);
+      this.#become('reconnecting', { code, reason, retryIn: 0 });
+      if (this.state === 'reconnecting') this.#become('connecting');
+      return;
+    }
+    this.#drop(silent);
     if (advice === 'stop' || (advice === 'token' && typeof this.#options.token !== 'function')) {
       this.close(code, reason, false);
       return;
@@ -237,17 +474,41 @@ class Link {
     this.#become('reconnecting', { ...why, retryIn });
   }
 
-  /** Forgets the socket and every timer. A dead socket's own close may take minutes, so nobody waits for it. */
-  #drop(code) {
+  /** Forgets both sockets and every timer. */
+  #drop(silent = false) {
+    this.#dropSuccessor();
+    this.#forget(silent);
+  }
+
+  /** Forgets the first socket. A dead socket's own close may take minutes, so nothing waits for it. */
+  #forget(keepOpen) {
     this.#turn += 1;
     this.#unwatch();
+    this.#refresh.stop();
+    this.#moving = false;
+    this.#moveAttempt = 0;
+    clearTimeout(this.#moveTimer);
     this.#beatTimer = clearTimeout(this.#beatTimer);
     clearTimeout(this.#retryTimer);
     const socket = this.#socket;
     this.#socket = null;
     if (!socket) return;
-    socket.onopen = socket.onmessage = socket.onclose = null;
-    if (socket.readyState < 2) socket.close(code);
+    if (keepOpen) this.#keepOpen(socket);
+    else release(socket, 1000);
+  }
+
+  /** Leaves the close to the server, which may see the successor later than we do. */
+  #keepOpen(socket) {
+    socket.onopen = socket.onmessage = null;
+    const close = () => {
+      clearTimeout(timer);
+      this.#replaced.delete(close);
+      release(socket, 1000);
+    };
+    const timer = setTimeout(close, REPLACED_LIMIT);
+    this.#replaced.add(close);
+    socket.onclose = close;
+    if (socket.readyState > 1) close();
   }
 
   #become(state, detail) {
@@ -257,16 +518,92 @@ class Link {
   }
 }
 
+/** Closes a socket from which nothing more is wanted. */
+function release(socket, code) {
+  socket.onopen = socket.onmessage = socket.onclose = null;
+  if (socket.readyState < 2) socket.close(code);
+}
+
 /**
- * One peer connection from a match to the next: perfect negotiation (W3C WebRTC 1.0, section 10.7), with the
- * responder as the polite side. `live` is false while nothing may be sent: partner or server are away.
+ * The signals of one negotiation: numbers and keeps what is sent, so that it can be sent again, and accepts what is
+ * received once and in order. A server without continuity gives no id; then only the current round is kept.
+ */
+class SignalLog {
+  #sessionId;
+  #negotiation;
+  #sent = 0;
+  #received = 0;
+  #kept = [];
+  #length = 0;
+  /** Too much was sent to keep it: this negotiation can no longer be continued. */
+  #isFull = false;
+
+  constructor(sessionId, negotiation) {
+    this.#sessionId = sessionId;
+    this.#negotiation = negotiation;
+  }
+
+  get isNumbered() {
+    return this.#negotiation !== undefined;
+  }
+
+  /** What a new connection says in order to continue; undefined if it cannot. */
+  get position() {
+    if (!this.isNumbered || this.#isFull) return undefined;
+    return `${this.#sessionId}~${this.#negotiation}~${this.#received}`;
+  }
+
+  /** Whether a message belongs to this negotiation. */
+  covers({ negotiation }) {
+    return negotiation === this.#negotiation;
+  }
+
+  /** The signal as it is sent. */
+  add(message) {
+    const signal = { ...message, sessionId: this.#sessionId };
+    if (this.isNumbered) Object.assign(signal, { negotiation: this.#negotiation, seq: (this.#sent += 1) });
+    else if (message.sdp !== undefined) this.#kept = [];
+    if (this.#isFull) return signal;
+    this.#kept.push(signal);
+    this.#length += JSON.stringify(signal).length;
+    if (this.isNumbered && (this.#kept.length > MAX_KEPT_SIGNALS || this.#length > MAX_KEPT_LENGTH)) {
+      this.#isFull = true;
+      this.#kept = [];
+    }
+    return signal;
+  }
+
+  /** The signals after `seq`, or undefined if they are no longer kept. Without numbers: the current round. */
+  after(seq) {
+    if (!this.isNumbered) return this.#kept;
+    if (this.#isFull && seq < this.#sent) return undefined;
+    return this.#kept.filter((signal) => signal.seq > seq);
+  }
+
+  /** Whether a signal of the partner is the next one. Any other is a repetition or of another negotiation. */
+  accept({ negotiation, seq }) {
+    if (negotiation !== this.#negotiation) return false;
+    if (!this.isNumbered) return true;
+    if (seq !== this.#received + 1) return false;
+    this.#received = seq;
+    return true;
+  }
+}
+
+/**
+ * One peer connection and its negotiation: perfect negotiation (W3C WebRTC 1.0, section 10.7), with the responder as
+ * the polite side. While `isLive` is false (partner or server are away) signals are kept and not sent.
  */
 class Peer {
-  live = true;
+  isLive = true;
   #session;
   #options;
   #hooks;
+  #log;
   #closed = false;
+  /** Whether the application hears of this peer connection; while it does not, its tracks are collected. */
+  #isShown = false;
+  #tracks = [];
   /** The server refuses a responder's offer until the initiator's first one has passed. */
   #mayOffer;
   #makingOffer = false;
@@ -275,25 +612,37 @@ class Peer {
   #early = [];
   /** Messages are applied one after another, so that no check is outrun by the next message. */
   #inbox = Promise.resolve();
-  /** The last description sent and the candidates since: what is repeated when the server refused a part of it. */
-  #round = [];
+  /** How far the partner has our signals, as the server said last. */
+  #confirmed = 0;
   #repeats = 0;
   #repeatTimer;
+  #disconnectedAt = 0;
+  #disconnectedTimer;
   #recoveries = 0;
   #recoveryTimer;
 
-  constructor(session, options, hooks) {
+  constructor(session, negotiation, options, hooks) {
     this.#session = session;
     this.#options = options;
     this.#hooks = hooks;
+    this.#log = new SignalLog(session.id, negotiation);
     this.#mayOffer = session.isInitiator;
     const pc = new RTCPeerConnection(this.#configuration());
     pc.onnegotiationneeded = () => this.#offer();
     pc.onicecandidate = ({ candidate }) => this.#signal({ type: 'ice-candidate', candidate });
     pc.onconnectionstatechange = () => this.#connectionChanged();
-    pc.ontrack = ({ track, streams, receiver, transceiver }) =>
-      hooks.emit('track', { session, track, streams, receiver, transceiver });
+    pc.ontrack = ({ track, streams, receiver, transceiver }) => this.#track({ track, streams, receiver, transceiver });
     this.connection = pc;
+  }
+
+  /** What a new connection to the server says in order to continue; undefined if it cannot. */
+  get position() {
+    return this.#log.position;
+  }
+
+  /** Whether media may flow, now or again without any signaling. */
+  get carriesMedia() {
+    return ['connected', 'disconnected'].includes(this.connection.connectionState);
   }
 
   /** The server's STUN and TURN servers, where it names any, come in the place of the application's. */
@@ -326,30 +675,92 @@ class Peer {
   }
 
   receive(message) {
+    if (!this.#log.accept(message)) return;
     this.#inbox = this.#inbox
       .then(() => this.#apply(message))
       .catch((cause) => this.#failed(message.type, cause));
   }
 
+  /** Whether a message belongs to this negotiation. */
+  covers(message) {
+    return this.#log.covers(message);
+  }
+
+  /** The partner has our signals up to `seq`: sends the later ones again. False if they are no longer kept. */
+  received(seq) {
+    const later = this.#log.after(seq);
+    if (!later) return false;
+    if (this.isLive && seq === this.#confirmed && later.length > 0) {
+      // Sending them at once did not help, or they are still on the way: no faster than with backoff.
+      if (this.#repeats > 0) this.#repeatLater(0);
+      else this.#repeat();
+      return true;
+    }
+    this.#repeatTimer = clearTimeout(this.#repeatTimer);
+    this.#confirmed = seq;
+    this.#repeats = 0;
+    this.isLive = true;
+    if (later.length > 0) this.#repeat();
+    this.#checkConnection();
+    return true;
+  }
+
   /** The server refused something of ours; its error does not say which message. */
   refused(code) {
     if (code === 'not-initiator') this.#mayOffer = false;
-    if (code === 'unavailable') this.#repeatRound(0);
-    if (code === 'rate-limited') this.#repeatRound(1);
+    if (code === 'unavailable') this.#repeatLater(0);
+    if (code === 'rate-limited') this.#repeatLater(1);
   }
 
   /** The partner or the server is away. Media may still flow, so the peer connection stays. */
   pause() {
-    this.live = false;
-    clearTimeout(this.#repeatTimer);
-    clearTimeout(this.#recoveryTimer);
+    this.isLive = false;
+    this.#repeatTimer = clearTimeout(this.#repeatTimer);
+    this.#recoveryTimer = clearTimeout(this.#recoveryTimer);
+    clearTimeout(this.#disconnectedTimer);
+  }
+
+  /** Another negotiation has begun: only the media of this one is still wanted. */
+  retire() {
+    this.pause();
+    this.#mayOffer = false;
+    const pc = this.connection;
+    pc.onnegotiationneeded = pc.onicecandidate = pc.ontrack = null;
+  }
+
+  /** From now on the application hears of this peer connection. */
+  show() {
+    const { connectionState } = this.connection;
+    this.#isShown = true;
+    if (connectionState !== 'new') this.#hooks.emit('connectionstate', { session: this.#session, connectionState });
+    for (const track of this.#tracks.splice(0)) this.#track(track);
+  }
+
+  /** Resolves when a picture of the partner was decoded, if video is expected, or after a limit. */
+  async firstPicture() {
+    const pc = this.connection;
+    const deadline = Date.now() + FIRST_PICTURE_LIMIT;
+    while (!this.#closed && Date.now() < deadline) {
+      if (!pc.getReceivers().some(({ track }) => track.kind === 'video')) return;
+      const report = await pc.getStats();
+      for (const { type, kind, framesDecoded } of report.values()) {
+        if (type === 'inbound-rtp' && kind === 'video' && framesDecoded > 0) return;
+      }
+      await new Promise((resolve) => setTimeout(resolve, PICTURE_POLL));
+    }
   }
 
   close() {
     this.#closed = true;
+    this.pause();
     const pc = this.connection;
     pc.onnegotiationneeded = pc.onicecandidate = pc.onconnectionstatechange = pc.ontrack = null;
     pc.close();
+  }
+
+  #track(detail) {
+    if (this.#isShown) this.#hooks.emit('track', { session: this.#session, ...detail });
+    else this.#tracks.push(detail);
   }
 
   #offer() {
@@ -378,7 +789,11 @@ class Peer {
     const remote = parsed(sdp);
     await pc.setRemoteDescription({ type, sdp: remote?.sdp ?? remote });
     for (const early of this.#early.splice(0)) await this.#addCandidate(early);
-    if (type === 'offer' && !this.#closed) await this.#describe();
+    if (type !== 'offer' || this.#closed) return;
+    await this.#describe();
+    // The partner's offer may have restarted ICE: ours need not.
+    this.#recoveryTimer = clearTimeout(this.#recoveryTimer);
+    this.#checkConnection();
   }
 
   async #addCandidate(candidate) {
@@ -394,52 +809,75 @@ class Peer {
     await this.connection.setLocalDescription();
     if (this.#closed) return;
     const { type, sdp } = this.connection.localDescription;
-    this.#round = [];
     this.#repeats = 0;
     this.#signal({ type, sdp });
   }
 
   #signal(message) {
-    if (!this.live) return;
-    this.#round.push({ ...message, sessionId: this.#session.id });
-    this.#hooks.send(this.#round.at(-1));
+    // Without numbers nothing can be sent later: the next match starts over.
+    if (!this.isLive && !this.#log.isNumbered) return;
+    const signal = this.#log.add(message);
+    if (this.isLive) this.#hooks.send(signal);
   }
 
-  #repeatRound(patience) {
-    if (this.#repeatTimer || !this.live) return;
-    const delay = reconnectDelay('backoff', patience + this.#repeats++, this.#options);
-    this.#repeatTimer = setTimeout(() => {
-      this.#repeatTimer = undefined;
-      const answered = this.#round[0]?.type === 'offer' && this.connection.signalingState === 'stable';
-      for (const message of this.#round.slice(answered ? 1 : 0)) this.#hooks.send(message);
-    }, delay);
+  #repeatLater(patience) {
+    if (this.#repeatTimer || !this.isLive) return;
+    const delay = reconnectDelay('backoff', patience + this.#repeats, this.#options);
+    this.#repeatTimer = setTimeout(() => this.#repeat(), delay);
+  }
+
+  #repeat() {
+    this.#repeatTimer = clearTimeout(this.#repeatTimer);
+    this.#repeats += 1;
+    const answered = !this.#log.isNumbered && this.connection.signalingState === 'stable';
+    for (const signal of this.#log.after(this.#confirmed) ?? []) {
+      if (!answered || signal.type !== 'offer') this.#hooks.send(signal);
+    }
   }
 
   #connectionChanged() {
     const { connectionState } = this.connection;
-    if (connectionState === 'failed') this.#recover();
+    clearTimeout(this.#disconnectedTimer);
+    if (connectionState === 'disconnected') this.#disconnectedAt = Date.now();
     if (connectionState === 'connected') {
       this.#recoveries = 0;
       this.#recoveryTimer = clearTimeout(this.#recoveryTimer);
     }
-    this.#hooks.emit('connectionstate', { session: this.#session, connectionState });
+    this.#checkConnection();
+    if (this.#isShown) this.#hooks.emit('connectionstate', { session: this.#session, connectionState });
+    this.#hooks.connectionChanged(this, connectionState);
+  }
+
+  /** Restarts ICE if it failed, or has been disconnected for some time. Called again when server and partner are back. */
+  #checkConnection() {
+    const { connectionState } = this.connection;
+    if (connectionState === 'failed') this.#recover();
+    if (connectionState !== 'disconnected') return;
+    clearTimeout(this.#disconnectedTimer);
+    const left = Math.max(0, this.#disconnectedAt + DISCONNECTED_LIMIT - Date.now());
+    this.#disconnectedTimer = setTimeout(() => this.#recover(), left);
   }
 
   /** A fresh offer with an ICE restart: at once for the first failure in a row, then with backoff. */
   #recover() {
-    if (!this.#mayOffer || this.#recoveryTimer || !this.live) return;
+    if (!this.#mayOffer || this.#recoveryTimer || !this.isLive) return;
     const failures = this.#recoveries++;
     const delay = failures === 0 ? 0 : reconnectDelay('backoff', failures - 1, this.#options);
-    this.#recoveryTimer = setTimeout(async () => {
-      this.#recoveryTimer = undefined;
-      const pc = this.connection;
-      try {
-        if (pc.signalingState === 'have-local-offer') await pc.setLocalDescription({ type: 'rollback' });
-        pc.restartIce();
-      } catch (cause) {
-        this.#failed('ICE restart', cause);
-      }
-    }, delay);
+    const grace = this.#session.isInitiator ? 0 : RESPONDER_GRACE;
+    this.#recoveryTimer = setTimeout(() => this.#restartIce(), delay + grace);
+  }
+
+  async #restartIce() {
+    this.#recoveryTimer = undefined;
+    const pc = this.connection;
+    try {
+      // An offer without a number may be lost. A numbered one arrives, and the restart follows its answer.
+      const lost = !this.#log.isNumbered && pc.signalingState === 'have-local-offer';
+      if (lost) await pc.setLocalDescription({ type: 'rollback' });
+      pc.restartIce();
+    } catch (cause) {
+      this.#failed('ICE restart', cause);
+    }
   }
 
   #failed(what, cause) {
@@ -451,38 +889,72 @@ class Peer {
   }
 }
 
-/** One call with one partner, over as many peer connections as it takes. */
+/** One call with one partner. Its peer connection is replaced only when a new negotiation has connected another. */
 class Session {
   partnerId;
   isInitiator;
   iceServers;
   state = null;
   partnerReason;
+  /** The peer connection that is negotiated now. */
   peer = null;
+  /** The one that the application uses: the same, or that of the negotiation before until `peer` is connected. */
+  #shown = null;
+  #lingering = null;
   #options;
   #hooks;
   #abandonTimer;
+  #swapTimer;
+  #lingerTimer;
 
   constructor(id, options, hooks) {
     this.id = id;
     this.#options = options;
-    this.#hooks = hooks;
+    this.#hooks = { ...hooks, connectionChanged: (peer, state) => this.#connectionChanged(peer, state) };
   }
 
   get peerConnection() {
-    return this.peer?.connection ?? null;
+    return this.#shown?.connection ?? null;
   }
 
-  /** A match, first or repeated: whatever was negotiated before is void. */
-  begin({ partnerId, isInitiator, iceServers }, stream) {
+  /** A match, first or repeated: a new negotiation with a new peer connection. */
+  begin({ partnerId, isInitiator, iceServers, negotiation }, stream) {
     const previous = this.state;
-    this.#drop();
+    clearTimeout(this.#abandonTimer);
+    clearTimeout(this.#swapTimer);
     Object.assign(this, { partnerId, isInitiator, iceServers, state: 'active', partnerReason: undefined });
-    const peer = (this.peer = new Peer(this, this.#options, this.#hooks));
-    this.#hooks.emit('peerconnection', { session: this, peerConnection: this.peerConnection });
+    const before = this.peer;
+    const peer = (this.peer = new Peer(this, negotiation, this.#options, this.#hooks));
+    if (before !== this.#shown) before.close();
+    if (this.#shown?.carriesMedia) {
+      this.#shown.retire();
+      this.#swapTimer = setTimeout(() => this.#swap(peer), SWAP_LIMIT);
+    } else {
+      this.#shown?.close();
+      this.#shown = peer;
+      peer.show();
+    }
+    this.#hooks.emit('peerconnection', { session: this, peerConnection: peer.connection });
     if (this.peer !== peer) return;
     peer.useStream(stream);
     this.#changed(previous);
+  }
+
+  /** The negotiation goes on, with the peer connection that there is. */
+  resume(partnerConnected) {
+    if (!partnerConnected) {
+      this.pause('partner-away');
+      return;
+    }
+    const previous = this.state;
+    clearTimeout(this.#abandonTimer);
+    Object.assign(this, { state: 'active', partnerReason: undefined });
+    this.#changed(previous);
+  }
+
+  useStream(stream) {
+    this.peer?.useStream(stream);
+    if (this.#shown !== this.peer) this.#shown?.useStream(stream);
   }
 
   /** The server names other ICE servers: those of before are about to expire, or there were none. */
@@ -491,7 +963,7 @@ class Session {
     this.peer?.configure();
   }
 
-  /** Partner or server are away (`partner-away`, `offline`): only the next match goes on from here. */
+  /** Partner or server are away (`partner-away`, `offline`). */
   pause(state, reason = this.partnerReason) {
     const previous = this.state;
     this.peer?.pause();
@@ -505,16 +977,37 @@ class Session {
 
   end() {
     const previous = this.state;
-    this.#drop();
+    for (const timer of [this.#abandonTimer, this.#swapTimer, this.#lingerTimer]) clearTimeout(timer);
+    for (const peer of new Set([this.peer, this.#shown, this.#lingering])) peer?.close();
+    this.peer = this.#shown = this.#lingering = null;
     this.state = 'ended';
     this.#changed(previous);
   }
 
-  #drop() {
-    clearTimeout(this.#abandonTimer);
-    this.peer?.pause();
-    this.peer?.close();
-    this.peer = null;
+  async #connectionChanged(peer, connectionState) {
+    if (this.#shown === this.peer) return;
+    const next = this.peer;
+    if (peer === this.#shown && !peer.carriesMedia) this.#swap(next);
+    if (peer !== next || connectionState !== 'connected') return;
+    await peer.firstPicture().catch(() => {});
+    this.#swap(peer);
+  }
+
+  /** The application's peer connection becomes that of the current negotiation. */
+  #swap(peer) {
+    if (this.peer !== peer || this.#shown === peer) return;
+    clearTimeout(this.#swapTimer);
+    this.#linger(this.#shown);
+    this.#shown = peer;
+    peer.show();
+  }
+
+  #linger(peer) {
+    clearTimeout(this.#lingerTimer);
+    this.#lingering?.close();
+    this.#lingering = peer;
+    peer.connection.onconnectionstatechange = null;
+    this.#lingerTimer = setTimeout(() => peer.close(), LINGER);
   }
 
   #changed(previous) {
@@ -559,6 +1052,8 @@ export class SignalingClient extends EventTarget {
       error: (detail) => this.#emit('error', detail),
       message: (message) => this.#receive(message),
       sessionIds: () => [...this.#sessions.keys()],
+      positions: () => this.#positions(),
+      replaced: () => this.#connectionReplaced(),
     });
   }
 
@@ -572,15 +1067,20 @@ export class SignalingClient extends EventTarget {
 
   /** Connects and stays connected until {@link close} or a close code that says stop. May be called again then. */
   connect() {
-    // A page that was hidden just now has nothing to check; one that stays hidden still wants the network.
-    const wake = ({ type }) => {
-      if (type !== 'visibilitychange' || globalThis.document?.visibilityState !== 'hidden') this.#link.wake();
-    };
     this.#listening.abort();
     this.#listening = new AbortController();
-    for (const type of ['online', 'pageshow', 'visibilitychange']) {
-      globalThis.addEventListener?.(type, wake, { signal: this.#listening.signal });
-    }
+    const { signal } = this.#listening;
+    const listen = (type, heard) => globalThis.addEventListener?.(type, heard, { signal });
+    listen('online', () => this.#link.networkChanged());
+    listen('offline', () => this.#link.probe());
+    listen('pageshow', () => this.#link.wake());
+    // A page that was hidden just now has nothing to check.
+    listen('visibilitychange', () => globalThis.document?.visibilityState !== 'hidden' && this.#link.wake());
+    // Where the browser knows it, the type tells another network; the other fields are estimates that always change.
+    const network = globalThis.navigator?.connection;
+    let { type } = network ?? {};
+    const changed = () => type !== network.type && this.#link.networkChanged((type = network.type));
+    network?.addEventListener?.('change', changed, { signal });
     this.#link.open();
   }
 
@@ -600,7 +1100,7 @@ export class SignalingClient extends EventTarget {
   /** The tracks to send in every session, present and future; `null` sends none. */
   setLocalStream(stream) {
     this.#stream = stream;
-    for (const session of this.#sessions.values()) session.peer?.useStream(stream);
+    for (const session of this.#sessions.values()) session.useStream(stream);
   }
 
   #receive(message) {
@@ -611,6 +1111,33 @@ export class SignalingClient extends EventTarget {
     else if (message.type === 'heartbeat-ack') this.#acknowledged = message.id;
     else if (message.type === 'partner-disconnected') this.#partnerAway(session, message.reason);
     else if (['offer', 'answer', 'ice-candidate'].includes(message.type)) session?.peer?.receive(message);
+    else if (session?.peer?.covers(message)) this.#continued(message, session);
+  }
+
+  /** What the server says about a negotiation that goes on. */
+  #continued({ type, partnerConnected, seq }, session) {
+    if (type === 'continued') {
+      session.resume(partnerConnected);
+      this.#emit('continued', { session, partnerConnected });
+    } else if (type === 'partner-reconnected') {
+      session.resume(true);
+      this.#emit('partner-reconnected', { session });
+    } else if (type === 'received' && !session.peer.received(seq)) {
+      // What the partner lacks is no longer kept. A connection that does not continue brings a new negotiation.
+      this.#link.replace();
+    }
+  }
+
+  /** The negotiations that a new connection continues. */
+  #positions() {
+    const positions = [...this.#sessions.values()].map(({ peer }) => peer?.position);
+    return positions.filter((position) => position !== undefined).slice(0, MAX_CONTINUED);
+  }
+
+  /** The connection is another one. Whether each session continues on it comes next. */
+  #connectionReplaced() {
+    for (const { peer } of this.#sessions.values()) peer?.pause();
+    this.#leaving.forEach((_, id) => this.#sayLeave(id));
   }
 
   #partnerAway(session, reason) {
@@ -621,7 +1148,7 @@ export class SignalingClient extends EventTarget {
     this.#link.beat();
   }
 
-  #matched({ sessionId, partnerId, isInitiator, iceServers }) {
+  #matched({ sessionId, ...match }) {
     // What the server said before it read our `leave` is void; afterwards the same id is a new session.
     if (this.#leaving.get(sessionId)?.beat > this.#acknowledged) return;
     this.#left(sessionId);
@@ -629,7 +1156,7 @@ export class SignalingClient extends EventTarget {
     const session = this.#sessions.get(sessionId) ?? new Session(sessionId, this.#options, this.#sessionHooks);
     this.#sessions.set(sessionId, session);
     try {
-      session.begin({ partnerId, isInitiator, iceServers }, this.#stream);
+      session.begin(match, this.#stream);
     } catch (cause) {
       const error = { code: 'negotiation-failed', message: 'a peer connection cannot be made', sessionId, cause };
       this.#emit('error', error);

@@ -207,9 +207,11 @@ describe('heartbeats', () => {
     await advance(500);
     assert.equal(client.state, 'reconnecting');
     assert.equal(of('state').at(-1).code, 1006);
-    assert.ok(socket.readyState >= 2, 'the dead socket is still open');
     await advance(1_000);
     assert.equal(FakeWebSocket.all.length, 2);
+    assert.equal(socket.readyState, 1, 'the server may still hear us there: the new connection replaces it');
+    await advance(9_500);
+    assert.ok(socket.readyState >= 2, 'the dead socket is still open');
   });
 
   it('take any message for an answer', async () => {
@@ -246,7 +248,10 @@ describe('heartbeats', () => {
     await advance(1);
     assert.equal(client.state, 'open');
     assert.ok(socket.sent.length > before, 'no heartbeat after the sleep');
-    await advance(5_000);
+    await advance(3_000);
+    assert.equal(FakeWebSocket.all.length, 2, 'the second silence makes the socket suspect');
+    FakeWebSocket.last.end(1006);
+    await advance(7_000);
     assert.equal(client.state, 'reconnecting', 'the second silence counts');
   });
 });
@@ -531,22 +536,47 @@ describe('waking up', () => {
     assert.equal(FakeWebSocket.all.length, 1);
   });
 
-  it('checks an open connection and gives it five seconds', async () => {
+  for (const type of ['visibilitychange', 'pageshow', 'offline']) {
+    it(`checks an open connection at ${type} and opens a second one after three seconds of silence`, async () => {
+      const { client, socket } = await makeOpenClient();
+      page.dispatchEvent(new Event(type));
+      assert.equal(socket.of('heartbeat').length, 2);
+      await advance(2_500);
+      assert.equal(FakeWebSocket.all.length, 1);
+      await advance(500);
+      assert.equal(FakeWebSocket.all.length, 2);
+      assert.equal(client.state, 'open');
+    });
+  }
+
+  it('leaves a connection alone that answers', async () => {
     const { client, socket } = await makeOpenClient();
-    page.dispatchEvent(new Event('visibilitychange'));
-    assert.equal(socket.of('heartbeat').length, 2);
-    await advance(4_500);
+    page.dispatchEvent(new Event('pageshow'));
+    await advance(2_500);
+    socket.acknowledge();
+    await advance(5_000);
+    assert.equal(FakeWebSocket.all.length, 1);
     assert.equal(client.state, 'open');
-    await advance(500);
-    assert.equal(client.state, 'reconnecting');
   });
 
   it('does not leave the server the rest of a longer wait', async () => {
-    const { client } = await makeOpenClient();
+    await makeOpenClient();
     await advance(10_000);
-    page.dispatchEvent(new Event('online'));
-    await advance(5_000);
+    page.dispatchEvent(new Event('pageshow'));
+    await advance(3_000);
+    assert.equal(FakeWebSocket.all.length, 2);
+  });
+
+  it('gives up a connection that stays silent while no second one can be made', async () => {
+    const { client, of } = await makeOpenClient();
+    page.dispatchEvent(new Event('pageshow'));
+    await advance(3_000);
+    FakeWebSocket.last.end(1006);
+    await advance(6_500);
+    assert.equal(client.state, 'open');
+    await advance(500);
     assert.equal(client.state, 'reconnecting');
+    assert.equal(of('state').at(-1).reason, 'the server does not answer');
   });
 
   it('means nothing while the page is hidden or the client closed', async () => {
