@@ -5,7 +5,7 @@
  * A peer connection is kept as long as its negotiation continues: over reconnects, moves to another server and new
  * tokens (DESIGN.md, section 4).
  *
- * Top to bottom: timing rules (pure), `TokenRefresh`, `Link` (the socket), `SignalLog` (the signals of one negotiation),
+ * Top to bottom: timing rules (pure), `TokenRefresh`, `Link` (the socket), `SignalLog` (the signals of a negotiation),
  * `Peer` (one peer connection), `Session` (one call), `SignalingClient` (what an application uses). Public types and
  * their docs: `signaling-client.d.ts`.
  */
@@ -104,7 +104,7 @@ function candidateOf(value) {
   return sdpMid === null && sdpMLineIndex === null ? { ...candidate, sdpMLineIndex: 0 } : candidate;
 }
 
-/** Replaces the token of an open connection before it expires. Tries again with backoff as long as the old one holds. */
+/** Replaces the token of an open connection before it expires. Retries with backoff as long as the old one holds. */
 class TokenRefresh {
   #options;
   #hooks;
@@ -839,16 +839,14 @@ class Peer {
     const { connectionState } = this.connection;
     clearTimeout(this.#disconnectedTimer);
     if (connectionState === 'disconnected') this.#disconnectedAt = Date.now();
-    if (connectionState === 'connected') {
-      this.#recoveries = 0;
-      this.#recoveryTimer = clearTimeout(this.#recoveryTimer);
-    }
+    if (connectionState === 'connected') this.#recoveries = 0;
+    if (!['failed', 'disconnected'].includes(connectionState)) this.#recoveryTimer = clearTimeout(this.#recoveryTimer);
     this.#checkConnection();
     if (this.#isShown) this.#hooks.emit('connectionstate', { session: this.#session, connectionState });
     this.#hooks.connectionChanged(this, connectionState);
   }
 
-  /** Restarts ICE if it failed, or has been disconnected for some time. Called again when server and partner are back. */
+  /** Restarts ICE if it failed or has been disconnected for some time. Runs again when server and partner are back. */
   #checkConnection() {
     const { connectionState } = this.connection;
     if (connectionState === 'failed') this.#recover();
@@ -861,7 +859,7 @@ class Peer {
   /** A fresh offer with an ICE restart: at once for the first failure in a row, then with backoff. */
   #recover() {
     if (!this.#mayOffer || this.#recoveryTimer || !this.isLive) return;
-    const failures = this.#recoveries++;
+    const failures = this.#recoveries;
     const delay = failures === 0 ? 0 : reconnectDelay('backoff', failures - 1, this.#options);
     const grace = this.#session.isInitiator ? 0 : RESPONDER_GRACE;
     this.#recoveryTimer = setTimeout(() => this.#restartIce(), delay + grace);
@@ -869,6 +867,7 @@ class Peer {
 
   async #restartIce() {
     this.#recoveryTimer = undefined;
+    this.#recoveries += 1;
     const pc = this.connection;
     try {
       // An offer without a number may be lost. A numbered one arrives, and the restart follows its answer.

@@ -98,6 +98,7 @@ export class FakePeerConnection {
   #busy = 0;
   #needed = false;
   #offered = false;
+  #restartsOffered = 0;
   #senders = [];
 
   constructor(configuration) {
@@ -113,6 +114,19 @@ export class FakePeerConnection {
 
   getSenders() {
     return [...this.#senders];
+  }
+
+  /** Kinds of media that the partner sends, and whether a picture of it was decoded. */
+  receives = [];
+  framesDecoded = 0;
+
+  getReceivers() {
+    return this.receives.map((kind) => ({ track: { kind } }));
+  }
+
+  async getStats() {
+    const { framesDecoded } = this;
+    return new Map([['in', { type: 'inbound-rtp', kind: 'video', framesDecoded }]]);
   }
 
   addTrack(track) {
@@ -142,7 +156,7 @@ export class FakePeerConnection {
       const number = (FakePeerConnection.#descriptions += 1);
       const sdp = type === 'offer' ? `offer ${number}` : `answer ${number} to ${this.remoteDescription.sdp}`;
       this.localDescription = { type, sdp };
-      if (type === 'offer') this.#offered = true;
+      if (type === 'offer') [this.#offered, this.#restartsOffered] = [true, this.restarts];
       else this.#needed = false;
       this.#become(type === 'offer' ? 'have-local-offer' : 'stable');
     });
@@ -154,7 +168,7 @@ export class FakePeerConnection {
       if (type === 'answer') {
         this.#require('have-local-offer');
         if (!sdp.endsWith(` to ${this.localDescription.sdp}`)) throw new Error(`"${sdp}" answers another offer`);
-        if (this.#offered) this.#needed = false;
+        if (this.#offered) this.#needed = this.restarts > this.#restartsOffered;
       }
       this.#offered = false;
       this.remoteDescription = { type, sdp };
@@ -239,7 +253,7 @@ export function uninstall() {
 
 const EVENTS = [
   'state', 'match', 'sessionstate', 'peerconnection', 'track', 'connectionstate', 'partner-disconnected', 'ended',
-  'error', 'closed',
+  'error', 'closed', 'continued', 'partner-reconnected',
 ];
 
 /** A client whose events are recorded, on a socket that the test plays the server of. */
@@ -262,11 +276,11 @@ export async function makeOpenClient(options) {
   return { ...made, socket };
 }
 
-/** The same, matched. */
-export async function makeMatchedClient({ isInitiator, media = stream(audio(), video()), ...options }) {
+/** The same, matched; by a server with continuity if there is a `negotiation`. */
+export async function makeMatchedClient({ isInitiator, negotiation, media = stream(audio(), video()), ...options }) {
   const made = await makeOpenClient(options);
   made.client.setLocalStream(media);
-  made.socket.say({ type: 'match-found', sessionId: 's1', partnerId: 'bob', isInitiator });
+  made.socket.say({ type: 'match-found', sessionId: 's1', partnerId: 'bob', isInitiator, negotiation });
   await settle();
   const session = made.client.sessions.get('s1');
   return { ...made, session, pc: session.peerConnection };
