@@ -640,6 +640,11 @@ class Peer {
     return this.#log.position;
   }
 
+  /** Whether signals are numbered, so that a new connection can continue. */
+  get isContinuable() {
+    return this.#log.isNumbered;
+  }
+
   /** Whether media may flow, now or again without any signaling. */
   get carriesMedia() {
     return ['connected', 'disconnected'].includes(this.connection.connectionState);
@@ -1172,6 +1177,8 @@ export class SignalingClient extends EventTarget {
       this.#end(session, 'gone');
     } else {
       if (code === 'partner-absent') session?.pause('partner-away');
+      // What was refused is kept and sent again when the partner is back.
+      if (code === 'partner-absent' && session?.peer?.isContinuable) return;
       session?.peer?.refused(code);
       this.#emit('error', { code, message, sessionId });
     }

@@ -2,10 +2,9 @@
 
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { connect, createServer } from 'node:net';
 import { createInterface } from 'node:readline';
 import { chromium } from 'playwright-core';
-import { within } from './limits.js';
+import { CLOSING, within } from './limits.js';
 
 const FLAGS = [
   '--no-sandbox',
@@ -25,8 +24,6 @@ const FLAGS = [
 
 /** Milliseconds within which anything that is expected to happen has happened, on a slow machine too. */
 export const PATIENCE = 20_000;
-/** Milliseconds for what ends a test: closing pages, browsers and servers. */
-export const CLOSING = 5_000;
 /** Characters of a server's log that are kept: its end. */
 const MAX_LOG = 64 * 1024;
 
@@ -104,41 +101,6 @@ export async function startBrowser() {
     close: () => within(CLOSING, 'the end of the browser', process_.close()).catch(kill),
     /** SIGKILL to the browser and its helpers: no unload handler, no close frame. */
     kill,
-  };
-}
-
-/** A TCP proxy to a server. `cut` ends all connections without a close frame, and new ones too until `mend`. */
-export async function startProxy(address) {
-  const target = new URL(address);
-  const ends = new Set();
-  let whole = true;
-  const proxy = createServer((near) => {
-    const far = connect(target.port, target.hostname);
-    for (const [end, other] of [[near, far], [far, near]]) {
-      ends.add(end);
-      end.pipe(other);
-      end.on('error', () => {});
-      end.on('close', () => {
-        ends.delete(end);
-        other.destroy();
-      });
-    }
-    if (!whole) near.destroy();
-  });
-  await within(CLOSING, 'a port', new Promise((resolve) => proxy.listen(0, '127.0.0.1', resolve)));
-  // Not `resetAndDestroy`: on a socket that was ended, Node 20 then never gets out of its own exit.
-  const cut = () => {
-    whole = false;
-    ends.forEach((end) => end.destroy());
-  };
-  return {
-    address: `http://127.0.0.1:${proxy.address().port}`,
-    cut,
-    mend: () => (whole = true),
-    stop() {
-      cut();
-      proxy.close();
-    },
   };
 }
 

@@ -7,12 +7,12 @@ import {
   join,
   joinAndWait,
   listen,
-  startProxy,
   waitForCall,
   waitForPictures,
   waitForState,
   waitUntil,
 } from './browser.js';
+import { startProxy } from './proxy.js';
 import { scenario, skip } from './scenario.js';
 
 const SCHEMES = ['light', 'dark'];

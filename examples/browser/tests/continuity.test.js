@@ -199,9 +199,10 @@ describe('a negotiation', () => {
   });
 
   it('keeps what was refused because the partner is away', async () => {
-    const { socket, pc, session } = await makeCaller();
+    const { socket, pc, session, of } = await makeCaller();
     socket.say({ type: 'error', code: 'partner-absent', message: 'away', sessionId: 's1' });
     assert.equal(session.state, 'partner-away');
+    assert.deepEqual(of('error'), []);
     pc.find({ toJSON: () => lineOf('0') });
     socket.say({ type: 'partner-reconnected', sessionId: 's1', negotiation: N1 });
     socket.say(received(0));

@@ -5,6 +5,8 @@ import { it as nodeIt } from 'node:test';
 /** The real clock: tests may replace the global functions. */
 const { setTimeout, clearTimeout } = globalThis;
 
+/** Milliseconds for what ends a test: closing pages, browsers and servers. */
+export const CLOSING = 5_000;
 /** Milliseconds that a test without a browser may take. */
 const UNIT_LIMIT = 5_000;
 

@@ -1,8 +1,8 @@
 // A test with real pages: its own server, its own pages, its own limit. What one leaves behind no other sees.
 
 import { after, it } from 'node:test';
-import { CLOSING, describePage, joinAndWait, join, startBrowser, startServer, waitForCall } from './browser.js';
-import { within } from './limits.js';
+import { describePage, joinAndWait, join, startBrowser, startServer, waitForCall } from './browser.js';
+import { CLOSING, within } from './limits.js';
 
 export const binary = process.env.SIGNALING_SERVER;
 /** Why tests with pages are skipped, if they are. */

@@ -7,8 +7,8 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join as path } from 'node:path';
 import { describe } from 'node:test';
-import { CLOSING, assertNoFailures, join, joinAndWait, waitForCall } from './browser.js';
-import { within } from './limits.js';
+import { assertNoFailures, join, joinAndWait, waitForCall } from './browser.js';
+import { CLOSING, within } from './limits.js';
 import { scenario, skip } from './scenario.js';
 
 const SECRET = 'shared by server and coturn';
