@@ -48,15 +48,16 @@ export async function startServer(binary, args = [], env = {}) {
   for (const output of [server.stdout, server.stderr]) {
     output.setEncoding('utf8').on('data', (text) => (log = (log + text).slice(-MAX_LOG)));
   }
-  const stop = async () => {
-    server.kill('SIGKILL');
-    await within(CLOSING, 'the end of the server', exited);
+  /** Resolves when the process has ended. */
+  const kill = async (signal = 'SIGKILL', limit = CLOSING) => {
+    server.kill(signal);
+    await within(limit, 'the end of the server', exited);
   };
   const address = await within(PATIENCE, 'the address of the server', listening).catch(async (error) => {
-    if (server.pid) await stop();
+    if (server.pid) await kill();
     throw new Error(`${error.message}\n${log}`, { cause: error });
   });
-  return { address, log: () => log, stop };
+  return { address, log: () => log, kill, stop: () => kill() };
 }
 
 /** A browser process of its own, so that it can be killed like one. */

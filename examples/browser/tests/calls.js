@@ -89,6 +89,8 @@ class Side {
   count = (type) => this.page.evaluate((type) => window.rig.count(type), type);
   report = () => this.page.evaluate(() => window.rig.report());
 
+  measured = (what) => this.page.evaluate((what) => window.rig.report()[what], what);
+
   /** Waits until an event has come `times` times since the measurement began. */
   async heard(type, times = 1) {
     const enough = ({ type, times }) => window.rig.count(type) >= times;
@@ -143,9 +145,10 @@ export class Calls {
     Object.assign(this.tokens, { failures: 0, delay: 0, asked: [] });
   }
 
-  /** Both connect and are matched; `options` are those of the client. */
-  async match({ seconds = 3_600, options = {}, isClear = false } = {}) {
+  /** Both connect and are matched. `options` are the client's; `routes` the servers of each side, in order. */
+  async match({ seconds = 3_600, options = {}, isClear = false, routes = [] } = {}) {
     if (!isClear) await this.clear();
+    routes.forEach((addresses, index) => this.sides[index].proxy.use(...addresses));
     this.#number += 1;
     const users = [`alice-${process.pid}-${this.#number}`, `bob-${process.pid}-${this.#number}`];
     await Promise.all(this.sides.map(async ({ page, proxy }, index) => {

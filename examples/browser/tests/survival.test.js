@@ -2,7 +2,12 @@
 
 import assert from 'node:assert/strict';
 import { after, before, describe } from 'node:test';
-import { Calls, callTest, startNode } from './calls.js';
+import { PATIENCE } from './browser.js';
+import { Calls, MAX_GAP, callTest, startNode } from './calls.js';
+import { SECRET, relayOnly, startCoturnSurely } from './coturn.js';
+import { cut } from './cuts.js';
+import { within } from './limits.js';
+import { startRedis } from './redis.js';
 import { binary, skip } from './scenario.js';
 
 /** Milliseconds for starting a browser and a server. */
@@ -101,23 +106,13 @@ describe('a call on one server survives', { skip }, () => {
     calls.tokens.delay = 0;
     await calls.assertUnharmed('refresh that is slow', await calls.recovered(0));
   });
-});
 
-describe('a negotiation', { skip }, () => {
-  let server;
-  let calls;
-  before(async () => {
-    server = await startNode(binary);
-    calls = await Calls.start([server.address]);
-  }, START_LIMIT);
-  after(async () => {
-    await calls?.stop();
-    await server?.stop();
-  });
-  const test = (name, run, limit) => callTest(name, () => calls, run, limit);
+  for (const seed of [1, 2]) {
+    test(`ten cuts of all kinds, seed ${seed}`, () => cut(calls, seed, 10), 60_000);
+  }
 
   for (const whose of ['alice', 'bob']) {
-    test(`is finished when ${whose} is cut off after each of its messages in turn`, async () => {
+    test(`${whose}'s loss of its connection after each message of the negotiation in turn`, async () => {
       // Each turn cuts one message later; the one in which nothing is left to cut is the last.
       for (let turn = 1, isCut = true; isCut; turn += 1) {
         isCut = await cutAfter(whose, turn);
@@ -147,4 +142,123 @@ describe('a negotiation', { skip }, () => {
     for (const { channels } of reports) assert.equal(channels.length, 1, where);
     return passed >= count;
   }
+});
+
+describe('a call on two servers with one Redis survives', { skip }, () => {
+  let redis;
+  let nodes = [];
+  let calls;
+  const start = (listen = '127.0.0.1:0') =>
+    startNode(binary, ['--listen', listen, '--redis-url', redis.url, '--drain-delay', '0s', '--drain-timeout', '6s']);
+  before(async () => {
+    redis = await startRedis();
+    nodes = await Promise.all([start(), start()]);
+    calls = await Calls.start(nodes.map(({ address }) => address));
+  }, START_LIMIT);
+  after(async () => {
+    await calls?.stop();
+    await Promise.all(nodes.map((node) => node.stop()));
+    await redis?.kill();
+  });
+  const test = (name, run, limit) => callTest(name, () => calls, run, limit);
+  /** The node again, at the same address, after `signal` ended it. */
+  const restart = async (index, signal, limit) => {
+    const { address } = nodes[index];
+    await nodes[index].kill(signal, limit);
+    nodes[index] = await start(new URL(address).host);
+  };
+  const isReady = async () => {
+    const asked = nodes.map(({ address }) => fetch(`${address}/readyz`).catch(() => ({ status: 0 })));
+    return (await Promise.all(asked)).every(({ status }) => status === 200);
+  };
+  const ready = async () => {
+    while (!(await isReady())) await new Promise((resolve) => setTimeout(resolve, 50));
+  };
+
+  for (const [what, home] of [['both are', 0], ['one is', 1]]) {
+    test(`SIGKILL of the node that ${what} on`, async () => {
+      const [first, second] = nodes.map(({ address }) => address);
+      await calls.call({ routes: [[first, second], home === 0 ? [first, second] : [second]] });
+      await nodes[0].kill();
+      await calls.alice.heard('continued');
+      if (home === 0) await calls.bob.heard('continued');
+      await calls.assertUnharmed(`SIGKILL of the node that ${what} on`, await calls.recovered());
+      await restart(0);
+    });
+  }
+
+  for (const [what, home] of [['both are', 0], ['each has one of', 1]]) {
+    test(`a rolling restart of the nodes that ${what} on, of which the partner is told nothing`, async () => {
+      const [first, second] = nodes.map(({ address }) => address);
+      await calls.call({ routes: [[first], home === 0 ? [first] : [second]] });
+      for (const [index, other] of [[0, second], [1, first]]) {
+        for (const { proxy } of calls.sides) proxy.use(other);
+        await restart(index, 'SIGTERM', PATIENCE);
+        await within(PATIENCE, 'ready nodes', ready());
+      }
+      const reports = await calls.recovered();
+      await calls.assertUnharmed(`rolling restart, ${what} on`, reports);
+      for (const { told, sockets } of reports) {
+        assert.ok(sockets > 0, 'nobody moved');
+        assert.deepEqual(told.filter((each) => each !== 'continued'), []);
+      }
+    }, 60_000);
+  }
+
+  for (const [what, home] of [['one node', 0], ['two nodes', 1]]) {
+    test(`on ${what} a Redis that is killed and comes back empty`, async () => {
+      const [first, second] = nodes.map(({ address }) => address);
+      await calls.call({ routes: [[first], home === 0 ? [first] : [second]] });
+      await redis.kill();
+      await redis.start();
+      await within(PATIENCE, 'ready nodes', ready());
+      calls.bob.proxy.reset();
+      await calls.bob.heard('state', 3);
+      const reports = await calls.recovered();
+      const row = reports.map(({ peers, gap }) => `${peers} new, ${gap} ms`);
+      console.log(`Redis emptied, ${what}: alice ${row[0]}; bob ${row[1]}`);
+      for (const { peers, gap, channels } of reports) {
+        assert.ok(peers <= 1, JSON.stringify(reports));
+        assert.ok(gap < MAX_GAP, JSON.stringify(reports));
+        assert.equal(channels.length, 1 + peers);
+        assert.ok(channels.every(({ disorder }) => disorder === null));
+      }
+    }, 60_000);
+  }
+});
+
+describe('a call over TURN survives', { skip }, () => {
+  let coturn;
+  let server;
+  let calls;
+  before(async () => {
+    coturn = await startCoturnSurely();
+    server = await startNode(binary, ['--turn-url', coturn.url], { SIGNALING_TURN_SECRET: SECRET });
+    calls = await Calls.start([server.address], { script: relayOnly });
+  }, START_LIMIT);
+  after(async () => {
+    await calls?.stop();
+    await server?.stop();
+    await coturn?.stop();
+  });
+
+  callTest('the loss of the media path and of a connection to the server at once', () => calls, async () => {
+    await calls.call();
+    coturn = await coturn.restart();
+    calls.bob.proxy.swallow();
+    await calls.bob.heard('continued');
+    const isBack = () => window.rig.events.filter(({ connectionState }) => connectionState === 'connected').length > 1;
+    for (const { page } of calls.sides) {
+      await page.waitForFunction(isBack, undefined, { timeout: 40_000, polling: 100 });
+    }
+    const reports = await calls.recovered();
+    const row = reports.map(({ peers, offers, gap }) => `${peers} new, ${offers} offers, ${gap} ms`);
+    console.log(`media and socket: alice ${row[0]}; bob ${row[1]}`);
+    assert.deepEqual(reports.map(({ peers }) => peers), [0, 0]);
+    assert.equal(reports[0].offers + reports[1].offers, 1, JSON.stringify(reports));
+    assert.ok(reports[0].gap > MAX_GAP, 'the media path was never lost');
+    for (const { channels } of reports) {
+      assert.deepEqual(channels.map(({ state, disorder }) => [state, disorder]), [['open', null]]);
+    }
+  }, 60_000);
 });
