@@ -32,7 +32,7 @@ let camera = null;
 let wish = 0;
 let resumeTimer;
 
-const client = new SignalingClient({ url: '/ws/signaling', token: ({ refused }) => myToken(refused) });
+const client = new SignalingClient({ url: '/ws/signaling', token: ({ refused, expiring }) => myToken(refused || expiring) });
 
 // Talking to the demonstration's routes
 
@@ -47,9 +47,9 @@ async function request(method, path, { body, token } = {}) {
   throw Object.assign(new Error(answer?.error?.message ?? `status ${response.status}`), { status: response.status });
 }
 
-/** The user's token; a new one for the same user if there is none or the server refused it. */
-async function myToken(refused) {
-  if (refused || !memory.read('token')) {
+/** The user's token; a new one for the same user if there is none or the server needs another. */
+async function myToken(isSpent) {
+  if (isSpent || !memory.read('token')) {
     if (!memory.read('key')) memory.write({ key: crypto.randomUUID() });
     const body = { name: memory.read('name'), key: memory.read('key') };
     const { token, userId } = await request('POST', '/demo/token', { body });

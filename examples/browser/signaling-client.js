@@ -35,6 +35,13 @@ const FIRST_PICTURE_LIMIT = 2_000;
 const PICTURE_POLL = 50;
 /** Milliseconds that the old peer connection still sends after the swap: the partner may swap a little later. */
 const LINGER = 2_000;
+/**
+ * Milliseconds that a call with media goes on although the server does not know its session. A server whose store was
+ * emptied soon knows it again.
+ */
+const UNKNOWN_LIMIT = 10_000;
+/** Milliseconds between two questions whether the server knows it. */
+const UNKNOWN_POLL = 1_000;
 /** Milliseconds in `disconnected` until ICE is restarted: it often recovers without. */
 const DISCONNECTED_LIMIT = 3_000;
 /** Milliseconds that the responder waits longer, so that usually only one side restarts ICE. */
@@ -907,6 +914,8 @@ class Session {
   #lingering = null;
   #options;
   #hooks;
+  #unknownSince;
+  #unknownTimer;
   #abandonTimer;
   #swapTimer;
   #lingerTimer;
@@ -924,6 +933,7 @@ class Session {
   /** A match, first or repeated: a new negotiation with a new peer connection. */
   begin({ partnerId, isInitiator, iceServers, negotiation }, stream) {
     const previous = this.state;
+    this.#known();
     clearTimeout(this.#abandonTimer);
     clearTimeout(this.#swapTimer);
     Object.assign(this, { partnerId, isInitiator, iceServers, state: 'active', partnerReason: undefined });
@@ -946,6 +956,7 @@ class Session {
 
   /** The negotiation goes on, with the peer connection that there is. */
   resume(partnerConnected) {
+    this.#known();
     if (!partnerConnected) {
       this.pause('partner-away');
       return;
@@ -971,6 +982,7 @@ class Session {
   pause(state, reason = this.partnerReason) {
     const previous = this.state;
     this.peer?.pause();
+    if (state === 'offline') this.#known();
     clearTimeout(this.#abandonTimer);
     Object.assign(this, { state, partnerReason: reason });
     if (state === 'partner-away') {
@@ -979,8 +991,24 @@ class Session {
     this.#changed(previous);
   }
 
+  /** The server does not know the session. Whether it may still come to know it; then it is asked again. */
+  mayReturn() {
+    if (['left', 'ended'].includes(this.partnerReason) || !this.#shown?.carriesMedia) return false;
+    this.#unknownSince ??= Date.now();
+    if (Date.now() - this.#unknownSince >= UNKNOWN_LIMIT) return false;
+    clearTimeout(this.#unknownTimer);
+    this.#unknownTimer = setTimeout(() => this.#hooks.ask(), UNKNOWN_POLL);
+    return true;
+  }
+
+  #known() {
+    this.#unknownSince = undefined;
+    clearTimeout(this.#unknownTimer);
+  }
+
   end() {
     const previous = this.state;
+    this.#known();
     for (const timer of [this.#abandonTimer, this.#swapTimer, this.#lingerTimer]) clearTimeout(timer);
     for (const peer of new Set([this.peer, this.#shown, this.#lingering])) peer?.close();
     this.peer = this.#shown = this.#lingering = null;
@@ -1036,6 +1064,7 @@ export class SignalingClient extends EventTarget {
     send: (message) => this.#link.send(message),
     emit: (type, detail) => this.#emit(type, detail),
     abandoned: (session) => this.#end(session, 'abandoned'),
+    ask: () => this.#link.beat(),
   };
   /** Ends the listening for signs that the network or the page is back. */
   #listening = new AbortController();
@@ -1174,7 +1203,7 @@ export class SignalingClient extends EventTarget {
     if (this.#leaving.has(sessionId)) {
       if (code === 'unknown-session') this.#left(sessionId);
     } else if (session && code === 'unknown-session') {
-      this.#end(session, 'gone');
+      if (!session.mayReturn()) this.#end(session, 'gone');
     } else {
       if (code === 'partner-absent') session?.pause('partner-away');
       // What was refused is kept and sent again when the partner is back.

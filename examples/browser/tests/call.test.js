@@ -10,7 +10,6 @@ import {
   waitForCall,
   waitForPictures,
   waitForState,
-  waitUntil,
 } from './browser.js';
 import { startProxy } from './proxy.js';
 import { scenario, skip } from './scenario.js';
@@ -114,17 +113,19 @@ describe('the demonstration page', { skip }, () => {
   });
 
   for (const [what, code] of [['the connection to the server breaks', 4408], ['the token is refused', 4401]]) {
-    scenario(`brings the call back when ${what}`, async ({ call }) => {
+    scenario(`goes on with the same call when ${what}`, async ({ call }) => {
       const [alice, bob] = await call();
       const user = await userOf(bob);
-      const first = await alice.evaluateHandle(() => [...window.demo.client.sessions.values()][0].peerConnection);
+      const inUse = () => [...window.demo.client.sessions.values()][0].peerConnection;
+      const before = await Promise.all([alice, bob].map((page) => page.evaluateHandle(inUse)));
+      const [partnerBack, continued] = [await listen(alice, 'partner-reconnected'), await listen(bob, 'continued')];
       await bob.evaluate((code) => window.sockets.at(-1).close(code, 'as the server would'), code);
-      const isNew = (old) => {
-        const [session] = window.demo.client.sessions.values();
-        return session?.state === 'active' && session.peerConnection !== old;
-      };
-      await waitUntil(alice, 'a new peer connection', isNew, first);
+      await Promise.all([partnerBack(), continued()]);
       await waitForCall(alice, bob);
+      for (const [index, page] of [alice, bob].entries()) {
+        const isSame = (old) => [...window.demo.client.sessions.values()][0].peerConnection === old;
+        assert.ok(await page.evaluate(isSame, before[index]), 'another peer connection');
+      }
       assert.equal(await userOf(bob), user, 'somebody else came back');
       assert.equal(await bob.evaluate(() => window.sockets.length), 2);
       assertNoFailures(alice, bob);

@@ -293,6 +293,73 @@ describe('a negotiation', () => {
   });
 });
 
+describe('a session that the server does not know', () => {
+  const unknown = { type: 'error', code: 'unknown-session', message: 'unknown', sessionId: 's1' };
+  /** On a new connection, with `times` answers that it is unknown. */
+  const lose = async (made, times = 1) => {
+    const next = await reconnect(made.socket);
+    next.say(unknown);
+    for (let asked = 1; asked < times; asked += 1) {
+      await advance(1_000);
+      next.acknowledge();
+      next.say(unknown);
+    }
+    return next;
+  };
+
+  it('goes on with its media when the server knows it again', async () => {
+    const made = await makeCall();
+    const next = await lose(made, 5);
+    assert.ok(next.of('heartbeat').filter(({ sessionId }) => sessionId === 's1').length >= 5);
+    next.say(continued());
+    next.say(received(1));
+    await advance(9_000);
+    next.acknowledge();
+    assert.equal(made.session.state, 'active');
+    next.say(unknown);
+    assert.equal(made.session.state, 'active', 'the ten seconds begin anew');
+    assert.deepEqual([...made.of('ended'), ...made.of('error')], []);
+    assert.equal(made.pc.closed, false);
+  });
+
+  it('ends after ten seconds', async () => {
+    const made = await makeCall();
+    await lose(made, 10);
+    assert.deepEqual(made.of('ended'), []);
+    await advance(1_000);
+    FakeWebSocket.last.say(unknown);
+    assert.deepEqual(made.of('ended').map(({ reason }) => reason), ['gone']);
+    assert.ok(made.pc.closed);
+  });
+
+  it('ends at once when it has no media', async () => {
+    const made = await makeCall();
+    made.pc.turn('failed');
+    await lose(made);
+    assert.deepEqual(made.of('ended').map(({ reason }) => reason), ['gone']);
+  });
+
+  for (const reason of ['left', 'ended']) {
+    it(`ends at once when the server has said "${reason}"`, async () => {
+      const made = await makeCall();
+      made.socket.say({ type: 'partner-disconnected', sessionId: 's1', reason });
+      made.socket.say(unknown);
+      assert.deepEqual(made.of('ended').map(({ reason: why }) => why), ['gone']);
+    });
+  }
+
+  it('may be left meanwhile', async () => {
+    const made = await makeCall();
+    const next = await lose(made);
+    made.client.leave();
+    next.say(unknown);
+    const { length } = next.of('heartbeat');
+    await advance(2_000);
+    assert.equal(next.of('heartbeat').length, length);
+    assert.deepEqual(made.of('ended').map(({ reason }) => reason), ['left']);
+  });
+});
+
 describe('a new negotiation', () => {
   const frames = (pc) => Object.assign(pc, { receives: ['audio', 'video'] });
 

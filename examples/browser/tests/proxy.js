@@ -150,7 +150,7 @@ export async function startProxy(...addresses) {
     swallow: () => all((pair) => (pair.isSwallowed = true)),
     /** Milliseconds that each chunk takes, in connections of now and later. */
     delay: (ms) => (options.delay = ms),
-    /** Calls `watch` with each connection and message of the negotiation that has just passed; only before any other. */
+    /** Calls `watch` with the connection and the text of each signal that has just passed. For connections to come. */
     watch: (watch) => (options.watch = watch),
     /** Ends all connections without a close frame, and new ones too until `mend`. */
     cut() {

@@ -51,7 +51,7 @@ const TYPES = ['state', 'sessionstate', 'match', 'continued', 'partner-disconnec
 let client;
 let session;
 let stream;
-/** Numbered messages over each data channel, one way: what arrived, and the first that did not follow its predecessor. */
+/** The data channels, and of each: numbered messages sent and arrived, and the first that arrived out of order. */
 const channels = [];
 
 function chat(channel, isFirst) {
