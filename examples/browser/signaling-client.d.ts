@@ -6,12 +6,13 @@ export interface SignalingClientOptions {
    */
   url: string | URL;
   /**
-   * The JWT, or a function that returns it. The function is asked before every connection; `refused` says that the
-   * last token could not be used (4401, or it fits into no WebSocket), so a cached one must be replaced. A function
-   * that throws, returns no text or takes longer than `connectTimeout` is asked again. With a string, 4401 stops the
-   * client.
+   * The JWT, or a function that returns it. The function is asked before every connection. `refused` says that the
+   * last token could not be used (4401, `token-refused`, or it fits into no WebSocket). `expiring` says that the token
+   * of the open connection expires soon: the new one replaces it there. In both cases a cached token must be replaced.
+   * A function that throws, returns no text or takes longer than `connectTimeout` is asked again. With a string, 4401
+   * stops the client.
    */
-  token: string | ((context: { refused: boolean }) => string | Promise<string>);
+  token: string | ((context: { refused: boolean; expiring: boolean }) => string | Promise<string>);
   /** Shorthand for `rtcConfiguration.iceServers`. Where the signaling server names ICE servers, these are not used. */
   iceServers?: RTCIceServer[];
   /** Configuration of every peer connection. */
@@ -23,7 +24,10 @@ export interface SignalingClientOptions {
   auth?: 'query' | 'subprotocol';
   /** From the answer to a heartbeat to the next one. Default 10,000; the server gives up after 30,000 without one. */
   heartbeatInterval?: number;
-  /** From a heartbeat until a server that has said nothing counts as dead. Default 10,000. */
+  /**
+   * From a heartbeat until a server that has said nothing counts as dead. Default 10,000. After a wake-up of the page a
+   * second connection is opened after 3,000 already.
+   */
   ackTimeout?: number;
   /** For the token function, and then again until the server's first message. Default 10,000. */
   connectTimeout?: number;
@@ -47,9 +51,10 @@ export interface SignalingClientOptions {
 export type ClientState = 'idle' | 'connecting' | 'open' | 'reconnecting' | 'closed';
 
 /**
+ * The state of the signaling. It says nothing about the media, which `peerConnection.connectionState` tells.
  * - `active`: both are there
- * - `partner-away`: the partner's connection ended; a `match` resumes the session, or `ended` finishes it
- * - `offline`: our own connection ended; likewise
+ * - `partner-away`: the partner's connection ended; `partner-reconnected`, `match` or `ended` follows
+ * - `offline`: our own connection ended; `continued`, `match` or `ended` follows
  * - `ended`: over
  */
 export type SessionState = 'active' | 'partner-away' | 'offline' | 'ended';
@@ -64,15 +69,20 @@ export interface Session {
   /** The initiator offers first and wins a collision of offers. */
   readonly isInitiator: boolean;
   readonly state: SessionState;
-  /** Why the partner is away, from `partner-disconnected` until the next match; it stays when the session ends. */
+  /** Why the partner is away, from `partner-disconnected` until it is back; it stays when the session ends. */
   readonly partnerReason: PartnerReason | undefined;
-  /** A new one after every match; `null` once the session has ended. */
+  /**
+   * The one whose media is in use; `null` once the session has ended. It stays the same over every reconnect that
+   * continues. After a repeated `match` it changes once: when the new one is connected and shows a picture, when the
+   * old one has failed, or after 15 s.
+   */
   readonly peerConnection: RTCPeerConnection | null;
 }
 
 /**
- * Error codes of the server, and two of this module.
+ * Error codes of the server, and three of this module.
  * - `connect-failed`: there is no token, which is asked for again; or no WebSocket can be made, and `closed` follows
+ * - `refresh-failed`: there is no new token for the open connection; it is asked for again as long as the old one holds
  * - `negotiation-failed`: a description or candidate could not be applied; or no peer connection can be made, and `ended`
  *   follows
  */
@@ -84,7 +94,9 @@ export type ErrorCode =
   | 'too-large'
   | 'rate-limited'
   | 'unavailable'
+  | 'token-refused'
   | 'connect-failed'
+  | 'refresh-failed'
   | 'negotiation-failed';
 
 /**
@@ -92,7 +104,7 @@ export type ErrorCode =
  * - `left`: it hung up, or closed its page or client
  * - `lost`: its connection broke, or its server went away
  * - `timeout`: nothing came from it any more, or it stayed away
- * - `replaced`: it is there on a newer connection; a `match` follows
+ * - `replaced`: it is there on a newer connection
  * - `ended`: the server's host ended the session or disconnected the partner
  */
 export type PartnerReason = 'left' | 'lost' | 'timeout' | 'replaced' | 'ended';
@@ -106,11 +118,14 @@ export interface SignalingClientEvents {
    * `partner-disconnected` and `ended`.
    */
   sessionstate: { session: Session; state: SessionState; previous: SessionState | null };
-  /** Matched. `again`: the same session starts over, with a new peer connection. */
+  /** Matched. `again`: the same session negotiates anew, with a new peer connection that is not in use yet. */
   match: { session: Session; again: boolean };
-  /** A peer connection was made, before local tracks are added: the place for data channels and transceivers. */
+  /**
+   * A peer connection was made, before local tracks are added: the place for data channels and transceivers. After a
+   * repeated match `session.peerConnection` is still the old one then. It stays open for 2 s after it was replaced.
+   */
   peerconnection: { session: Session; peerConnection: RTCPeerConnection };
-  /** The partner's media; as in `RTCTrackEvent`. */
+  /** The partner's media; as in `RTCTrackEvent`. From a replacing peer connection it comes when that is in use. */
   track: {
     session: Session;
     track: MediaStreamTrack;
@@ -118,13 +133,26 @@ export interface SignalingClientEvents {
     receiver: RTCRtpReceiver;
     transceiver: RTCRtpTransceiver;
   };
-  /** As in `RTCPeerConnection.connectionState`. After `failed` an ICE restart follows by itself. */
+  /**
+   * As in `RTCPeerConnection.connectionState`, of `session.peerConnection`. An ICE restart follows by itself after
+   * `failed` and after 3 s of `disconnected`, as soon as the server and the partner are there.
+   */
   connectionstate: { session: Session; connectionState: RTCPeerConnectionState };
-  /** The partner left or lost its connection. `match` or `ended` follows, whatever the reason. */
+  /**
+   * Our new connection to the server continues the negotiation: the peer connection, its media and its data channels
+   * stay. It comes for every session after a reconnect, and when a connection was replaced in advance.
+   */
+  continued: { session: Session; partnerConnected: boolean };
+  /** The partner is back, and the negotiation continues. */
+  'partner-reconnected': { session: Session };
+  /**
+   * The partner left or lost its connection. Its media may still flow. `partner-reconnected`, `match` or `ended`
+   * follows, whatever the reason.
+   */
   'partner-disconnected': { session: Session; reason: PartnerReason };
   /**
-   * The session is over. `left`: by us. `gone`: the server no longer knows it; the partner hung up only if
-   * `session.partnerReason` is `left`. `abandoned`: the partner stayed away. `closed`: this client stopped.
+   * The session is over. `left`: by us. `gone`: the server no longer knows it, for 10 s if media flows; the partner
+   * hung up only if `session.partnerReason` is `left`. `abandoned`: the partner stayed away. `closed`: this client stopped.
    * `failed`: no peer connection can be made here.
    */
   ended: { session: Session; reason: 'left' | 'gone' | 'abandoned' | 'closed' | 'failed' };

@@ -515,7 +515,6 @@ class Link {
     const timer = setTimeout(close, REPLACED_LIMIT);
     this.#replaced.add(close);
     socket.onclose = close;
-    if (socket.readyState > 1) close();
   }
 
   #become(state, detail) {
@@ -708,7 +707,6 @@ class Peer {
       else this.#repeat();
       return true;
     }
-    this.#repeatTimer = clearTimeout(this.#repeatTimer);
     this.#confirmed = seq;
     this.#repeats = 0;
     this.isLive = true;
@@ -735,7 +733,6 @@ class Peer {
   /** Another negotiation has begun: only the media of this one is still wanted. */
   retire() {
     this.pause();
-    this.#mayOffer = false;
     const pc = this.connection;
     pc.onnegotiationneeded = pc.onicecandidate = pc.ontrack = null;
   }
