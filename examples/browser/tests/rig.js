@@ -31,8 +31,10 @@ const sockets = [];
 /** Signals by negotiation and number, as they were sent first. */
 const sent = new Map();
 window.WebSocket = class extends WebSocket {
-  constructor(...args) {
-    super(...args);
+  constructor(url, protocols) {
+    const target = new URL(url);
+    if (rig.isForgetful) target.searchParams.delete('continue');
+    super(target, protocols);
     sockets.push(this);
   }
 
@@ -91,7 +93,10 @@ async function sample() {
 
 const rig = (window.rig = {
   isQuiet: false,
+  /** Whether new connections do not continue. */
+  isForgetful: false,
   events,
+  peers,
   get client() {
     return client;
   },
@@ -138,7 +143,7 @@ const rig = (window.rig = {
     for (const list of [peers, sockets, events, channels]) list.length = 0;
     sent.clear();
     Object.assign(pictures, { gap: 0, since: 0, last: null, count: -1 });
-    rig.isQuiet = false;
+    rig.isQuiet = rig.isForgetful = false;
   },
 
   isConnected() {

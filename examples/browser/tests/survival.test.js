@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { after, before, describe } from 'node:test';
-import { PATIENCE } from './browser.js';
+import { PATIENCE, waitUntil } from './browser.js';
 import { Calls, MAX_GAP, callTest, startNode } from './calls.js';
 import { SECRET, relayOnly, startCoturnSurely } from './coturn.js';
 import { cut } from './cuts.js';
@@ -12,6 +12,18 @@ import { binary, skip } from './scenario.js';
 
 /** Milliseconds for starting a browser and a server. */
 const START_LIMIT = { timeout: 30_000 };
+
+/** The call has gone on with at most one new peer connection, and at least `least`. */
+function assertSwapped(what, reports, least = 1) {
+  const row = reports.map(({ peers, offers, gap }) => `${peers} new, ${offers} offers, ${gap} ms`);
+  console.log(`${what}: alice ${row[0]}; bob ${row[1]}`);
+  for (const { peers, gap, channels } of reports) {
+    assert.ok(peers >= least && peers <= 1, JSON.stringify(reports));
+    assert.ok(gap < MAX_GAP, JSON.stringify(reports));
+    assert.equal(channels.length, 1 + peers, JSON.stringify(reports));
+    assert.ok(channels.every(({ disorder }) => disorder === null), JSON.stringify(reports));
+  }
+}
 
 describe('a call on one server survives', { skip }, () => {
   let server;
@@ -106,6 +118,18 @@ describe('a call on one server survives', { skip }, () => {
     calls.tokens.delay = 0;
     await calls.assertUnharmed('refresh that is slow', await calls.recovered(0));
   });
+
+  for (const whose of ['alice', 'bob']) {
+    test(`a new negotiation, because ${whose} could not continue`, async () => {
+      await calls.call();
+      await calls[whose].page.evaluate(() => (window.rig.isForgetful = true));
+      calls[whose].proxy.reset();
+      await Promise.all(calls.sides.map((side) => side.heard('match')));
+      const isSwapped = () => window.rig.session.peerConnection === window.rig.peers.at(-1);
+      for (const { page } of calls.sides) await waitUntil(page, 'the new peer connection in use', isSwapped);
+      assertSwapped(`new negotiation by ${whose}`, await calls.recovered(3_000));
+    });
+  }
 
   for (const seed of [1, 2]) {
     test(`ten cuts of all kinds, seed ${seed}`, () => cut(calls, seed, 10), 60_000);
@@ -215,14 +239,7 @@ describe('a call on two servers with one Redis survives', { skip }, () => {
       calls.bob.proxy.reset();
       await calls.bob.heard('state', 3);
       const reports = await calls.recovered();
-      const row = reports.map(({ peers, gap }) => `${peers} new, ${gap} ms`);
-      console.log(`Redis emptied, ${what}: alice ${row[0]}; bob ${row[1]}`);
-      for (const { peers, gap, channels } of reports) {
-        assert.ok(peers <= 1, JSON.stringify(reports));
-        assert.ok(gap < MAX_GAP, JSON.stringify(reports));
-        assert.equal(channels.length, 1 + peers);
-        assert.ok(channels.every(({ disorder }) => disorder === null));
-      }
+      assertSwapped(`Redis emptied, ${what}`, reports, 0);
     }, 60_000);
   }
 });
