@@ -203,6 +203,27 @@ export class Calls {
     return Promise.all(this.sides.map((side) => side.report()));
   }
 
+  /** Waits until each side has applied as many signals as the other has sent: a dead connection may not be noticed yet. */
+  async settled() {
+    const counts = () => Promise.all(this.sides.map(({ page }) => page.evaluate(() => window.rig.signals())));
+    const deadline = Date.now() + PATIENCE;
+    for (;;) {
+      const [alice, bob] = await counts();
+      if (alice.sent.length === bob.applied.length && bob.sent.length === alice.applied.length) return;
+      assert.ok(Date.now() < deadline, `signals are missing after ${PATIENCE / 1_000} s`);
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    }
+  }
+
+  /** Each signal has arrived once and in order. */
+  async assertSignals(what) {
+    await this.settled();
+    const [alice, bob] = await Promise.all(this.sides.map(({ page }) => page.evaluate(() => window.rig.signals())));
+    assert.deepEqual(bob.applied, alice.sent, `${what}: Alice's signals`);
+    assert.deepEqual(alice.applied, bob.sent, `${what}: Bob's signals`);
+    return [alice, bob];
+  }
+
   /** The call has gone on as if nothing had happened. */
   async assertUnharmed(what, reports, { offers = 0 } = {}) {
     const row = reports.map(({ peers, offers, gap }) => `${peers} new, ${offers} offers, ${gap} ms`);
@@ -222,7 +243,10 @@ export class Calls {
   /** What both pages have told so far, for a test that failed. */
   async describe() {
     const told = this.sides.map(async ({ page }, index) => {
-      const events = page.evaluate(() => JSON.stringify([window.rig.events, window.rig.report?.()]));
+      const events = page.evaluate(() => {
+        const { events, wire } = window.rig;
+        return [JSON.stringify(events), JSON.stringify(window.rig.from && window.rig.report()), ...wire].join('\n    ');
+      });
       const text = await within(CLOSING, 'the page', events).catch((error) => error.message);
       return [['Alice', 'Bob'][index], text, ...page.failures.map(String), ...page.said.slice(-10)].join('\n  ');
     });

@@ -27,6 +27,12 @@ window.RTCPeerConnection = class extends RTCPeerConnection {
   }
 };
 
+/** The last messages of all sockets, for a test that failed. */
+const MAX_WIRE = 120;
+const wire = [];
+const brief = ({ type, negotiation = '', seq = '', id = '', code = '', partnerConnected = '' }) =>
+  [type, negotiation, seq, id, code, partnerConnected].filter((each) => each !== '').join(' ');
+
 const sockets = [];
 /** Signals by negotiation and number, as they were sent first. */
 const sent = new Map();
@@ -36,11 +42,21 @@ window.WebSocket = class extends WebSocket {
     if (rig.isForgetful) target.searchParams.delete('continue');
     super(target, protocols);
     sockets.push(this);
+    const number = sockets.length;
+    this.note = (what) => {
+      wire.push(`${Date.now() % 1e6} socket ${number} ${what}`);
+      if (wire.length > MAX_WIRE) wire.shift();
+    };
+    this.note(`made ${target.searchParams.getAll('continue')}`);
+    this.addEventListener('open', () => this.note('open'));
+    this.addEventListener('close', ({ code, reason }) => this.note(`closed ${code} ${reason}`));
+    this.addEventListener('message', ({ data }) => this.note(`< ${brief(JSON.parse(data))}`));
   }
 
   send(text) {
     const message = JSON.parse(text);
     const { type, negotiation, seq } = message;
+    this.note(`> ${brief(message)}`);
     if (['offer', 'answer', 'ice-candidate'].includes(type)) sent.set(`${negotiation} ${seq}`, message);
     super.send(text);
   }
@@ -97,6 +113,7 @@ const rig = (window.rig = {
   isForgetful: false,
   events,
   peers,
+  wire,
   get client() {
     return client;
   },
@@ -140,7 +157,7 @@ const rig = (window.rig = {
     client?.leave();
     client?.close();
     client = session = undefined;
-    for (const list of [peers, sockets, events, channels]) list.length = 0;
+    for (const list of [peers, sockets, events, channels, wire]) list.length = 0;
     sent.clear();
     Object.assign(pictures, { gap: 0, since: 0, last: null, count: -1 });
     rig.isQuiet = rig.isForgetful = false;
