@@ -181,6 +181,8 @@ class Link {
   /** The second socket on its way (`{ socket, timer }`; without `socket` while the token is asked for), or null. */
   #successor = null;
   #successorMadeAt = -Infinity;
+  #successorAttempt = 0;
+  #successorTimer;
   /** Functions that close replaced sockets which the server has not closed yet. */
   #replaced = new Set();
   #refresh;
@@ -198,10 +200,8 @@ class Link {
   #beatTimer;
   #watchdog;
   #retryTimer;
-  /** Whether the server asked for another connection, and how often that failed. */
+  /** Whether the server asked for another connection. */
   #moving = false;
-  #moveAttempt = 0;
-  #moveTimer;
 
   constructor(options, hooks) {
     this.#options = options;
@@ -273,6 +273,7 @@ class Link {
     this.beat();
     // A second socket that is on its way already may belong to the old network too.
     this.#dropSuccessor();
+    this.#successorAttempt = 0;
     this.#openSuccessor(false);
   }
 
@@ -363,18 +364,20 @@ class Link {
     }
   }
 
-  /** The first socket stays: if it is dead, its watchdog notices. Only the server's wish to move is tried again. */
+  /** The first socket stays. Another one is tried as long as the server asks to move, or the first does not answer. */
   #successorFailed(code) {
     this.#dropSuccessor();
-    if (!this.#moving) return;
-    const delay = reconnectDelay('backoff', this.#moveAttempt++, this.#options);
-    this.#moveTimer = setTimeout(() => this.#openSuccessor(closeAdvice(code) === 'token'), delay);
+    const delay = reconnectDelay('backoff', this.#successorAttempt++, this.#options);
+    this.#successorTimer = setTimeout(() => {
+      if (this.#moving || this.#watchdog) this.#openSuccessor(closeAdvice(code) === 'token');
+    }, delay);
   }
 
   #dropSuccessor() {
     const { socket, timer } = this.#successor ?? {};
     this.#successor = null;
     clearTimeout(timer);
+    clearTimeout(this.#successorTimer);
     if (socket) release(socket, 1000);
   }
 
@@ -419,8 +422,8 @@ class Link {
   /** The server is going away. It names another time to each client, so that not all reconnect at once. */
   #move(afterMs) {
     this.#moving = true;
-    clearTimeout(this.#moveTimer);
-    this.#moveTimer = setTimeout(() => this.#openSuccessor(false), afterMs);
+    clearTimeout(this.#successorTimer);
+    this.#successorTimer = setTimeout(() => this.#openSuccessor(false), afterMs);
   }
 
   /** Gives the server `timeout` ms to say anything at all. A second socket is opened first if this is a test. */
@@ -493,8 +496,8 @@ class Link {
     this.#unwatch();
     this.#refresh.stop();
     this.#moving = false;
-    this.#moveAttempt = 0;
-    clearTimeout(this.#moveTimer);
+    this.#successorAttempt = 0;
+    clearTimeout(this.#successorTimer);
     this.#beatTimer = clearTimeout(this.#beatTimer);
     clearTimeout(this.#retryTimer);
     const socket = this.#socket;
@@ -541,6 +544,8 @@ class SignalLog {
   #received = 0;
   #kept = [];
   #length = 0;
+  /** The number of the last description: with the candidates since, the current round. */
+  #round = 0;
   /** Too much was sent to keep it: this negotiation can no longer be continued. */
   #isFull = false;
 
@@ -569,6 +574,7 @@ class SignalLog {
     const signal = { ...message, sessionId: this.#sessionId };
     if (this.isNumbered) Object.assign(signal, { negotiation: this.#negotiation, seq: (this.#sent += 1) });
     else if (message.sdp !== undefined) this.#kept = [];
+    if (message.sdp !== undefined) this.#round = this.#sent;
     if (this.#isFull) return signal;
     this.#kept.push(signal);
     this.#length += JSON.stringify(signal).length;
@@ -584,6 +590,11 @@ class SignalLog {
     if (!this.isNumbered) return this.#kept;
     if (this.#isFull && seq < this.#sent) return undefined;
     return this.#kept.filter((signal) => signal.seq > seq);
+  }
+
+  /** The signals of the current round. */
+  get round() {
+    return this.after(this.#round - 1) ?? [];
   }
 
   /** Whether a signal of the partner is the next one. Any other is a repetition or of another negotiation. */
@@ -701,25 +712,22 @@ class Peer {
   received(seq) {
     const later = this.#log.after(seq);
     if (!later) return false;
-    if (this.isLive && seq === this.#confirmed && later.length > 0) {
-      // Sending them at once did not help, or they are still on the way: no faster than with backoff.
-      if (this.#repeats > 0) this.#repeatLater(0);
-      else this.#repeat();
-      return true;
-    }
+    const isNews = !this.isLive || seq !== this.#confirmed;
     this.#confirmed = seq;
-    this.#repeats = 0;
     this.isLive = true;
-    if (later.length > 0) this.#repeat();
-    this.#checkConnection();
+    if (isNews) this.#repeats = 0;
+    // If sending them at once did not help, or they are still on the way: no faster than with backoff.
+    if (later.length > 0 && this.#repeats > 0) this.#repeatLater(0, () => this.#log.after(seq) ?? []);
+    else if (later.length > 0) this.#repeat(later);
+    if (isNews) this.#checkConnection();
     return true;
   }
 
   /** The server refused something of ours; its error does not say which message. */
   refused(code) {
     if (code === 'not-initiator') this.#mayOffer = false;
-    if (code === 'unavailable') this.#repeatLater(0);
-    if (code === 'rate-limited') this.#repeatLater(1);
+    if (code === 'unavailable') this.#repeatLater(0, () => this.#log.round);
+    if (code === 'rate-limited') this.#repeatLater(1, () => this.#log.round);
   }
 
   /** The partner or the server is away. Media may still flow, so the peer connection stays. */
@@ -829,19 +837,18 @@ class Peer {
     if (this.isLive) this.#hooks.send(signal);
   }
 
-  #repeatLater(patience) {
+  #repeatLater(patience, signals) {
     if (this.#repeatTimer || !this.isLive) return;
     const delay = reconnectDelay('backoff', patience + this.#repeats, this.#options);
-    this.#repeatTimer = setTimeout(() => this.#repeat(), delay);
+    this.#repeatTimer = setTimeout(() => this.#repeat(signals()), delay);
   }
 
-  #repeat() {
+  #repeat(signals) {
     this.#repeatTimer = clearTimeout(this.#repeatTimer);
     this.#repeats += 1;
+    // Without numbers the partner would answer the offer once more.
     const answered = !this.#log.isNumbered && this.connection.signalingState === 'stable';
-    for (const signal of this.#log.after(this.#confirmed) ?? []) {
-      if (!answered || signal.type !== 'offer') this.#hooks.send(signal);
-    }
+    for (const signal of signals) if (!answered || signal.type !== 'offer') this.#hooks.send(signal);
   }
 
   #connectionChanged() {

@@ -203,7 +203,7 @@ export class Calls {
     return Promise.all(this.sides.map((side) => side.report()));
   }
 
-  /** Waits until each side has applied as many signals as the other has sent: a dead connection may not be noticed yet. */
+  /** Waits until each side has applied as many signals as the other sent: a dead connection may not be noticed yet. */
   async settled() {
     const counts = () => Promise.all(this.sides.map(({ page }) => page.evaluate(() => window.rig.signals())));
     const deadline = Date.now() + PATIENCE;

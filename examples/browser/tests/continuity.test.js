@@ -253,11 +253,13 @@ describe('a negotiation', () => {
   it('sends a refused signal again, with the same number', async () => {
     const { socket, pc } = await makeCall();
     pc.find({ toJSON: () => lineOf('0') });
-    socket.say(received(1));
+    pc.restartIce();
+    await settle();
+    pc.find({ toJSON: () => lineOf('1') });
     socket.say({ type: 'error', code: 'rate-limited', message: 'slow down', sessionId: 's1' });
-    const before = seqs(socket).length;
-    await advance(4_001);
-    assert.deepEqual(seqs(socket).slice(before), [2]);
+    assert.equal(seqs(socket).length, 4);
+    await advance(2_001);
+    assert.deepEqual(seqs(socket).slice(4), [3, 4], 'the current round');
   });
 
   it('with too much to keep starts over at the next connection', async () => {
@@ -605,11 +607,15 @@ describe('a suspect connection', () => {
   });
 
   it('closed with 4409 long afterwards was replaced by somebody else', async () => {
-    const { client, socket } = await makeCall({ ackTimeout: 1e9 });
+    const { client, socket } = await makeCall();
     page.dispatchEvent(new Event('online'));
     await settle();
     FakeWebSocket.last.end(1006);
-    await advance(30_000, 10_000);
+    for (let turn = 0; turn < 6; turn += 1) {
+      socket.acknowledge();
+      await advance(5_000);
+    }
+    assert.equal(FakeWebSocket.all.length, 2, 'the first connection has answered');
     socket.end(4409, 'replaced');
     assert.equal(client.state, 'closed');
   });
@@ -755,6 +761,7 @@ describe('a server that goes away', () => {
     page.dispatchEvent(new Event('online'));
     await settle();
     FakeWebSocket.last.end(1006);
+    FakeWebSocket.all[3].acknowledge();
     await advance(5_000);
     assert.equal(FakeWebSocket.all.length, 5, 'nobody asks to move any more');
   });
