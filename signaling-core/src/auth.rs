@@ -52,19 +52,29 @@ pub struct Identity {
     pub user: UserId,
     /// When a live connection of this identity is closed with 4401. None: never.
     pub expires_at: Option<Timestamp>,
+    /// When its proof was issued, to be compared with a [revocation](crate::Relay::revoke). None: not known,
+    /// and so before any revocation.
+    pub issued_at: Option<Timestamp>,
 }
 
 impl Identity {
     /// `user`, for as long as it likes.
     #[must_use]
     pub fn new(user: UserId) -> Self {
-        Self { user, expires_at: None }
+        Self { user, expires_at: None, issued_at: None }
     }
 
     /// The same, until `at`.
     #[must_use]
     pub fn expiring(mut self, at: Timestamp) -> Self {
         self.expires_at = Some(at);
+        self
+    }
+
+    /// The same, issued `at`.
+    #[must_use]
+    pub fn issued(mut self, at: Timestamp) -> Self {
+        self.issued_at = Some(at);
         self
     }
 }

@@ -84,6 +84,9 @@ pub struct Config {
     /// opened, for each question. Default 5 s: an HTTP request that is made twice. A connection whose
     /// questions outlast [`Self::silence_timeout`] is closed by that.
     pub hook_timeout: Duration,
+    /// How long a [revocation](crate::Relay::revoke) is remembered. Default 30 days: no shorter than tokens live,
+    /// or those that were revoked are accepted again.
+    pub revocation_lifetime: Duration,
     /// How long an [`IceServerProvider`](crate::ice::IceServerProvider) may take for an answer.
     /// Default 2 s: for so long a new client may wait for its `match-found`; one that negotiated
     /// nothing never does.
@@ -142,6 +145,7 @@ impl Default for Config {
             heartbeat_batch: Duration::from_millis(500),
             close_wait: Duration::from_secs(2),
             hook_timeout: Duration::from_secs(5),
+            revocation_lifetime: Duration::from_secs(30 * 24 * 3600),
             ice_server_timeout: Duration::from_secs(2),
             max_connections: None,
             node_lease: Duration::from_secs(15),
@@ -192,6 +196,7 @@ impl Config {
             ("max_sessions_per_user", self.max_sessions_per_user > 0),
             ("heartbeat_batch", !self.heartbeat_batch.is_zero()),
             ("hook_timeout", !self.hook_timeout.is_zero()),
+            ("revocation_lifetime", !self.revocation_lifetime.is_zero()),
             ("ice_server_timeout", !self.ice_server_timeout.is_zero()),
             ("node_renewal", !self.node_renewal.is_zero()),
             ("sweep_interval", !self.sweep_interval.is_zero()),
@@ -210,6 +215,7 @@ impl Config {
             ("heartbeat_batch", self.heartbeat_batch),
             ("close_wait", self.close_wait),
             ("hook_timeout", self.hook_timeout),
+            ("revocation_lifetime", self.revocation_lifetime),
             ("ice_server_timeout", self.ice_server_timeout),
             ("node_lease", self.node_lease),
             ("node_renewal", self.node_renewal),

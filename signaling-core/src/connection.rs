@@ -73,8 +73,9 @@ pub(crate) struct Connection {
 /// What a token is with which a client renews its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refresh {
-    /// One of the same user, that expires then, after so long; or never.
+    /// One of the same user, that was issued then, and expires then, after so long; or never.
     Valid {
+        issued_at: Option<Timestamp>,
         expires: Option<(Timestamp, Duration)>,
     },
     Invalid,
@@ -117,7 +118,7 @@ impl Connection {
             sound_due: now + config.silence_timeout,
             ping_due: now + config.ping_interval,
             write_due: None,
-            token: Token::new(dialect, expires, now),
+            token: Token::new(dialect, None, expires, now),
             limits,
             malformed: 0,
             ice: None,
@@ -128,6 +129,16 @@ impl Connection {
     /// The client wants to go on with these negotiations, of which it has said so before anything else.
     pub(crate) fn continue_negotiations(&mut self, continuing: Vec<Continue>) {
         self.continuing = continuing;
+    }
+
+    /// The client's token was issued then.
+    pub(crate) fn set_issued_at(&mut self, issued_at: Option<Timestamp>) {
+        self.token.set_issued_at(issued_at);
+    }
+
+    /// When the client's token was issued; none if that is not known.
+    pub(crate) fn issued_at(&self) -> Option<Timestamp> {
+        self.token.issued_at()
     }
 
     /// The next thing to do; none until there is another input.
@@ -482,6 +493,11 @@ impl Connection {
             }
             Notice::Replaced => self.close(DisconnectReason::Replaced),
             Notice::Contested { .. } => self.on_doubt(),
+            Notice::Revoked { issued_before } => {
+                if self.issued_at().is_none_or(|issued_at| issued_at < issued_before) {
+                    self.close(DisconnectReason::Revoked);
+                }
+            }
             Notice::Disconnect { .. } => self.close(DisconnectReason::ByHost),
         }
     }

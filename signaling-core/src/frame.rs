@@ -213,6 +213,8 @@ pub enum CloseCode {
     /// 4401: the token is missing, invalid or expired. The client gets a new token, then
     /// reconnects.
     Unauthorized,
+    /// 4403: the token was revoked. The client stops.
+    Revoked,
     /// 4408: no heartbeat in time. The client reconnects.
     HeartbeatTimeout,
     /// 4409: replaced by a newer connection of the same user. The client stops.
@@ -229,7 +231,7 @@ pub enum CloseCode {
 
 impl CloseCode {
     /// Every close code, in the order of its number.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Normal,
         Self::GoingAway,
         Self::ProtocolError,
@@ -239,6 +241,7 @@ impl CloseCode {
         Self::Internal,
         Self::Malformed,
         Self::Unauthorized,
+        Self::Revoked,
         Self::HeartbeatTimeout,
         Self::Replaced,
         Self::AlreadyConnected,
@@ -260,6 +263,7 @@ impl CloseCode {
             Self::Internal => 1011,
             Self::Malformed => 4400,
             Self::Unauthorized => 4401,
+            Self::Revoked => 4403,
             Self::HeartbeatTimeout => 4408,
             Self::Replaced | Self::AlreadyConnected => 4409,
             Self::TooSlow => 4413,
@@ -281,6 +285,7 @@ impl CloseCode {
             Self::Internal => "internal error",
             Self::Malformed => "too many malformed messages",
             Self::Unauthorized => "token missing, invalid or expired",
+            Self::Revoked => "token revoked",
             Self::HeartbeatTimeout => "no heartbeat in time",
             Self::Replaced => "replaced by a newer connection",
             Self::AlreadyConnected => "already connected",
@@ -337,8 +342,8 @@ mod tests {
         assert_eq!(
             codes,
             [
-                1000, 1001, 1002, 1007, 1008, 1009, 1011, 4400, 4401, 4408, 4409, 4409, 4413, 4429,
-                4503
+                1000, 1001, 1002, 1007, 1008, 1009, 1011, 4400, 4401, 4403, 4408, 4409, 4409, 4413,
+                4429, 4503
             ]
         );
         for code in CloseCode::ALL {

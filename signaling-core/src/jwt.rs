@@ -120,7 +120,10 @@ impl JwtAuthenticator {
             claims.check_issuer(&self.issuers)?;
             claims.check_audience(&self.audiences)?;
             let user = claims.user(&self.user_claim)?;
-            Ok(Identity::new(user).expiring(exp.after(self.leeway)))
+            let mut identity = Identity::new(user).expiring(exp.after(self.leeway));
+            // Only a revocation asks for it, and takes one that cannot be read for none.
+            identity.issued_at = claims.date("iat").ok().flatten();
+            Ok(identity)
         };
         // Expiry comes last: it is told only of a token that was good once.
         match check().map_err(AuthError::invalid)? {

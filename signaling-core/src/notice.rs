@@ -10,6 +10,7 @@ use crate::{
     protocol::{ErrorCode, SignalKind},
     reason::PartnerReason,
     session::SessionRecord,
+    time::Timestamp,
 };
 
 /// What one connection, or a node on behalf of the host, tells another connection.
@@ -64,6 +65,11 @@ pub(crate) enum Notice {
         /// Whose connection it is.
         user: UserId,
     },
+    /// Tokens of the connection's user that were issued before this are revoked.
+    Revoked {
+        /// When.
+        issued_before: Timestamp,
+    },
     /// The host wants the connection gone.
     Disconnect {
         /// What it says of it.
@@ -84,6 +90,7 @@ impl Notice {
             | Self::Received { .. }
             | Self::Replaced
             | Self::Contested { .. }
+            | Self::Revoked { .. }
             | Self::Disconnect { .. } => None,
         }
     }

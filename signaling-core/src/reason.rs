@@ -28,6 +28,8 @@ pub enum DisconnectReason {
     ByHost,
     /// The token expired.
     TokenExpired,
+    /// The host revoked the token.
+    Revoked,
     /// The client did not read what was sent to it.
     ReadsTooSlowly,
     /// Too many malformed messages came in a row.
@@ -69,6 +71,7 @@ impl DisconnectReason {
             Self::Refused => "refused",
             Self::ByHost => "by-host",
             Self::TokenExpired => "token-expired",
+            Self::Revoked => "revoked",
             Self::ReadsTooSlowly => "reads-too-slowly",
             Self::Malformed => "malformed",
             Self::RateLimited => "rate-limited",
@@ -95,6 +98,7 @@ impl DisconnectReason {
             Self::AlreadyConnected => Some(CloseCode::AlreadyConnected),
             Self::Refused => Some(CloseCode::Refused),
             Self::TokenExpired => Some(CloseCode::Unauthorized),
+            Self::Revoked => Some(CloseCode::Revoked),
             Self::ReadsTooSlowly => Some(CloseCode::TooSlow),
             Self::Malformed => Some(CloseCode::Malformed),
             Self::RateLimited => Some(CloseCode::RateLimited),
@@ -208,7 +212,7 @@ impl From<DisconnectReason> for PartnerReason {
             DisconnectReason::Left => Self::Left,
             DisconnectReason::HeartbeatTimeout | DisconnectReason::Silent => Self::Timeout,
             DisconnectReason::Replaced => Self::Replaced,
-            DisconnectReason::ByHost => Self::Ended,
+            DisconnectReason::ByHost | DisconnectReason::Revoked => Self::Ended,
             DisconnectReason::Lost
             | DisconnectReason::AlreadyConnected
             | DisconnectReason::Refused

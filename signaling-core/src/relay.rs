@@ -20,6 +20,7 @@ mod open;
 mod refresh;
 mod refusal;
 mod registry;
+mod revoke;
 mod share;
 mod sockets;
 mod tasks;
@@ -53,6 +54,7 @@ use crate::{
     reason::{DisconnectReason, EndReason},
     session::SessionRecord,
     store::{Counts, StoreError},
+    time::Timestamp,
 };
 use node::Node;
 use writes::{Ending, readable};
@@ -258,6 +260,22 @@ impl Relay {
             self.node.notify(connection, Notice::Disconnect { text: reason });
         }
         Ok(connection.is_some())
+    }
+
+    /// Revokes the tokens of `user` that were issued before a time, whichever nodes they are used on. A
+    /// connection with such a token, or with one that does not say when it was issued, is closed with 4403
+    /// within a second; a new one is refused with 4403, for [`Config::revocation_lifetime`] from now. A store that
+    /// loses its records has this again from the node that was asked, while that lives.
+    ///
+    /// A JWT says it by `iat` (RFC 7519, section 4.1.6), in seconds, by its issuer's clock: with the present time,
+    /// tokens that are issued within the same second are revoked as well.
+    ///
+    /// # Errors
+    ///
+    /// When the store did not answer; the tokens may be revoked all the same.
+    pub async fn revoke(&self, user: &UserId, issued_before: Timestamp) -> Result<(), StoreError> {
+        let revoked = self.node.revoke(user, issued_before).await;
+        revoked.inspect_err(|error| self.node.health.note(error))
     }
 
     /// Asks the relay's [`Authenticator`] who brought `credentials`.

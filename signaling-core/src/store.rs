@@ -66,21 +66,26 @@ pub struct Membership {
     pub since: Timestamp,
 }
 
-/// When a node accepted a connection, after its client was authenticated, by the store's clock. The true time
-/// lies within this span, whose width is the round trip of the node's last lease renewal ([`Lease::now`])
-/// and a few milliseconds.
+/// When a node accepted a connection, after its client was authenticated, by the store's clock, and with a
+/// token from when. The true time of the first lies within a span, whose width is the round trip of the node's
+/// last lease renewal ([`Lease::now`]) and a few milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Accepted {
     /// Not before this.
     pub earliest: Timestamp,
     /// Not after this.
     pub latest: Timestamp,
+    /// When the client's token was issued, as the token says it; 0 if it does not.
+    pub issued_at: Timestamp,
 }
 
 impl Accepted {
-    /// Nothing is known of it.
-    pub const UNKNOWN: Self =
-        Self { earliest: Timestamp::from_millis(0), latest: Timestamp::from_millis(u64::MAX) };
+    /// Nothing is known of it, and no revocation concerns it.
+    pub const UNKNOWN: Self = Self {
+        earliest: Timestamp::from_millis(0),
+        latest: Timestamp::from_millis(u64::MAX),
+        issued_at: Timestamp::from_millis(u64::MAX),
+    };
 
     /// The earliest time, where one is known.
     #[must_use]
@@ -130,6 +135,8 @@ pub enum Connect {
     Done(Connected),
     /// This one is, and may not be replaced; nothing has changed.
     Taken(ConnectionId),
+    /// The client's token was revoked; nothing has changed.
+    Revoked,
 }
 
 /// How the connection of a user is known.
@@ -150,6 +157,17 @@ pub struct UserRecord {
     pub connection: Option<ConnectionId>,
     /// What it is a member of.
     pub memberships: Vec<Membership>,
+    /// Tokens that were issued before this are revoked; none if none are.
+    pub revoked_before: Option<Timestamp>,
+}
+
+impl UserRecord {
+    /// Whether a token of the user that was issued then is revoked. One of which that is not known is, if any
+    /// is.
+    pub(crate) fn revokes(&self, issued_at: Option<Timestamp>) -> bool {
+        let issued_at = issued_at.unwrap_or_default();
+        self.revoked_before.is_some_and(|before| issued_at < before)
+    }
 }
 
 /// That a connection was heard from.
@@ -277,6 +295,8 @@ pub trait SessionStore: Send + Sync + fmt::Debug + 'static {
     /// later. Once more with the connection that is there already gives the same epoch and the same
     /// `previous`, whatever it may replace, and changes nothing but that time, where it is known.
     ///
+    /// A connection whose [`Accepted::issued_at`] is before the user's [revocation](Self::revoke) is refused.
+    ///
     /// The connection that a [`Connect::Taken`] names is one of its node's, also where that was not
     /// known any more, so that [`forget_node`](Self::forget_node) forgets it.
     async fn connect(
@@ -293,6 +313,16 @@ pub trait SessionStore: Send + Sync + fmt::Debug + 'static {
         user: &UserId,
         connection: &ConnectionId,
     ) -> Result<bool, StoreError>;
+
+    /// Revokes the tokens of `user` that were issued before this, for as long as `keep` from now on. The
+    /// latest time counts. Returns the connection of the user, in one step: a later one is refused if its
+    /// token is revoked.
+    async fn revoke(
+        &self,
+        user: &UserId,
+        issued_before: Timestamp,
+        keep: Duration,
+    ) -> Result<Option<ConnectionId>, StoreError>;
 
     /// What is known of `user`.
     async fn user(&self, user: &UserId) -> Result<UserRecord, StoreError>;

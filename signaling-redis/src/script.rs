@@ -46,6 +46,7 @@ scripts!(
     record_heartbeats,
     renew_lease,
     replace_session,
+    revoke_user,
     trim_inbox,
 );
 

@@ -347,6 +347,15 @@ impl SessionStore for RedisStore {
         Ok(was)
     }
 
+    async fn revoke(
+        &self,
+        user: &UserId,
+        issued_before: Timestamp,
+        keep: Duration,
+    ) -> Result<Option<ConnectionId>, StoreError> {
+        self.revoke_user(user, issued_before, keep).await
+    }
+
     async fn user(&self, user: &UserId) -> Result<UserRecord, StoreError> {
         self.load_user(user).await
     }

@@ -104,6 +104,9 @@ impl SessionStore for SqliteStore {
         let put =
             "REPLACE INTO connection (user, id, node, accepted, previous) VALUES (?, ?, ?, ?, ?)";
         self.0.call(|db| {
+            if revoked_before(db, user)?.is_some_and(|before| accepted.issued_at < before) {
+                return Ok(Connect::Revoked);
+            }
             let there = connection(db, user)?;
             if there.as_ref().is_none_or(|there| there.id != *id) {
                 let allows = |it: &Known| replace.allows(accepted, &it.id, it.accepted, now());
@@ -133,7 +136,25 @@ impl SessionStore for SqliteStore {
     async fn user(&self, user: &UserId) -> Answer<UserRecord> {
         self.0.call(|db| {
             let connection = connection(db, user)?.map(|there| there.id);
-            Ok(UserRecord { connection, memberships: memberships(db, user)? })
+            let (memberships, revoked_before) = (memberships(db, user)?, revoked_before(db, user)?);
+            Ok(UserRecord { connection, memberships, revoked_before })
+        })
+    }
+
+    async fn revoke(
+        &self,
+        user: &UserId,
+        issued_before: Timestamp,
+        keep: Duration,
+    ) -> Answer<Option<ConnectionId>> {
+        let put = "INSERT INTO revocation VALUES (?, ?, ?) ON CONFLICT (user) DO UPDATE SET \
+                   issued_before = max(issued_before, excluded.issued_before), \
+                   until = max(until, excluded.until)";
+        self.0.call(|db| {
+            let (now, before) = (now(), issued_before.as_millis());
+            db.execute("DELETE FROM revocation WHERE until <= ?", [now.as_millis()])?;
+            db.execute(put, params![user.as_str(), before, now.after(keep).as_millis()])?;
+            Ok(connection(db, user)?.map(|there| there.id))
         })
     }
 
@@ -239,6 +260,12 @@ fn memberships(db: &Db<'_>, user: &UserId) -> Read<Vec<Membership>> {
     rows(db, select, [user.as_str()], |row| {
         Ok(Membership { session: text(row)?.parse()?, since: Timestamp::from_millis(row.get(1)?) })
     })
+}
+
+fn revoked_before(db: &Db<'_>, user: &UserId) -> Read<Option<Timestamp>> {
+    let select = "SELECT issued_before FROM revocation WHERE user = ? AND until > ?";
+    let before = |row: &Row<'_>| Ok(Timestamp::from_millis(row.get(0)?));
+    Ok(rows(db, select, params![user.as_str(), now().as_millis()], before)?.pop())
 }
 
 /// A user's connection.

@@ -33,3 +33,10 @@ CREATE TABLE IF NOT EXISTS lease (
     connections INTEGER NOT NULL, -- how much the node has
     sessions INTEGER NOT NULL
 ) STRICT;
+
+-- Tokens of the user that were issued before this are refused.
+CREATE TABLE IF NOT EXISTS revocation (
+    user TEXT PRIMARY KEY,
+    issued_before INTEGER NOT NULL,
+    until INTEGER NOT NULL
+) STRICT;

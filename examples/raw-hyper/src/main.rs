@@ -87,6 +87,7 @@ fn answer<B>(relay: &Relay, request: Request<B>) -> Response<Full<Bytes>> {
 
 async fn connection(relay: Relay, request: Request<()>, dialect: Dialect) {
     let credentials = websocket::credentials(request.uri().query(), request.headers());
+    let continuing = websocket::continuing(request.uri().query());
     let Ok(upgraded) = upgrade::on(request).await else { return };
     let limit = Some(relay.config().max_frame_bytes);
     let config = Some(WebSocketConfig::default().max_message_size(limit).max_frame_size(limit));
@@ -95,7 +96,10 @@ async fn connection(relay: Relay, request: Request<()>, dialect: Dialect) {
     let frames = (&mut socket).map(|next| next.map(incoming).map_err(failed)).sink_map_err(failed);
     let frames = frames.with(|frame| ready(Ok(outgoing(frame))));
     match relay.authenticate(&credentials).await {
-        Ok(identity) => drop(relay.serve(frames, Client::new(identity).speaking(dialect)).await),
+        Ok(identity) => {
+            let client = Client::new(identity).speaking(dialect).continuing(continuing);
+            drop(relay.serve(frames, client).await);
+        }
         Err(AuthError::Unavailable(_)) => relay.refuse(frames, CloseCode::Unavailable).await,
         Err(_) => relay.refuse(frames, CloseCode::Unauthorized).await,
     }

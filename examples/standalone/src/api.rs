@@ -7,6 +7,7 @@ use std::{
 
 use axum::{
     Json, Router,
+    body::Bytes,
     extract::{
         FromRequestParts, Path, Request, State,
         rejection::{JsonRejection, PathRejection},
@@ -25,6 +26,7 @@ use signaling_core::{
     relay::{NewSession as Wanted, Opened},
     session::Metadata,
     store::Counts,
+    time::{Clock, SystemClock, Timestamp},
 };
 use tokio::time::{self, Instant};
 
@@ -60,6 +62,7 @@ pub(crate) fn router(
         .route("/queue/{user}", delete(leave_queue))
         .route("/users/{user}", get(show_user))
         .route("/users/{user}/connection", delete(disconnect))
+        .route("/users/{user}/revocation", post(revoke))
         .route("/counts", get(count))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
@@ -290,6 +293,27 @@ async fn count(State(api): State<Api>) -> Result<Response, ApiError> {
     let all = shown(api.relay.counts().await?);
     let node = shown(api.relay.counts_here());
     Ok(Json(json!({"all": all, "node": node})).into_response())
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Revocation {
+    /// In milliseconds since the Unix epoch.
+    issued_before: Timestamp,
+}
+
+/// Without a body: of all tokens that were issued until now.
+async fn revoke(
+    State(api): State<Api>,
+    Id(user): Id<UserId>,
+    body: Bytes,
+) -> Result<StatusCode, ApiError> {
+    let issued_before = match body.is_empty() {
+        true => SystemClock.now(),
+        false => Json::<Revocation>::from_bytes(&body)?.0.issued_before,
+    };
+    api.relay.revoke(&user, issued_before).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 async fn disconnect(

@@ -74,6 +74,8 @@ limits! {
     heartbeat_batch: Period "TIME" "SIGNALING_HEARTBEAT_BATCH";
     /// Wait this long for a client's close frame
     close_wait: Period "TIME" "SIGNALING_CLOSE_WAIT";
+    /// Remember for this long that tokens were revoked; no shorter than they live
+    revocation_lifetime: Period "TIME" "SIGNALING_REVOCATION_LIFETIME";
     /// Wait this long for the STUN and TURN servers of a client
     ice_server_timeout: Period "TIME" "SIGNALING_ICE_SERVER_TIMEOUT";
     /// Connections accepted; 0 for no limit

@@ -35,6 +35,7 @@ impl Signer {
     /// A token that says who `user` is.
     pub(crate) fn token(&self, user: &UserId, now: Timestamp) -> Result<String, InvalidLength> {
         let mut claims = Map::new();
+        claims.insert("iat".to_owned(), json!(now.as_millis() / 1000));
         claims.insert("exp".to_owned(), json!(now.after(LIFE).as_millis() / 1000));
         for (claim, value) in [("iss", &self.issuer), ("aud", &self.audience)] {
             if let Some(value) = value {

@@ -15,6 +15,8 @@ const TOLD_AFTER_FIFTHS: u32 = 4;
 #[derive(Debug)]
 pub(super) struct Token {
     dialect: Dialect,
+    /// None: not known.
+    issued_at: Option<Timestamp>,
     /// None: never.
     expires: Option<Expiry>,
     /// When the client is to be told; none once it was, and for who would not understand it.
@@ -31,9 +33,10 @@ struct Expiry {
 }
 
 impl Token {
-    /// One that expires at the time `expires`, which comes after so long.
+    /// One that was issued at `issued_at` and expires at the time `expires`, which comes after so long.
     pub(super) fn new(
         dialect: Dialect,
+        issued_at: Option<Timestamp>,
         expires: Option<(Timestamp, Duration)>,
         now: Instant,
     ) -> Self {
@@ -43,10 +46,19 @@ impl Token {
         let told = expires.filter(|_| dialect == Dialect::V1);
         Self {
             dialect,
+            issued_at,
             tell_at: told.map(|(_, life)| now + life / 5 * TOLD_AFTER_FIFTHS),
             expires: expires.map(|(expiry, _)| expiry),
             is_judging: false,
         }
+    }
+
+    pub(super) fn issued_at(&self) -> Option<Timestamp> {
+        self.issued_at
+    }
+
+    pub(super) fn set_issued_at(&mut self, issued_at: Option<Timestamp>) {
+        self.issued_at = issued_at;
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
@@ -76,8 +88,8 @@ impl Token {
     /// What became of the other token, and what the client is told of it.
     pub(super) fn on_refresh(&mut self, refresh: Refresh, now: Instant) -> ServerMessage<'static> {
         self.is_judging = false;
-        let expires = match refresh {
-            Refresh::Valid { expires } => expires,
+        let (issued_at, expires) = match refresh {
+            Refresh::Valid { issued_at, expires } => (issued_at, expires),
             Refresh::Invalid => return ServerMessage::error(ErrorCode::TokenRefused, None),
             Refresh::Unavailable => return ServerMessage::error(ErrorCode::Unavailable, None),
         };
@@ -89,7 +101,7 @@ impl Token {
         if !is_later {
             return ServerMessage::error(ErrorCode::TokenRefused, None);
         }
-        *self = Self::new(self.dialect, expires, now);
+        *self = Self::new(self.dialect, issued_at, expires, now);
         ServerMessage::Refreshed { expires_in_ms: self.expires_in_ms(now) }
     }
 }

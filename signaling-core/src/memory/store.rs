@@ -41,6 +41,8 @@ struct Tables {
     sessions: HashMap<SessionId, Box<SessionRecord>>,
     deadlines: BTreeSet<Due>,
     users: HashMap<UserId, User>,
+    /// The revocations of users by their ends.
+    revocations: BTreeSet<(Timestamp, UserId)>,
     leases: HashMap<NodeId, Held>,
     last_epoch: u64,
     generation: u64,
@@ -77,6 +79,14 @@ struct Held {
 struct User {
     connection: Option<UserConnection>,
     memberships: Vec<Membership>,
+    revocation: Option<Revocation>,
+}
+
+/// Tokens that were issued before a time are revoked.
+#[derive(Clone, Copy)]
+struct Revocation {
+    before: Timestamp,
+    until: Timestamp,
 }
 
 struct UserConnection {
@@ -116,11 +126,24 @@ impl Tables {
     fn change_user<T>(&mut self, user: &UserId, change: impl FnOnce(&mut User) -> T) -> T {
         let known = self.users.entry(user.clone()).or_default();
         let result = change(known);
-        if known.connection.is_none() && known.memberships.is_empty() {
+        if known.connection.is_none() && known.memberships.is_empty() && known.revocation.is_none()
+        {
             self.users.remove(user);
             shrink(&mut self.users);
         }
         result
+    }
+
+    /// Forgets revocations that have ended by `now`.
+    fn end_revocations(&mut self, now: Timestamp) {
+        while let Some((until, _)) = self.revocations.first()
+            && *until <= now
+            && let Some((until, user)) = self.revocations.pop_first()
+        {
+            self.change_user(&user, |user| {
+                user.revocation.take_if(|revocation| revocation.until == until);
+            });
+        }
     }
 
     /// Gives the connections that believe something wrong.
@@ -260,7 +283,12 @@ impl SessionStore for MemoryStore {
     ) -> Result<Connect, StoreError> {
         let now = self.clock.now();
         let mut tables = self.tables();
-        let there = tables.users.get(user).and_then(|user| user.connection.as_ref());
+        let known = tables.users.get(user);
+        let revocation = known.and_then(|user| user.revocation);
+        if revocation.is_some_and(|revocation| accepted.issued_at < revocation.before) {
+            return Ok(Connect::Revoked);
+        }
+        let there = known.and_then(|user| user.connection.as_ref());
         if let Some(there) = there.filter(|there| there.id != *connection)
             && !replace.allows(accepted, &there.id, there.accepted, now)
         {
@@ -300,11 +328,37 @@ impl SessionStore for MemoryStore {
         }))
     }
 
+    async fn revoke(
+        &self,
+        user: &UserId,
+        issued_before: Timestamp,
+        keep: Duration,
+    ) -> Result<Option<ConnectionId>, StoreError> {
+        let now = self.clock.now();
+        let until = now.after(keep);
+        let mut tables = self.tables();
+        let (before, connection) = tables.change_user(user, |user| {
+            let there = user.revocation;
+            user.revocation = Some(Revocation {
+                before: there.map_or(issued_before, |there| there.before.max(issued_before)),
+                until: there.map_or(until, |there| there.until.max(until)),
+            });
+            (there, user.connection.as_ref().map(|there| there.id.clone()))
+        });
+        if let Some(before) = before {
+            tables.revocations.remove(&(before.until, user.clone()));
+        }
+        let until = before.map_or(until, |before| before.until.max(until));
+        tables.revocations.insert((until, user.clone()));
+        Ok(connection)
+    }
+
     async fn user(&self, user: &UserId) -> Result<UserRecord, StoreError> {
         let tables = self.tables();
         Ok(tables.users.get(user).map_or_else(UserRecord::default, |user| UserRecord {
             connection: user.connection.as_ref().map(|there| there.id.clone()),
             memberships: user.memberships.clone(),
+            revoked_before: user.revocation.map(|revocation| revocation.before),
         }))
     }
 
@@ -337,6 +391,7 @@ impl SessionStore for MemoryStore {
     ) -> Result<Lease, StoreError> {
         let now = self.clock.now();
         let mut tables = self.tables();
+        tables.end_revocations(now);
         for other in others {
             let first = Held { until: now.after(lease), counts: Counts::default() };
             tables.leases.entry(other.clone()).or_insert(first);

@@ -19,7 +19,7 @@ use tokio::time::{self, Instant, Sleep};
 
 use super::{
     hooks::Newcomer,
-    jobs::Job,
+    jobs::{Beliefs, Job},
     mailbox::{Mail, Refused},
     node::Node,
     node_queue::NodeQueue,
@@ -181,6 +181,7 @@ impl Driver {
         let mut connection =
             Connection::new(id.clone(), user, dialect, config, limits, expires, now);
         connection.continue_negotiations(client.continuing.clone());
+        connection.set_issued_at(client.identity.issued_at);
         let ice_servers = node.ice_servers.is_some() && connection.expect_ice_servers();
         tracing::debug!(connection = %handle.id, user = %handle.user, ?dialect, "connected");
         let admission = Job::Admit { newcomer: Newcomer::new(id, client), ice_servers };
@@ -546,9 +547,12 @@ impl Driver {
                 Effect::Leave(record) => self.run_job(Job::Leave(record)),
                 Effect::EndAgain(record) => self.run_job(Job::EndAgain(record)),
                 Effect::LookUp => {
-                    let believed = self.connection.records();
-                    let continuing = self.connection.negotiations_to_continue();
-                    self.run_job(Job::LookUp { believed, continuing });
+                    let beliefs = Beliefs {
+                        records: self.connection.records(),
+                        continuing: self.connection.negotiations_to_continue(),
+                        issued_at: self.connection.issued_at(),
+                    };
+                    self.run_job(Job::LookUp(beliefs));
                 }
                 Effect::ReplaceOlder => {
                     let older = self.handle.jobs.state().replaced.take();

@@ -152,12 +152,14 @@ impl Health {
         self.state().clock.now()
     }
 
-    /// Converts the time at which a connection was accepted to the store's clock.
-    pub(super) fn accepted(&self, at: Instant) -> Accepted {
+    /// Converts the time at which a connection was accepted to the store's clock. Its token was issued at
+    /// `issued_at` by the clock of its issuer.
+    pub(super) fn accepted(&self, at: Instant, issued_at: Option<Timestamp>) -> Accepted {
         let state = self.state();
         Accepted {
             earliest: state.clock_lower.at(at).before(ROUNDING),
             latest: state.clock.at(at).after(ROUNDING),
+            issued_at: issued_at.unwrap_or_default(),
         }
     }
 

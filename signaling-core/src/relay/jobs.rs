@@ -13,6 +13,7 @@ use crate::{
     id::{ConnectionId, SessionId},
     protocol::NegotiationId,
     session::SessionRecord,
+    time::Timestamp,
 };
 
 /// Something to write for one connection.
@@ -27,20 +28,30 @@ pub(super) enum Job {
     Renew(Arc<SessionRecord>),
     /// End a session that the client leaves.
     Leave(Arc<SessionRecord>),
-    /// See whether all is as the connection believes, which is in these sessions. Its client can go on with the
-    /// negotiations in `continuing`.
-    LookUp { believed: Vec<Arc<SessionRecord>>, continuing: Vec<(SessionId, NegotiationId)> },
+    /// See whether all is as the connection believes.
+    LookUp(Beliefs),
     /// End a session that has ended before and was opened again.
     EndAgain(Arc<SessionRecord>),
     /// The connection has ended, for the reason in its mailbox: detach it everywhere.
     End,
 }
 
+/// What a connection believes when it looks up.
+#[derive(Debug)]
+pub(super) struct Beliefs {
+    /// That it is in these sessions.
+    pub(super) records: Vec<Arc<SessionRecord>>,
+    /// That its client can go on with these negotiations.
+    pub(super) continuing: Vec<(SessionId, NegotiationId)>,
+    /// When the token of its client was issued.
+    pub(super) issued_at: Option<Timestamp>,
+}
+
 impl Job {
     /// Whether it makes `queued`, an earlier job of the same connection, needless.
     pub(super) fn supersedes(&self, queued: &Self) -> bool {
         match (self, queued) {
-            (Self::LookUp { .. }, Self::LookUp { .. }) | (Self::End, Self::End) => true,
+            (Self::LookUp(_), Self::LookUp(_)) | (Self::End, Self::End) => true,
             (Self::Attach { record, .. }, Self::Attach { record: older, .. })
             | (Self::Renew(record), Self::Renew(older))
             | (Self::EndAgain(record), Self::EndAgain(older)) => record.opening == older.opening,

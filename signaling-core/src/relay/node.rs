@@ -21,6 +21,7 @@ use super::{
     node_queue::NodeQueues,
     refusal::Refusals,
     registry::Registry,
+    revoke::Revocations,
     sockets::Sockets,
     user_limits::UserTable,
 };
@@ -63,6 +64,7 @@ pub(super) struct Node {
     pub(super) tasks: TaskTracker,
     pub(super) background: Background,
     pub(super) refusals: Refusals,
+    pub(super) revocations: Revocations,
     /// Of what may fail again and again.
     pub(super) warnings: Throttle,
     pub(super) draining: AtomicBool,

@@ -46,6 +46,16 @@ impl Node {
             tracing::debug!(connection = %handle.id, "new token refused: it is of another user");
             return Refresh::Invalid;
         }
-        Refresh::Valid { expires: self.expiry(&identity) }
+        match self.store.user(&handle.user).await {
+            Ok(known) if known.revokes(identity.issued_at) => Refresh::Invalid,
+            Ok(_) => {
+                let (issued_at, expires) = (identity.issued_at, self.expiry(&identity));
+                Refresh::Valid { issued_at, expires }
+            }
+            Err(error) => {
+                self.health.note(&error);
+                Refresh::Unavailable
+            }
+        }
     }
 }

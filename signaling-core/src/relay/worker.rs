@@ -35,6 +35,7 @@ use crate::{
     reason::{DisconnectReason, EndReason, PartnerReason},
     session::SessionRecord,
     store::{Accepted, Connect, Connected, Membership, Replace, StoreError},
+    time::Timestamp,
 };
 use admission::NotAdmitted;
 
@@ -147,9 +148,7 @@ impl Worker {
             }
             Job::Leave(record) => self.leave(record).await,
             Job::EndAgain(record) => self.end_again(record).await,
-            Job::LookUp { believed, continuing } => {
-                Box::pin(self.look_up(believed, &continuing)).await;
-            }
+            Job::LookUp(beliefs) => Box::pin(self.look_up(beliefs)).await,
             Job::End => self.end().await,
         }
     }
@@ -236,8 +235,9 @@ impl Worker {
         Ok(connected)
     }
 
-    fn accepted(&self) -> Accepted {
-        self.node.health.accepted(self.handle.accepted)
+    /// With a token that was issued at `issued_at`.
+    fn accepted(&self, issued_at: Option<Timestamp>) -> Accepted {
+        self.node.health.accepted(self.handle.accepted, issued_at)
     }
 
     /// Claims the user for this connection, accepted at `accepted`, if `replace` allows it. The connection that

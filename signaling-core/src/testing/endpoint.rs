@@ -138,6 +138,9 @@ pub trait Endpoint: Send + Sync {
     /// Disconnects a user; false when it has no connection.
     async fn disconnect(&self, user: &str) -> bool;
 
+    /// Revokes a user's tokens that were issued before this second since the Unix epoch.
+    async fn revoke(&self, user: &str, issued_before: u64);
+
     /// A session as it is now; none when it is over.
     async fn session(&self, session: &str) -> Option<SessionState>;
 
@@ -235,6 +238,11 @@ impl Endpoint for Hosted {
 
     async fn disconnect(&self, user: &str) -> bool {
         answered(self.relay.disconnect(&parsed(user), CloseReason::default()).await)
+    }
+
+    async fn revoke(&self, user: &str, issued_before: u64) {
+        let issued_before = Timestamp::from_millis(issued_before * 1000);
+        answered(self.relay.revoke(&parsed(user), issued_before).await);
     }
 
     async fn session(&self, session: &str) -> Option<SessionState> {

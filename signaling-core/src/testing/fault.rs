@@ -244,6 +244,15 @@ impl SessionStore for FaultyStore {
         self.pass(self.store.connect(user, connection, accepted, replace)).await
     }
 
+    async fn revoke(
+        &self,
+        user: &UserId,
+        issued_before: Timestamp,
+        keep: Duration,
+    ) -> Result<Option<ConnectionId>, StoreError> {
+        self.pass(self.store.revoke(user, issued_before, keep)).await
+    }
+
     async fn disconnect(
         &self,
         user: &UserId,

@@ -17,6 +17,7 @@ mod panics;
 mod reasons;
 mod refresh;
 mod refusals;
+mod revoke;
 mod seams;
 mod seeds;
 mod shares;

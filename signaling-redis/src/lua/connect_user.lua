@@ -1,9 +1,15 @@
 -- Makes a connection the one of its user, under a number above all earlier ones, and remembers which
 -- it replaced; or gives the one that is there, where that may not be replaced. Once more with the same
 -- connection changes nothing but the time at which it was accepted, where that is known.
+-- Returns 0 if its client's token is revoked.
 -- KEYS: the user. ARGV: the connection, lifetime in ms, what it may replace (older, nothing, or one
--- connection), the earliest (0 where unknown) and the latest time in ms at which it was accepted.
-local there = redis.call('HMGET', KEYS[1], 'connection', 'epoch', 'accepted')
+-- connection), the earliest (0 where unknown) and the latest time in ms at which it was accepted, and the time in
+-- ms at which the token was issued.
+local there = redis.call('HMGET', KEYS[1], 'connection', 'epoch', 'accepted', 'revokedBefore')
+local revoked_before = string.match(there[4] or '', '^%d+$') and tonumber(there[4]) or nil
+if revoked_before and tonumber(ARGV[6]) < revoked_before then
+  return 0
+end
 local time = redis.call('TIME')
 -- Above 2^53 numbers are not exact, so no epoch is.
 local last = string.match(there[2] or '', '^%d+$') and tonumber(there[2]) or nil
@@ -26,5 +32,8 @@ if there[1] ~= ARGV[1] or not last then
 elseif ARGV[4] ~= '0' then
   redis.call('HSET', KEYS[1], 'accepted', ARGV[4])
 end
-redis.call('PEXPIRE', KEYS[1], ARGV[2])
+-- A revocation may be kept for longer.
+if not revoked_before or redis.call('PTTL', KEYS[1]) < tonumber(ARGV[2]) then
+  redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
 return redis.call('HGETALL', KEYS[1])

@@ -6,7 +6,7 @@ if redis.call('HGET', KEYS[1], 'connection') ~= ARGV[1] then
 end
 redis.call('HDEL', KEYS[1], 'connection')
 for _, name in ipairs(redis.call('HKEYS', KEYS[1])) do
-  if string.sub(name, 1, 8) == 'session:' then
+  if name == 'revokedBefore' or string.sub(name, 1, 8) == 'session:' then
     return 1
   end
 end

@@ -6,7 +6,7 @@ if ARGV[3] ~= '' and redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[3] then
 end
 redis.call('HDEL', KEYS[1], ARGV[1])
 for _, name in ipairs(redis.call('HKEYS', KEYS[1])) do
-  if name == 'connection' or string.sub(name, 1, 8) == 'session:' then
+  if name == 'connection' or name == 'revokedBefore' or string.sub(name, 1, 8) == 'session:' then
     return 1
   end
 end

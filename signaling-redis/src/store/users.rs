@@ -26,6 +26,7 @@ enum Tried {
     Done(Fields),
     /// What is there may not be replaced, as it is written there.
     Taken(Bytes),
+    Revoked,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -53,7 +54,14 @@ impl RedisStore {
         let key = self.shared.keys.user(user);
         let fields = self.hash(&key).await?;
         let memberships = self.readable(&key, memberships(&fields)).await;
-        let mut known = UserRecord { connection: connection(&fields, "connection"), memberships };
+        let mut known = UserRecord {
+            connection: connection(&fields, "connection"),
+            memberships,
+            revoked_before: fields
+                .raw("revokedBefore")
+                .and_then(|at| read::number(at))
+                .map(Timestamp::from_millis),
+        };
         let unreadable = fields.raw("connection").filter(|_| known.connection.is_none());
         if let Some(unreadable) = unreadable {
             known.connection = self.find_connection(user, unreadable, &known.memberships).await?;
@@ -84,6 +92,8 @@ impl RedisStore {
                 {
                     Tried::Done(_) => Ok(Some(attached.clone())),
                     Tried::Taken(there) => Ok(read::exact(&there)),
+                    // Not with an unknown token.
+                    Tried::Revoked => Ok(None),
                 };
             }
         }
@@ -115,6 +125,7 @@ impl RedisStore {
                         memberships: self.readable(&key, memberships(&fields)).await,
                     }));
                 }
+                Tried::Revoked => return Ok(Connect::Revoked),
                 Tried::Taken(there) => match read::exact(&there) {
                     Some(there) => return Ok(Connect::Taken(there)),
                     // What is no connection gives way.
@@ -143,13 +154,33 @@ impl RedisStore {
             replace,
             number(accepted.earliest),
             number(accepted.latest),
+            number(accepted.issued_at),
         ];
         let key = vec![self.shared.keys.user(user)];
         let done = self.run(&self.shared.scripts.connect_user, key, args).await?;
-        match done.as_bytes() {
-            Some(there) => Ok(Tried::Taken(Bytes::copy_from_slice(there))),
-            None => done.convert().map(Tried::Done).map_err(corrupt),
+        match (&done, done.as_bytes()) {
+            (Value::Integer(_), _) => Ok(Tried::Revoked),
+            (_, Some(there)) => Ok(Tried::Taken(Bytes::copy_from_slice(there))),
+            (_, None) => done.convert().map(Tried::Done).map_err(corrupt),
         }
+    }
+
+    pub(super) async fn revoke_user(
+        &self,
+        user: &UserId,
+        issued_before: Timestamp,
+        keep: Duration,
+    ) -> Result<Option<ConnectionId>, StoreError> {
+        let script = &self.shared.scripts.revoke_user;
+        let args = vec![issued_before.as_millis().to_string().into(), millis(keep)];
+        let done = self.run(script, vec![self.shared.keys.user(user)], args).await?;
+        Ok(match done.as_bytes() {
+            Some(there) if !there.is_empty() => match read::exact(there) {
+                Some(there) => Some(there),
+                None => self.load_user(user).await?.connection,
+            },
+            _ => None,
+        })
     }
 
     pub(super) async fn disconnect_user(

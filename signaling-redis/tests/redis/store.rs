@@ -45,10 +45,11 @@ fn opened(name: &str, until: Timestamp) -> SessionRecord {
 /// The user is on this connection, whichever it was on.
 async fn come(store: &RedisStore, user: &UserId, connection: &ConnectionId) -> Connected {
     let now = SystemClock.now();
-    let accepted = Accepted { earliest: now, latest: now.after(Duration::from_millis(1)) };
+    let latest = now.after(Duration::from_millis(1));
+    let accepted = Accepted { earliest: now, latest, ..Accepted::UNKNOWN };
     match store.connect(user, connection, accepted, Replace::Older).await.unwrap() {
         Connect::Done(connected) => connected,
-        Connect::Taken(there) => panic!("{there} was not replaced"),
+        other => panic!("it was not done: {other:?}"),
     }
 }
 

@@ -174,6 +174,12 @@ impl Endpoint for Process {
         self.delete(&format!("/api/users/{user}/connection")).await
     }
 
+    async fn revoke(&self, user: &str, issued_before: u64) {
+        let body = serde_json::json!({"issuedBefore": issued_before * 1000});
+        let answer = self.api("POST", &format!("/api/users/{user}/revocation"), Some(body)).await;
+        assert_eq!(answer.status, 204);
+    }
+
     async fn session(&self, session: &str) -> Option<SessionState> {
         let path = format!("/api/sessions/{session}");
         let answer = self.api("GET", &path, None).await;

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{API_KEY, Server};
+use crate::support::{API_KEY, Server, token};
 
 fn error(status: u16, code: &str) -> (u16, String) {
     (status, code.to_owned())
@@ -270,6 +270,21 @@ async fn a_user_is_disconnected() {
     let with_reason = format!("{path}?reason=see%20you+tomorrow%20%C3%A9");
     assert_eq!(server.api("DELETE", &with_reason, None).await.status, 204);
     assert_eq!(ann.closed_with().await, (1000, "see you tomorrow é".to_owned()));
+}
+
+#[tokio::test]
+async fn a_users_tokens_are_revoked() {
+    let server = Server::start(&[]).await;
+    let path = "/api/users/ann/revocation";
+    let ann = server.connect("ann").await;
+    let wrong = server.api("POST", path, Some(json!({"issuedBefore": "now"}))).await;
+    assert_eq!(wrong.error(), error(422, "invalid"));
+    // Without a body, all that were issued until now.
+    assert_eq!(server.api("POST", path, None).await.status, 204);
+    assert_eq!(ann.closed_with().await, (4403, "token revoked".to_owned()));
+    let again = server.try_connect(&token("ann")).await;
+    assert_eq!(again.closed_with().await, (4403, "token revoked".to_owned()));
+    server.connect("bob").await.close().await;
 }
 
 #[tokio::test]

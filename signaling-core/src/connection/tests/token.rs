@@ -17,7 +17,7 @@ fn ann(call: &mut Call, dialect: Dialect, expires: Option<(u64, u64)>) {
 
 fn valid(at: u64, life: u64) -> Refresh {
     let expires = (Timestamp::from_millis(at * 1000), Duration::from_secs(life));
-    Refresh::Valid { expires: Some(expires) }
+    Refresh::Valid { issued_at: None, expires: Some(expires) }
 }
 
 impl Call {
@@ -78,7 +78,10 @@ fn a_later_token_takes_the_place_of_the_earlier_one() {
     assert_eq!(call.renew(50, valid(1150, 100)), refreshed(100_000));
     assert_eq!(call.told_at(129), [""; 0]);
     assert_eq!(call.told_at(130), expiring(20_000));
-    assert_eq!(call.renew(140, Refresh::Valid { expires: None }), [r#"{"type":"refreshed"}"#]);
+    assert_eq!(
+        call.renew(140, Refresh::Valid { issued_at: None, expires: None }),
+        [r#"{"type":"refreshed"}"#]
+    );
     assert_eq!(call.told_at(100_000), [""; 0]);
     assert_eq!(call.closed[ANN], None);
     // No later one than that.

@@ -182,6 +182,10 @@ fn merge_notices(older: &mut Notice, newer: &Notice) -> Merged {
             Merged::Into
         }
         (Notice::Contested { .. }, Notice::Contested { .. }) => Merged::Into,
+        (Notice::Revoked { issued_before }, Notice::Revoked { issued_before: newer }) => {
+            *issued_before = (*issued_before).max(*newer);
+            Merged::Into
+        }
         _ => Merged::Unrelated,
     }
 }

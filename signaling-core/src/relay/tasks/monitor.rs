@@ -20,6 +20,7 @@ pub(super) async fn run(node: Arc<Node>) {
     let mut ticks = time::interval(node.config.node_renewal);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut asked, mut was_well) = (FuturesUnordered::new(), true);
+    let mut generation = node.health.generation();
     let mut failure = None;
     loop {
         select! {
@@ -40,6 +41,11 @@ pub(super) async fn run(node: Arc<Node>) {
             (true, true) | (false, false) => {}
         }
         was_well = is_well;
+        let current = node.health.generation();
+        if std::mem::replace(&mut generation, current) != current {
+            // It ends with the node, and is not waited for by a shutdown.
+            tokio::spawn(node.clone().restore_revocations());
+        }
         node.refusals.report();
         node.background.works(Task::Monitor);
     }

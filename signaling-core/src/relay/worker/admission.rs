@@ -30,6 +30,8 @@ pub(super) enum NotAdmitted {
     AlreadyConnected,
     /// The store has learned of a newer connection first.
     Replaced,
+    /// The client's token was revoked.
+    Revoked,
     /// It has ended meanwhile.
     Over,
 }
@@ -63,7 +65,8 @@ impl Worker {
                 (_, Some(present)) => Replace::Only(present),
                 (_, None) => Replace::Nothing,
             };
-            let present = match self.connect(self.accepted(), replace).await? {
+            let accepted = self.accepted(newcomer.client.identity.issued_at);
+            let present = match self.connect(accepted, replace).await? {
                 Connect::Done(connected) => {
                     self.tell_connected();
                     return Ok(connected);
@@ -74,6 +77,7 @@ impl Worker {
                     return Err(NotAdmitted::Replaced);
                 }
                 Connect::Taken(present) => present,
+                Connect::Revoked => return Err(NotAdmitted::Revoked),
             };
             if !self.gives_way(newcomer, &present).await? {
                 self.contest(present).await?;
@@ -100,6 +104,7 @@ impl Worker {
             NotAdmitted::Refused(_) => DisconnectReason::Refused,
             NotAdmitted::AlreadyConnected => DisconnectReason::AlreadyConnected,
             NotAdmitted::Replaced => DisconnectReason::Replaced,
+            NotAdmitted::Revoked => DisconnectReason::Revoked,
             NotAdmitted::Over => return,
         };
         let error = match &not {

@@ -8,7 +8,7 @@ use futures::{future::try_join_all, try_join};
 use super::{
     super::{
         hooks::SecondConnection,
-        jobs::Claim,
+        jobs::{Beliefs, Claim},
         mailbox::Mail,
         registry::ConnectionHandle,
         writes::{Contended, Continuity, ROUNDS},
@@ -18,10 +18,10 @@ use super::{
 use crate::{
     id::{self, SessionId},
     notice::Notice,
-    protocol::NegotiationId,
     reason::{DisconnectReason, PartnerReason},
     session::{Participant, SessionRecord},
     store::{Accepted, Connect, Joined, Membership, Replace, StoreError, UserRecord, Written},
+    time::Timestamp,
 };
 
 /// What the store has under the id of a session.
@@ -41,16 +41,12 @@ impl Loaded {
 }
 
 impl Worker {
-    pub(super) async fn look_up(
-        &self,
-        believed: Vec<Arc<SessionRecord>>,
-        continuing: &[(SessionId, NegotiationId)],
-    ) {
+    pub(super) async fn look_up(&self, beliefs: Beliefs) {
         // One that was refused is not to become its user's after all.
         if self.handle.mailbox.closing().is_some() {
             return;
         }
-        if let Err(error) = self.try_look_up(believed, continuing).await {
+        if let Err(error) = self.try_look_up(beliefs).await {
             // The connection says again what it believes: sessions may have ended meanwhile.
             self.after_pause("look-up failed; retrying", &error, |_, handle| {
                 handle.mailbox.push(Mail::Doubt);
@@ -58,26 +54,27 @@ impl Worker {
         }
     }
 
-    async fn try_look_up(
-        &self,
-        believed: Vec<Arc<SessionRecord>>,
-        continuing: &[(SessionId, NegotiationId)],
-    ) -> Result<(), StoreError> {
+    async fn try_look_up(&self, beliefs: Beliefs) -> Result<(), StoreError> {
+        let Beliefs { records, continuing, issued_at } = beliefs;
         let (node, ConnectionHandle { user, mailbox, jobs, .. }) = (&self.node, &*self.handle);
         // Read before anything is written: what is written into a store that then loses it is written
         // again in the next generation.
         let generation = node.health.generation();
         let lost_records = jobs.state().generation != generation;
-        let mut believed = jobs.with_unheard(believed);
+        let mut believed = jobs.with_unheard(records);
         believed.retain(|record| !jobs.has_ended(record));
         let loaded = try_join_all(believed.iter().map(|record| self.load(record)));
         let (known, loaded) = try_join!(node.store.user(user), loaded)?;
+        if known.revokes(issued_at) {
+            mailbox.close(DisconnectReason::Revoked);
+            return Ok(());
+        }
         // Before this connection gets a new epoch, since that decides.
         if lost_records && self.was_replaced(loaded.iter().filter_map(Loaded::record)) {
             mailbox.close(DisconnectReason::Replaced);
             return Ok(());
         }
-        let Some(memberships) = self.claim_again(known, lost_records).await? else {
+        let Some(memberships) = self.claim_again(known, issued_at, lost_records).await? else {
             return Ok(());
         };
         let of_client = |session: &SessionId| {
@@ -155,6 +152,7 @@ impl Worker {
     async fn claim_again(
         &self,
         known: UserRecord,
+        issued_at: Option<Timestamp>,
         lost_records: bool,
     ) -> Result<Option<Vec<Membership>>, StoreError> {
         let is_claimed = self.handle.jobs.state().claim == Claim::Answered
@@ -166,9 +164,9 @@ impl Worker {
             return Ok(None);
         }
         let (accepted, replace) = match lost_records {
-            true => (self.accepted_before_loss(), Replace::Older),
+            true => (self.accepted_before_loss(issued_at), Replace::Older),
             // Another one that is there is newer.
-            false => (self.accepted(), Replace::Nothing),
+            false => (self.accepted(issued_at), Replace::Nothing),
         };
         match self.connect(accepted, replace).await? {
             Connect::Done(connected) => {
@@ -177,6 +175,10 @@ impl Worker {
                     self.node.notify(&older, Notice::Replaced);
                 }
                 Ok(Some(connected.memberships))
+            }
+            Connect::Revoked => {
+                self.handle.mailbox.close(DisconnectReason::Revoked);
+                Ok(None)
             }
             Connect::Taken(_) => {
                 self.handle.mailbox.close(DisconnectReason::Replaced);
@@ -291,8 +293,8 @@ impl Worker {
     }
 
     /// What decides whether this connection replaces one that is there in a store that has lost records.
-    pub(super) fn accepted_before_loss(&self) -> Accepted {
-        let accepted = self.accepted();
+    fn accepted_before_loss(&self, issued_at: Option<Timestamp>) -> Accepted {
+        let accepted = self.accepted(issued_at);
         match self.node.second_connection {
             SecondConnection::Replace => accepted,
             // That was admitted only because the store had lost this one.

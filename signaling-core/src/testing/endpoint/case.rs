@@ -129,6 +129,7 @@ macro_rules! __endpoint_cases {
                 a_token_that_cannot_be_checked_now_is_closed_with_4503
                 an_expiring_token_ends_its_connection
                 a_token_is_renewed_on_the_open_connection
+                a_revoked_token_closes_its_connection_and_opens_none
             }
             malformed {
                 what_is_no_message_is_answered_and_the_connection_goes_on

@@ -89,6 +89,16 @@ impl SessionStore for FaultyStore {
         self.inner.delete(record).await
     }
 
+    async fn revoke(
+        &self,
+        user: &UserId,
+        issued_before: Timestamp,
+        keep: Duration,
+    ) -> Result<Option<ConnectionId>, StoreError> {
+        self.check()?;
+        self.inner.revoke(user, issued_before, keep).await
+    }
+
     async fn join(
         &self,
         user: &UserId,

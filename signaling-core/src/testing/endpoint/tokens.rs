@@ -12,6 +12,8 @@ use super::{
 };
 use crate::{
     frame::CloseCode,
+    protocol::ErrorCode,
+    reason::PartnerReason,
     testing::{
         client::Dial,
         token::{Hash, base64url, mac, sign, sign_text},
@@ -273,4 +275,34 @@ pub(super) async fn a_token_is_renewed_on_the_open_connection(host: &Host) {
     // Longer than the first token.
     time::sleep(Duration::from_secs(1)).await;
     ann.expect_nothing().await;
+}
+
+pub(super) async fn a_revoked_token_closes_its_connection_and_opens_none(host: &Host) {
+    let stage = host.start().await;
+    let issued = |seconds: i64| {
+        let claims = json!({
+            "sub": "ann", "iss": ISSUER, "aud": AUDIENCE, "exp": now() + 3600, "iat": seconds,
+        });
+        sign(SECRET.as_bytes(), &claims)
+    };
+    let (session, start) = (stage.open_new("ann", "bob").await, now());
+    let dial = |token: &str| stage.bare("ann").query_token(token).v1();
+    let mut ann = dial(&issued(start - 10)).connect().await;
+    ann.expect_match(&session, "bob", true).await;
+    let mut bob = stage.dial("bob").v1().connect().await;
+    bob.expect_match(&session, "ann", false).await;
+    stage.revoke("ann", start as u64 - 9).await;
+    ann.expect_close(CloseCode::Revoked).await;
+    bob.expect_partner_gone(&session, PartnerReason::Ended).await;
+    // Also one that does not say when it was issued.
+    for token in [issued(start - 10), token("ann")] {
+        dial(&token).connect().await.expect_close(CloseCode::Revoked).await;
+    }
+    let mut ann = dial(&issued(start - 9)).connect().await;
+    ann.expect_match(&session, "bob", true).await;
+    bob.expect_match(&session, "ann", false).await;
+    ann.send_json(json!({"type": "refresh", "token": issued(start - 10)})).await;
+    ann.expect_error(ErrorCode::TokenRefused, None).await;
+    ann.send_json(json!({"type": "refresh", "token": {}})).await;
+    ann.expect_error(ErrorCode::Malformed, None).await;
 }

@@ -6,6 +6,7 @@ use super::{Names, Outcome, Store, connect, store_time};
 use crate::{
     id::{ConnectionId, SessionId},
     store::{Accepted, Connect, Joined, Membership, Replace, StoreError, UserRecord},
+    time::Timestamp,
 };
 
 pub(super) async fn a_newer_connection_replaces_the_older(store: Store<'_>) -> Outcome {
@@ -31,7 +32,7 @@ pub(super) async fn a_connection_replaces_only_what_it_may(store: Store<'_>) -> 
     };
     let done = |connect| match connect {
         Connect::Done(connected) => connected,
-        Connect::Taken(there) => panic!("{there} is in the way"),
+        other => panic!("it was not done: {other:?}"),
     };
     let alone = done(connect(&first, Replace::Nothing).await?);
     assert_eq!(alone.previous, None);
@@ -69,12 +70,14 @@ pub(super) async fn a_connection_does_not_replace_one_that_was_accepted_later(
     let start = store_time(store).await?.before(Duration::from_secs(10));
     let span = |earliest, latest| {
         let [earliest, latest] = [earliest, latest].map(Duration::from_millis);
-        Accepted { earliest: start.after(earliest), latest: start.after(latest) }
+        let (earliest, latest) = (start.after(earliest), start.after(latest));
+        Accepted { earliest, latest, ..Accepted::UNKNOWN }
     };
     let connect = async |connection: &ConnectionId, accepted, replace: Replace<'_>| {
         Ok::<_, StoreError>(match store.connect(ann, connection, accepted, replace).await? {
             Connect::Done(connected) => Ok(connected.previous),
             Connect::Taken(there) => Err(there),
+            Connect::Revoked => panic!("nothing was revoked"),
         })
     };
     let (older, first_span, late_span) = (Replace::Older, span(1_000, 1_010), span(980, 999));
@@ -105,13 +108,13 @@ pub(super) async fn a_time_that_is_still_to_come_keeps_nobody_out(store: Store<'
     let [there, newer] = [1, 2].map(|number| names.connection(number));
     let now = store_time(store).await?;
     let ahead = now.after(Duration::from_secs(3_600));
-    let accepted = Accepted { earliest: ahead, latest: ahead };
+    let accepted = Accepted { earliest: ahead, latest: ahead, ..Accepted::UNKNOWN };
     let connect = store.connect(ann, &there, accepted, Replace::Older).await?;
     assert!(matches!(connect, Connect::Done(_)), "{connect:?}");
-    let accepted = Accepted { earliest: now, latest: now };
+    let accepted = Accepted { earliest: now, latest: now, ..Accepted::UNKNOWN };
     match store.connect(ann, &newer, accepted, Replace::Older).await? {
         Connect::Done(connected) => assert_eq!(connected.previous, Some(there)),
-        Connect::Taken(there) => panic!("{there} is in the way"),
+        other => panic!("it was not done: {other:?}"),
     }
     Ok(())
 }
@@ -134,6 +137,7 @@ pub(super) async fn of_racing_connections_that_replace_nothing_one_is_done(
         match result? {
             (connection, Connect::Done(_)) => winners.push(connection),
             (_, Connect::Taken(there)) => named.push(there),
+            (_, Connect::Revoked) => panic!("nothing was revoked"),
         }
     }
     assert_eq!(winners.len(), 1, "{winners:?}");
@@ -159,6 +163,40 @@ pub(super) async fn a_connection_in_the_way_is_gone_with_its_node(store: Store<'
     let connect = store.connect(ann, &newcomer, Accepted::UNKNOWN, Replace::Nothing).await?;
     assert!(matches!(connect, Connect::Done(_)), "{connect:?}");
     store.forget_node(&other.node).await
+}
+
+pub(super) async fn a_revoked_token_connects_nobody(store: Store<'_>) -> Outcome {
+    let names = Names::new();
+    let [ann, bob] = &names.users;
+    let [first, second, third] = [1, 2, 3].map(|number| names.connection(number));
+    let at = Timestamp::from_millis;
+    let issued = |at: u64| Accepted { issued_at: Timestamp::from_millis(at), ..Accepted::UNKNOWN };
+    let (keep, older) = (Duration::from_secs(60), Replace::Older);
+    assert_eq!(store.revoke(ann, at(1_000), keep).await?, None);
+    assert_eq!(store.user(ann).await?.revoked_before, Some(at(1_000)));
+    for issued_at in [0, 999] {
+        let connect = store.connect(ann, &first, issued(issued_at), older).await?;
+        assert_eq!(connect, Connect::Revoked);
+    }
+    assert_eq!(store.user(ann).await?.connection, None);
+    let connect = store.connect(ann, &first, issued(1_000), older).await?;
+    assert!(matches!(connect, Connect::Done(_)), "{connect:?}");
+    // The latest time counts, and what was revoked stays so, whoever comes and goes.
+    assert_eq!(store.revoke(ann, at(3_000), keep).await?.as_ref(), Some(&first));
+    assert_eq!(store.revoke(ann, at(2_000), keep).await?.as_ref(), Some(&first));
+    store.disconnect(ann, &first).await?;
+    let _ = store.join(ann, &names.session, 8).await?;
+    store.leave(ann, &names.session, None).await?;
+    assert_eq!(store.user(ann).await?.revoked_before, Some(at(3_000)));
+    assert_eq!(store.connect(ann, &second, issued(2_999), older).await?, Connect::Revoked);
+    let connect = store.connect(ann, &second, issued(3_000), older).await?;
+    assert!(matches!(connect, Connect::Done(_)), "{connect:?}");
+    // One of which nothing is known passes, and other users do.
+    let connect = store.connect(ann, &third, Accepted::UNKNOWN, older).await?;
+    assert!(matches!(connect, Connect::Done(_)), "{connect:?}");
+    let connect = store.connect(bob, &first, issued(0), older).await?;
+    assert!(matches!(connect, Connect::Done(_)), "{connect:?}");
+    Ok(())
 }
 
 pub(super) async fn epochs_rise_also_after_a_disconnect(store: Store<'_>) -> Outcome {

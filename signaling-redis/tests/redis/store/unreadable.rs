@@ -239,6 +239,7 @@ impl Deployment {
         let (ann, at) = (user("ann"), connection("n2", 8));
         let back = match store.connect(&ann, &at, Accepted::UNKNOWN, Replace::Nothing).await? {
             Connect::Done(back) => back,
+            Connect::Revoked => panic!("nothing was revoked"),
             Connect::Taken(there) => {
                 assert_eq!(there, connection("n1", 1));
                 come(store, &ann, &at).await
