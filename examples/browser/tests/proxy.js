@@ -59,19 +59,30 @@ class Pair {
     this.#far = far;
     for (const [from, to] of [[near, far], [far, near]]) {
       const frames = new Frames();
+      const forward = (chunk) => {
+        if (!this.isSwallowed && !to.destroyed) to.write(chunk);
+      };
+      // Chunks that wait, so that none overtakes another when the delay changes.
+      let waiting = Promise.resolve();
+      let isWaiting = 0;
+      const forwardLater = async (chunk, delay) => {
+        isWaiting += 1;
+        const due = new Promise((resolve) => setTimeout(resolve, delay));
+        waiting = waiting.then(() => due).then(() => forward(chunk));
+        await waiting;
+        isWaiting -= 1;
+      };
       from.on('data', (chunk) => {
-        if (this.isSwallowed) return;
         const { delay, watch } = options;
         if (watch) {
           for (const { bytes, text } of frames.push(chunk)) {
-            if (this.isSwallowed || to.destroyed) return;
-            to.write(bytes);
-            if (SIGNAL.test(text)) options.watch?.(this, text);
+            forward(bytes);
+            if (SIGNAL.test(text)) watch(this, text);
           }
-        } else if (delay > 0) {
-          setTimeout(() => !this.isSwallowed && !to.destroyed && to.write(chunk), delay);
+        } else if (delay > 0 || isWaiting > 0) {
+          forwardLater(chunk, delay);
         } else {
-          to.write(chunk);
+          forward(chunk);
         }
       });
       from.on('end', () => !this.isSwallowed && to.end());
