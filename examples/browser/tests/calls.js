@@ -13,6 +13,8 @@ const SECRETS = {
   SIGNALING_JWT_SECRET: randomBytes(32).toString('hex'),
   SIGNALING_API_KEY: randomBytes(32).toString('hex'),
 };
+/** Seconds after its `exp` that the server takes a token. */
+const LEEWAY = 5;
 /** Milliseconds without a new picture that count as a gap. */
 export const MAX_GAP = 300;
 /** Milliseconds that a call is watched after it has recovered. */
@@ -34,13 +36,18 @@ export function callTest(name, calls, run, limit = 30_000) {
 
 const base64 = (value) => Buffer.from(JSON.stringify(value)).toString('base64url');
 
+/** A token that the server takes for `seconds`. */
 function makeToken(user, seconds) {
   const now = Date.now() / 1_000;
-  const head = `${base64({ alg: 'HS256', typ: 'JWT' })}.${base64({ sub: user, iat: now, exp: now + seconds })}`;
+  const claims = { sub: user, iat: now, exp: now + seconds - LEEWAY };
+  const head = `${base64({ alg: 'HS256', typ: 'JWT' })}.${base64(claims)}`;
   return `${head}.${createHmac('sha256', SECRETS.SIGNALING_JWT_SECRET).update(head).digest('base64url')}`;
 }
 
-/** Serves the pages, this folder's client and tokens. `tokens` says how the next requests for a token go. */
+/**
+ * Serves the pages, this folder's client and tokens. `tokens` says how requests for a token go: each user's next
+ * `failures` are refused, and each takes `delay` ms. `asked` counts them by user.
+ */
 async function startPages() {
   const folder = new URL('.', import.meta.url);
   const files = {
@@ -48,18 +55,17 @@ async function startPages() {
     '/rig.js': ['text/javascript', 'rig.js'],
     '/signaling-client.js': ['text/javascript', '../signaling-client.js'],
   };
-  const tokens = { failures: 0, delay: 0, asked: [] };
+  const tokens = { failures: new Map(), delay: 0, asked: new Map() };
   const server = createServer(async (request, response) => {
     const { pathname, searchParams } = new URL(request.url, 'http://localhost');
     if (pathname === '/token') {
-      tokens.asked.push(searchParams.get('refused') === 'true');
+      const user = searchParams.get('user');
+      tokens.asked.set(user, (tokens.asked.get(user) ?? 0) + 1);
       if (tokens.delay > 0) await new Promise((resolve) => setTimeout(resolve, tokens.delay));
-      if (tokens.failures > 0) {
-        tokens.failures -= 1;
-        response.writeHead(503).end();
-      } else {
-        response.end(makeToken(searchParams.get('user'), Number(searchParams.get('seconds'))));
-      }
+      const failures = tokens.failures.get(user) ?? 0;
+      tokens.failures.set(user, Math.max(0, failures - 1));
+      if (failures > 0) response.writeHead(503).end();
+      else response.end(makeToken(user, Number(searchParams.get('seconds'))));
     } else if (files[pathname]) {
       const [type, file] = files[pathname];
       response.setHeader('Content-Type', type);
@@ -142,7 +148,7 @@ export class Calls {
       await side.stop();
       side.proxy.reset();
     }
-    Object.assign(this.tokens, { failures: 0, delay: 0, asked: [] });
+    Object.assign(this.tokens, { failures: new Map(), delay: 0, asked: new Map() });
   }
 
   /** Both connect and are matched. `options` are the client's; `routes` the servers of each side, in order. */
@@ -150,7 +156,7 @@ export class Calls {
     if (!isClear) await this.clear();
     routes.forEach((addresses, index) => this.sides[index].proxy.use(...addresses));
     this.#number += 1;
-    const users = [`alice-${process.pid}-${this.#number}`, `bob-${process.pid}-${this.#number}`];
+    const users = this.users = [`alice-${process.pid}-${this.#number}`, `bob-${process.pid}-${this.#number}`];
     await Promise.all(this.sides.map(async ({ page, proxy }, index) => {
       const url = `${proxy.address}/ws/signaling`;
       const started = { url, user: users[index], seconds, options: { ...IMPATIENT, ...options } };
