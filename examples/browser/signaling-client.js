@@ -273,8 +273,7 @@ class Link {
     this.beat();
     // A second socket that is on its way already may belong to the old network too.
     this.#dropSuccessor();
-    this.#successorAttempt = 0;
-    this.#openSuccessor(false);
+    this.#startSuccessor();
   }
 
   #connectEarly() {
@@ -342,6 +341,11 @@ class Link {
     else this.#retry(reconnectDelay('backoff', this.#attempt++, this.#options), { refused });
   }
 
+  #startSuccessor() {
+    this.#successorAttempt = 0;
+    this.#openSuccessor(false);
+  }
+
   async #openSuccessor(refused) {
     if (this.state !== 'open' || this.#successor) return;
     const successor = (this.#successor = {});
@@ -368,6 +372,7 @@ class Link {
   #successorFailed(code) {
     this.#dropSuccessor();
     const delay = reconnectDelay('backoff', this.#successorAttempt++, this.#options);
+    clearTimeout(this.#successorTimer);
     this.#successorTimer = setTimeout(() => {
       if (this.#moving || this.#watchdog) this.#openSuccessor(closeAdvice(code) === 'token');
     }, delay);
@@ -377,7 +382,6 @@ class Link {
     const { socket, timer } = this.#successor ?? {};
     this.#successor = null;
     clearTimeout(timer);
-    clearTimeout(this.#successorTimer);
     if (socket) release(socket, 1000);
   }
 
@@ -423,7 +427,7 @@ class Link {
   #move(afterMs) {
     this.#moving = true;
     clearTimeout(this.#successorTimer);
-    this.#successorTimer = setTimeout(() => this.#openSuccessor(false), afterMs);
+    this.#successorTimer = setTimeout(() => this.#startSuccessor(), afterMs);
   }
 
   /** Gives the server `timeout` ms to say anything at all. A second socket is opened first if this is a test. */
@@ -435,7 +439,7 @@ class Link {
         this.beat(true);
       } else if (probing) {
         this.#watch(Math.max(0, this.#options.ackTimeout - timeout));
-        this.#openSuccessor(false);
+        this.#startSuccessor();
       } else {
         this.#ended(1006, 'the server does not answer', this.state === 'open');
       }
@@ -496,7 +500,6 @@ class Link {
     this.#unwatch();
     this.#refresh.stop();
     this.#moving = false;
-    this.#successorAttempt = 0;
     clearTimeout(this.#successorTimer);
     this.#beatTimer = clearTimeout(this.#beatTimer);
     clearTimeout(this.#retryTimer);

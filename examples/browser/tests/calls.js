@@ -114,6 +114,7 @@ export class Calls {
   #pages;
   #number = 0;
   #addresses = [];
+  users = [];
 
   /** With pages that reach the first of `addresses` that takes their connection. */
   static async start(addresses, pageOptions = {}) {

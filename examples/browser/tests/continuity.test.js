@@ -677,6 +677,26 @@ describe('a suspect connection', () => {
     }
   });
 
+  it('that does not answer has another second one tried, with backoff from the last suspicion on', async () => {
+    mock.method(Math, 'random', () => 0.5);
+    await makeCall();
+    const tryAgain = async (wait) => {
+      const count = FakeWebSocket.all.length;
+      FakeWebSocket.last.end(1006);
+      await advance(wait - 1, wait - 1);
+      assert.equal(FakeWebSocket.all.length, count);
+      await advance(1);
+      assert.equal(FakeWebSocket.all.length, count + 1);
+    };
+    page.dispatchEvent(new Event('online'));
+    await settle();
+    await tryAgain(750);
+    await tryAgain(1_500);
+    page.dispatchEvent(new Event('online'));
+    await settle();
+    await tryAgain(750);
+  });
+
   it('survives a second one for which there is no token', async () => {
     let fail = false;
     const token = () => {
@@ -764,6 +784,16 @@ describe('a server that goes away', () => {
     FakeWebSocket.all[3].acknowledge();
     await advance(5_000);
     assert.equal(FakeWebSocket.all.length, 5, 'nobody asks to move any more');
+  });
+
+  it('may name another time', async () => {
+    const { socket } = await makeCall();
+    socket.say({ type: 'move', afterMs: 1_000 });
+    socket.say({ type: 'move', afterMs: 5_000 });
+    await advance(4_999, 4_999);
+    assert.equal(FakeWebSocket.all.length, 1);
+    await advance(1);
+    assert.equal(FakeWebSocket.all.length, 2);
   });
 
   it('that refuses the token has the next one asked for', async () => {
@@ -940,6 +970,7 @@ describe('the media path', () => {
   for (const [state, wait] of [['failed', 0], ['disconnected', 3_000]]) {
     it(`that is ${state} is restarted when server and partner are back`, async () => {
       const { socket, pc } = await makeCall();
+      socket.say(received(1));
       pc.turn(state);
       socket.end(1006);
       await advance(5_000);

@@ -125,9 +125,8 @@ const rig = (window.rig = {
     stream ??= await navigator.mediaDevices.getUserMedia({
       audio: true, video: { width: 160, height: 120, frameRate: 30 },
     });
-    const query = (refused) => new URLSearchParams({ user, seconds, refused });
-    const token = async ({ refused, expiring }) => {
-      const response = await fetch(`/token?${query(refused || expiring)}`);
+    const token = async () => {
+      const response = await fetch(`/token?${new URLSearchParams({ user, seconds })}`);
       if (!response.ok) throw new Error(`status ${response.status}`);
       return response.text();
     };
