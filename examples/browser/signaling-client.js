@@ -16,8 +16,11 @@ const STABLE_AFTER = 10_000;
 const PROBE_TIMEOUT = 3_000;
 /** Milliseconds. The server closes a replaced socket itself; after this long the client does. */
 const REPLACED_LIMIT = 10_000;
-/** Milliseconds after a second socket was made in which 4409 on the first is taken for its effect. */
-const OWN_REPLACEMENT_LIMIT = 30_000;
+/**
+ * Milliseconds after a second socket was made in which 4409 on the first is taken for its effect; and after a loss, in
+ * which 4409 on a new one means that the server still holds the lost one (it may refuse a second connection).
+ */
+const OWN_CONNECTION_LIMIT = 30_000;
 /** Milliseconds. A timer later than this means that the page slept: its silence says nothing about the server. */
 const SLEPT = 2_000;
 /** Candidates kept before the first description at most; real ones bring a few dozen. */
@@ -181,6 +184,7 @@ class Link {
   /** The second socket on its way (`{ socket, timer }`; without `socket` while the token is asked for), or null. */
   #successor = null;
   #successorMadeAt = -Infinity;
+  #lostAt = -Infinity;
   #successorAttempt = 0;
   #successorTimer;
   /** Functions that close replaced sockets which the server has not closed yet. */
@@ -216,6 +220,7 @@ class Link {
   open() {
     if (this.state !== 'idle' && this.state !== 'closed') return;
     this.#attempt = this.#refusals = 0;
+    this.#lostAt = -Infinity;
     this.#connect(false);
   }
 
@@ -452,15 +457,17 @@ class Link {
 
   /** `silent`: the socket may still be alive at the server, so it is left open for its successor to replace. */
   #ended(code, reason, silent = false) {
-    const isOwn = code === 4409 && Date.now() - this.#successorMadeAt < OWN_REPLACEMENT_LIMIT;
+    const wasOpen = this.state === 'open';
+    const isOwn = code === 4409 && Date.now() - (wasOpen ? this.#successorMadeAt : this.#lostAt) < OWN_CONNECTION_LIMIT;
     const advice = isOwn ? 'reconnect' : closeAdvice(code);
+    if (wasOpen) this.#lostAt = Date.now();
     const next = this.#successor?.socket;
     if (next && isOwn) {
       // The server has attached our second socket; its first message is still on the way.
       this.#takeOver(next);
       return;
     }
-    if (this.state === 'open' && Date.now() - this.#openedAt >= STABLE_AFTER) this.#attempt = 0;
+    if (wasOpen && Date.now() - this.#openedAt >= STABLE_AFTER) this.#attempt = 0;
     if (next && advice !== 'stop') {
       clearTimeout(this.#successor.timer);
       this.#successor = null;

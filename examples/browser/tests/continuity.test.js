@@ -8,6 +8,7 @@ import {
   advance,
   audio,
   install,
+  makeClient,
   makeMatchedClient,
   makeOpenClient,
   settle,
@@ -604,6 +605,36 @@ describe('a suspect connection', () => {
     assert.equal(client.state, 'reconnecting');
     await advance(1_000);
     assert.equal(FakeWebSocket.all.length, 3);
+  });
+
+  it('that the server still holds, and therefore refuses another one, is waited for', async () => {
+    const { client, socket, session } = await makeCall();
+    socket.end(1006);
+    const lostAt = Date.now();
+    let attempts = 0;
+    while (client.state !== 'closed' && Date.now() < lostAt + 60_000) {
+      await advance(500);
+      if (FakeWebSocket.last.readyState > 1) continue;
+      assert.equal(session.state, 'offline');
+      FakeWebSocket.last.accept();
+      FakeWebSocket.last.end(4409, 'already connected');
+      attempts += 1;
+    }
+    const given = Date.now() - lostAt;
+    assert.ok(given >= 30_000 && given < 50_000, `given up after ${given} ms`);
+    assert.ok(attempts >= 4 && attempts <= 9, `${attempts} attempts`);
+  });
+
+  it('refused with 4409 at first is one of somebody else', async () => {
+    const { client } = makeClient();
+    for (let turn = 0; turn < 2; turn += 1) {
+      client.connect();
+      await settle();
+      FakeWebSocket.last.accept();
+      if (turn === 0) FakeWebSocket.last.acknowledge();
+      FakeWebSocket.last.end(4409, 'already connected');
+      assert.equal(client.state, 'closed');
+    }
   });
 
   it('closed with 4409 long afterwards was replaced by somebody else', async () => {
