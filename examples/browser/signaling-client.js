@@ -1005,14 +1005,21 @@ class Session {
     this.#changed(previous);
   }
 
+  /** On a new connection: asks until the server says how the session goes on, or that it does not know it. */
+  awaitAnswer() {
+    this.#unknownSince ??= Date.now();
+    clearTimeout(this.#unknownTimer);
+    this.#unknownTimer = setTimeout(() => {
+      this.#hooks.ask();
+      this.awaitAnswer();
+    }, UNKNOWN_POLL);
+  }
+
   /** The server does not know the session. Whether it may still come to know it; then it is asked again. */
   mayReturn() {
     if (['left', 'ended'].includes(this.partnerReason) || !this.#shown?.carriesMedia) return false;
-    this.#unknownSince ??= Date.now();
-    if (Date.now() - this.#unknownSince >= UNKNOWN_LIMIT) return false;
-    clearTimeout(this.#unknownTimer);
-    this.#unknownTimer = setTimeout(() => this.#hooks.ask(), UNKNOWN_POLL);
-    return true;
+    this.awaitAnswer();
+    return Date.now() - this.#unknownSince < UNKNOWN_LIMIT;
   }
 
   #known() {
@@ -1183,7 +1190,10 @@ export class SignalingClient extends EventTarget {
 
   /** The connection is another one. Whether each session continues on it comes next. */
   #connectionReplaced() {
-    for (const { peer } of this.#sessions.values()) peer?.pause();
+    for (const session of this.#sessions.values()) {
+      session.peer?.pause();
+      session.awaitAnswer();
+    }
     this.#leaving.forEach((_, id) => this.#sayLeave(id));
   }
 
@@ -1253,8 +1263,11 @@ export class SignalingClient extends EventTarget {
   }
 
   #stateChanged(detail) {
-    // A `leave` on a connection that broke may not have reached the server.
-    if (detail.state === 'open') this.#leaving.forEach((_, id) => this.#sayLeave(id));
+    if (detail.state === 'open') {
+      // A `leave` on a connection that broke may not have reached the server.
+      this.#leaving.forEach((_, id) => this.#sayLeave(id));
+      this.#sessions.forEach((session) => session.awaitAnswer());
+    }
     if (detail.state === 'closed') {
       this.#leaving.forEach(({ timer }) => clearTimeout(timer));
       this.#listening.abort();

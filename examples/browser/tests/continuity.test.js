@@ -332,6 +332,34 @@ describe('a session that the server does not know', () => {
     assert.equal(made.pc.closed, false);
   });
 
+  it('is asked for until the server says something about it', async () => {
+    const made = await makeCall();
+    const next = await reconnect(made.socket);
+    next.acknowledge();
+    const asked = () => next.of('heartbeat').length;
+    const before = asked();
+    for (let turn = 1; turn <= 3; turn += 1) {
+      await advance(1_000);
+      next.acknowledge();
+      assert.equal(asked(), before + turn);
+    }
+    next.say(continued());
+    await advance(5_000);
+    assert.equal(asked(), before + 3);
+    next.say({ type: 'move', afterMs: 0 });
+    await advance(1, 1);
+    FakeWebSocket.last.accept();
+    FakeWebSocket.last.say({ type: 'heartbeat-ack', id: 0 });
+    await advance(7_000);
+    FakeWebSocket.last.acknowledge();
+    await advance(2_500);
+    FakeWebSocket.last.say(unknown);
+    assert.deepEqual(made.of('ended'), []);
+    await advance(1_000);
+    FakeWebSocket.last.say(unknown);
+    assert.deepEqual(made.of('ended').map(({ reason }) => reason), ['gone'], 'ten seconds after the connection');
+  });
+
   it('ends after ten seconds', async () => {
     const made = await makeCall();
     await lose(made, 10);
@@ -340,6 +368,14 @@ describe('a session that the server does not know', () => {
     FakeWebSocket.last.say(unknown);
     assert.deepEqual(made.of('ended').map(({ reason }) => reason), ['gone']);
     assert.ok(made.pc.closed);
+  });
+
+  it('has ten seconds on each connection', async () => {
+    const made = await makeCall();
+    const next = await lose(made, 10);
+    await reconnect(next);
+    FakeWebSocket.last.say(unknown);
+    assert.deepEqual(made.of('ended'), []);
   });
 
   it('ends at once when it has no media', async () => {
@@ -608,6 +644,7 @@ describe('a suspect connection', () => {
   });
 
   it('that the server still holds, and therefore refuses another one, is waited for', async () => {
+    mock.method(Math, 'random', () => 0.5);
     const { client, socket, session } = await makeCall();
     socket.end(1006);
     const lostAt = Date.now();
