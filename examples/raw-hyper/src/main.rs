@@ -98,7 +98,7 @@ async fn connection(relay: Relay, request: Request<()>, dialect: Dialect) {
     match relay.authenticate(&credentials).await {
         Ok(identity) => {
             let client = Client::new(identity).speaking(dialect).continuing(continuing);
-            drop(relay.serve(frames, client).await);
+            let _ = relay.serve(frames, client).await;
         }
         Err(AuthError::Unavailable(_)) => relay.refuse(frames, CloseCode::Unavailable).await,
         Err(_) => relay.refuse(frames, CloseCode::Unauthorized).await,
