@@ -54,8 +54,8 @@ pub(crate) struct Connection {
     config: Arc<Config>,
     life: Life,
     seats: Vec<Seat>,
-    /// The negotiations that the client wants to go on with, until it is attached to their sessions.
-    continuing: Vec<Continue>,
+    /// What the client wants to go on with; none for most, so that it takes little room.
+    continuing: Option<Box<Continuing>>,
     ended: RecentEnds,
     effects: VecDeque<Effect>,
     heartbeat_due: Instant,
@@ -68,6 +68,14 @@ pub(crate) struct Connection {
     malformed: u32,
     /// None where the client is told of no ICE servers.
     ice: Option<Box<Ice>>,
+}
+
+/// What the client of a connection wants to go on with.
+#[derive(Debug)]
+struct Continuing {
+    /// The negotiations, until the connection is attached to their sessions.
+    named: Vec<Continue>,
+    admitted_at: Option<Instant>,
 }
 
 /// What a token is with which a client renews its own.
@@ -87,8 +95,8 @@ pub(crate) enum Refresh {
 enum Life {
     /// The store has not made it its user's connection yet.
     Connecting,
-    /// It is its user's connection number `epoch`, since `at`.
-    Admitted { epoch: u64, at: Instant },
+    /// It is its user's connection number `epoch`.
+    Admitted { epoch: u64 },
     /// [`Effect::Close`] was asked for.
     Closed,
 }
@@ -111,7 +119,7 @@ impl Connection {
             dialect,
             life: Life::Connecting,
             seats: Vec::new(),
-            continuing: Vec::new(),
+            continuing: None,
             ended: RecentEnds::default(),
             effects: VecDeque::with_capacity(EFFECTS_AT_REST),
             heartbeat_due: now + config.heartbeat_timeout,
@@ -128,7 +136,9 @@ impl Connection {
 
     /// The client wants to go on with these negotiations, of which it has said so before anything else.
     pub(crate) fn continue_negotiations(&mut self, continuing: Vec<Continue>) {
-        self.continuing = continuing;
+        let named = !continuing.is_empty();
+        self.continuing =
+            named.then(|| Box::new(Continuing { named: continuing, admitted_at: None }));
     }
 
     /// The client's token was issued then.
@@ -136,8 +146,8 @@ impl Connection {
         self.token.set_issued_at(issued_at);
     }
 
-    /// When the client's token was issued; none if that is not known.
-    pub(crate) fn issued_at(&self) -> Option<Timestamp> {
+    /// When the client's token was issued; 0 if that is not known.
+    pub(crate) fn issued_at(&self) -> Timestamp {
         self.token.issued_at()
     }
 
@@ -193,7 +203,7 @@ impl Connection {
             let negotiation = seat.to_continue()?;
             Some((seat.session().clone(), negotiation.into()))
         });
-        let named = self.continuing.iter().map(|one| (one.session.clone(), one.negotiation));
+        let named = self.named().iter().map(|one| (one.session.clone(), one.negotiation));
         seated.chain(named).collect()
     }
 
@@ -234,7 +244,10 @@ impl Connection {
         now: Instant,
     ) {
         if self.life == Life::Connecting {
-            self.life = Life::Admitted { epoch, at: now };
+            self.life = Life::Admitted { epoch };
+        }
+        if let Some(continuing) = &mut self.continuing {
+            continuing.admitted_at = Some(now);
         }
         for record in records {
             self.on_attached(record, false, now);
@@ -419,11 +432,14 @@ impl Connection {
     /// Whether the client wants to go on in `session` and may be about to: the store may have lost the
     /// session, and the partner's connection opens it again.
     fn may_return(&self, session: &SessionId, now: Instant) -> bool {
-        let is_new = match self.life {
-            Life::Admitted { at, .. } => now < at + REOPENING,
-            Life::Connecting | Life::Closed => false,
+        let Some(Continuing { named, admitted_at: Some(at) }) = self.continuing.as_deref() else {
+            return false;
         };
-        is_new && self.continuing.iter().any(|one| one.session == *session)
+        now < *at + REOPENING && named.iter().any(|one| one.session == *session)
+    }
+
+    fn named(&self) -> &[Continue] {
+        self.continuing.as_deref().map(|continuing| &*continuing.named).unwrap_or_default()
     }
 
     fn on_signal(&mut self, signal: &Signal<'_>, text: &Text, allowed: bool, now: Instant) {
@@ -494,7 +510,7 @@ impl Connection {
             Notice::Replaced => self.close(DisconnectReason::Replaced),
             Notice::Contested { .. } => self.on_doubt(),
             Notice::Revoked { issued_before } => {
-                if self.issued_at().is_none_or(|issued_at| issued_at < issued_before) {
+                if self.issued_at() < issued_before {
                     self.close(DisconnectReason::Revoked);
                 }
             }
@@ -576,7 +592,7 @@ impl Connection {
             }
             (Some(own), None) if *own == self.id => self.take_seat(record, role),
             (Some(_), _) => {
-                if let Life::Admitted { epoch, .. } = self.life
+                if let Life::Admitted { epoch } = self.life
                     && participant.epoch > epoch
                 {
                     self.close(DisconnectReason::Replaced);
@@ -593,8 +609,10 @@ impl Connection {
     }
 
     fn take_seat(&mut self, record: Arc<SessionRecord>, role: Role) {
-        let named = self.continuing.iter().position(|one| one.session == record.id);
-        let named = named.map(|at| self.continuing.swap_remove(at));
+        let named = self.continuing.as_deref_mut().and_then(|Continuing { named, .. }| {
+            let at = named.iter().position(|one| one.session == record.id)?;
+            Some(named.swap_remove(at))
+        });
         let participant = record.participant(role);
         let continued = named.filter(|named| {
             let negotiation = Some(named.negotiation.number());
@@ -613,7 +631,7 @@ impl Connection {
         let continuing = match self.seat(&record.id) {
             Some(seat) => self.seats[seat].to_continue().map(NegotiationId::from),
             None => {
-                let named = self.continuing.iter().find(|one| one.session == record.id);
+                let named = self.named().iter().find(|one| one.session == record.id);
                 named.map(|one| one.negotiation)
             }
         };

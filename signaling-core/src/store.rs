@@ -162,10 +162,8 @@ pub struct UserRecord {
 }
 
 impl UserRecord {
-    /// Whether a token of the user that was issued then is revoked. One of which that is not known is, if any
-    /// is.
-    pub(crate) fn revokes(&self, issued_at: Option<Timestamp>) -> bool {
-        let issued_at = issued_at.unwrap_or_default();
+    /// Whether a token of the user that was issued then is revoked; 0 stands for one of which that is not known.
+    pub(crate) fn revokes(&self, issued_at: Timestamp) -> bool {
         self.revoked_before.is_some_and(|before| issued_at < before)
     }
 }

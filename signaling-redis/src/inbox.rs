@@ -208,11 +208,13 @@ impl Reader {
 
 /// Delivers the envelopes of an entry, each unreadable one as a gap. Returns false if there was one.
 pub(crate) fn deliver(text: &[u8], pending: &mut VecDeque<Delivery>) -> bool {
-    if let Ok(envelopes) = serde_json::from_slice::<Vec<Envelope>>(text) {
+    // As a text: of bytes, serde_json does not look at those of a field that it passes over.
+    let text = std::str::from_utf8(text).unwrap_or_default();
+    if let Ok(envelopes) = serde_json::from_str::<Vec<Envelope>>(text) {
         pending.extend(envelopes.into_iter().map(Delivery::Envelope));
         return true;
     }
-    let each = serde_json::from_slice::<Vec<&RawValue>>(text).unwrap_or_default();
+    let each = serde_json::from_str::<Vec<&RawValue>>(text).unwrap_or_default();
     let mut each: Vec<_> =
         each.into_iter().map(|one| serde_json::from_str(one.get()).ok()).collect();
     if each.is_empty() {

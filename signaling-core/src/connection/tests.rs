@@ -15,7 +15,7 @@ use crate::{
 
 fn epoch(connection: &Connection) -> u64 {
     match connection.life {
-        Life::Admitted { epoch, .. } => epoch,
+        Life::Admitted { epoch } => epoch,
         Life::Connecting | Life::Closed => panic!("it is not admitted"),
     }
 }

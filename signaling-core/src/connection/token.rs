@@ -9,74 +9,75 @@ use crate::{
     time::Timestamp,
 };
 
-/// The share of a token's life after which its client is told that it expires, in fifths.
-const TOLD_AFTER_FIFTHS: u32 = 4;
+/// Which part of a token's life is left when its client is told that it expires: a fifth.
+const TOLD_BEFORE: u32 = 5;
 
+/// Each idle connection has one, so it is small.
 #[derive(Debug)]
 pub(super) struct Token {
-    dialect: Dialect,
-    /// None: not known.
-    issued_at: Option<Timestamp>,
-    /// None: never.
-    expires: Option<Expiry>,
-    /// When the client is to be told; none once it was, and for who would not understand it.
-    tell_at: Option<Instant>,
+    /// 0 if the token does not say it.
+    issued_at: Timestamp,
+    /// By the host's clock, as the token says it.
+    expires_at: Timestamp,
+    /// The same by ours; none for a token that does not expire.
+    expires: Option<Instant>,
+    /// How many milliseconds before that the client is to be told; 0 once it was, and for who would not
+    /// understand it.
+    tell_before: u64,
     /// Another one is being judged.
     is_judging: bool,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Expiry {
-    /// By the host's clock, as the token says it.
-    at: Timestamp,
-    due: Instant,
-}
-
 impl Token {
-    /// One that was issued at `issued_at` and expires at the time `expires`, which comes after so long.
+    /// One that was issued at `issued_at`, and expires at the time `expires`, which comes after so long.
     pub(super) fn new(
         dialect: Dialect,
         issued_at: Option<Timestamp>,
         expires: Option<(Timestamp, Duration)>,
         now: Instant,
     ) -> Self {
+        let (expires_at, life) = expires.unwrap_or((Timestamp::default(), Duration::MAX));
         // A token for longer than the clock can tell is one for ever.
-        let expiry = |(at, life)| Some((Expiry { at, due: now.checked_add(life)? }, life));
-        let expires = expires.and_then(expiry);
-        let told = expires.filter(|_| dialect == Dialect::V1);
-        Self {
-            dialect,
-            issued_at,
-            tell_at: told.map(|(_, life)| now + life / 5 * TOLD_AFTER_FIFTHS),
-            expires: expires.map(|(expiry, _)| expiry),
-            is_judging: false,
-        }
-    }
-
-    pub(super) fn issued_at(&self) -> Option<Timestamp> {
-        self.issued_at
+        let expires = now.checked_add(life);
+        let tell_before = match dialect {
+            Dialect::Base => 0,
+            Dialect::V1 => u64::try_from((life / TOLD_BEFORE).as_millis()).unwrap_or(u64::MAX),
+        };
+        let issued_at = issued_at.unwrap_or_default();
+        Self { issued_at, expires_at, expires, tell_before, is_judging: false }
     }
 
     pub(super) fn set_issued_at(&mut self, issued_at: Option<Timestamp>) {
-        self.issued_at = issued_at;
+        self.issued_at = issued_at.unwrap_or_default();
+    }
+
+    /// 0 if the token does not say it.
+    pub(super) fn issued_at(&self) -> Timestamp {
+        self.issued_at
+    }
+
+    fn tell_at(&self) -> Option<Instant> {
+        let before = Duration::from_millis(self.tell_before);
+        self.expires.filter(|_| !before.is_zero()).and_then(|expires| expires.checked_sub(before))
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
-        [self.expires.map(|expiry| expiry.due), self.tell_at].into_iter().flatten().min()
+        self.tell_at().or(self.expires)
     }
 
     pub(super) fn has_expired(&self, now: Instant) -> bool {
-        self.expires.is_some_and(|expiry| now >= expiry.due)
+        self.expires.is_some_and(|expires| now >= expires)
     }
 
     /// Time has passed: what the client is to be told.
     pub(super) fn on_deadline(&mut self, now: Instant) -> Option<ServerMessage<'static>> {
-        self.tell_at.take_if(|at| now >= *at)?;
+        self.tell_at().filter(|at| now >= *at)?;
+        self.tell_before = 0;
         self.expires_in_ms(now).map(|in_ms| ServerMessage::TokenExpiring { in_ms })
     }
 
     fn expires_in_ms(&self, now: Instant) -> Option<u64> {
-        let left = self.expires?.due.saturating_duration_since(now).as_millis();
+        let left = self.expires?.saturating_duration_since(now).as_millis();
         Some(u64::try_from(left).unwrap_or(u64::MAX))
     }
 
@@ -85,7 +86,7 @@ impl Token {
         !std::mem::replace(&mut self.is_judging, true)
     }
 
-    /// What became of the other token, and what the client is told of it.
+    /// What became of the other token, and what the client, which speaks [`Dialect::V1`], is told of it.
     pub(super) fn on_refresh(&mut self, refresh: Refresh, now: Instant) -> ServerMessage<'static> {
         self.is_judging = false;
         let (issued_at, expires) = match refresh {
@@ -96,12 +97,12 @@ impl Token {
         let is_later = match (self.expires, expires) {
             (_, None) => true,
             (None, Some(_)) => false,
-            (Some(before), Some((at, _))) => at > before.at,
+            (Some(_), Some((at, _))) => at > self.expires_at,
         };
         if !is_later {
             return ServerMessage::error(ErrorCode::TokenRefused, None);
         }
-        *self = Self::new(self.dialect, issued_at, expires, now);
+        *self = Self::new(Dialect::V1, issued_at, expires, now);
         ServerMessage::Refreshed { expires_in_ms: self.expires_in_ms(now) }
     }
 }

@@ -557,7 +557,7 @@ impl Driver {
                 Effect::ReplaceOlder => {
                     let older = self.handle.jobs.state().replaced.take();
                     if let Some(older) = older {
-                        self.notify(older, Notice::Replaced);
+                        self.notify(*older, Notice::Replaced);
                     }
                 }
                 Effect::Close(reason) => {

@@ -154,12 +154,12 @@ impl Health {
 
     /// Converts the time at which a connection was accepted to the store's clock. Its token was issued at
     /// `issued_at` by the clock of its issuer.
-    pub(super) fn accepted(&self, at: Instant, issued_at: Option<Timestamp>) -> Accepted {
+    pub(super) fn accepted(&self, at: Instant, issued_at: Timestamp) -> Accepted {
         let state = self.state();
         Accepted {
             earliest: state.clock_lower.at(at).before(ROUNDING),
             latest: state.clock.at(at).after(ROUNDING),
-            issued_at: issued_at.unwrap_or_default(),
+            issued_at,
         }
     }
 

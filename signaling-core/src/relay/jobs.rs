@@ -43,8 +43,8 @@ pub(super) struct Beliefs {
     pub(super) records: Vec<Arc<SessionRecord>>,
     /// That its client can go on with these negotiations.
     pub(super) continuing: Vec<(SessionId, NegotiationId)>,
-    /// When the token of its client was issued.
-    pub(super) issued_at: Option<Timestamp>,
+    /// When the token of its client was issued; 0 if that is not known.
+    pub(super) issued_at: Timestamp,
 }
 
 impl Job {
@@ -93,8 +93,8 @@ pub(super) struct State {
     pub(super) admission: Admission,
     pub(super) epoch: u64,
     pub(super) claim: Claim,
-    /// The user's older connection that the claim replaced, until it is told.
-    pub(super) replaced: Option<ConnectionId>,
+    /// The user's older connection that the claim replaced, until it is told. Boxed, since there is rarely one.
+    pub(super) replaced: Option<Box<ConnectionId>>,
     retries: Backoff,
     /// When jobs that failed are done again; see [`JobQueue::retry_at`].
     retry_at: Option<Instant>,

@@ -47,7 +47,7 @@ impl Node {
             return Refresh::Invalid;
         }
         match self.store.user(&handle.user).await {
-            Ok(known) if known.revokes(identity.issued_at) => Refresh::Invalid,
+            Ok(known) if known.revokes(identity.issued_at.unwrap_or_default()) => Refresh::Invalid,
             Ok(_) => {
                 let (issued_at, expires) = (identity.issued_at, self.expiry(&identity));
                 Refresh::Valid { issued_at, expires }

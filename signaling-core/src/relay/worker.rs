@@ -236,7 +236,7 @@ impl Worker {
     }
 
     /// With a token that was issued at `issued_at`.
-    fn accepted(&self, issued_at: Option<Timestamp>) -> Accepted {
+    fn accepted(&self, issued_at: Timestamp) -> Accepted {
         self.node.health.accepted(self.handle.accepted, issued_at)
     }
 
@@ -262,7 +262,9 @@ impl Worker {
             let mut state = jobs.state();
             state.epoch = connected.epoch;
             let previous = connected.previous.as_ref().filter(|previous| *previous != id);
-            state.replaced = previous.cloned().or(state.replaced.take());
+            if let Some(previous) = previous {
+                state.replaced = Some(Box::new(previous.clone()));
+            }
         }
         Ok(connect)
     }
@@ -389,7 +391,8 @@ impl Worker {
         join_all(detached).await;
         attached.left.clear();
         // It was not told if the claim was not followed by the admission.
-        let (mut replaced, mut backoff) = (jobs.state().replaced.clone(), Backoff::default());
+        let (mut replaced, mut backoff) =
+            (jobs.state().replaced.as_deref().cloned(), Backoff::default());
         while let Err(error) = self.disconnect(&mut replaced).await {
             self.failed("connection not removed from its user yet; retrying", &error);
             if !backoff.wait(&node.stopped).await {

@@ -21,8 +21,10 @@ use crate::{
 
 /// Fields of a record whose text may be another one when the record is written again: what is left out or replaced
 /// when it cannot be read, or follows from other fields.
-const NORMALISED: [&str; 8] = [
+const NORMALISED: [&str; 10] = [
     "status",
+    "client1",
+    "client2",
     "lastHeartbeat1",
     "lastHeartbeat2",
     "until1",

@@ -422,6 +422,9 @@ fn a_session_to_go_on_in_may_be_missing_for_a_while_after_a_loss() {
     let session = SessionId::new("s").unwrap();
     let named = vec![Continue { session, negotiation: NEGOTIATION.into(), seq: 0 }];
     call.connections[ANN].as_mut().unwrap().continue_negotiations(named);
+    let now = call.now;
+    call.connections[ANN].as_mut().unwrap().on_admitted(1, Vec::new(), now);
+    call.carry_out(ANN);
     call.say(ANN, r#"{"type":"heartbeat","sessionId":"s"}"#);
     call.say(ANN, r#"{"type":"heartbeat","sessionId":"t"}"#);
     assert_eq!(call.read(ANN), ["error unknown-session"]);

@@ -65,7 +65,7 @@ impl Worker {
                 (_, Some(present)) => Replace::Only(present),
                 (_, None) => Replace::Nothing,
             };
-            let accepted = self.accepted(newcomer.client.identity.issued_at);
+            let accepted = self.accepted(newcomer.client.identity.issued_at.unwrap_or_default());
             let present = match self.connect(accepted, replace).await? {
                 Connect::Done(connected) => {
                     self.tell_connected();

@@ -152,7 +152,7 @@ impl Worker {
     async fn claim_again(
         &self,
         known: UserRecord,
-        issued_at: Option<Timestamp>,
+        issued_at: Timestamp,
         lost_records: bool,
     ) -> Result<Option<Vec<Membership>>, StoreError> {
         let is_claimed = self.handle.jobs.state().claim == Claim::Answered
@@ -171,7 +171,8 @@ impl Worker {
         match self.connect(accepted, replace).await? {
             Connect::Done(connected) => {
                 // This connection is attached, or about to be.
-                if let Some(older) = self.handle.jobs.state().replaced.take() {
+                let older = self.handle.jobs.state().replaced.take();
+                if let Some(older) = older {
                     self.node.notify(&older, Notice::Replaced);
                 }
                 Ok(Some(connected.memberships))
@@ -293,7 +294,7 @@ impl Worker {
     }
 
     /// What decides whether this connection replaces one that is there in a store that has lost records.
-    fn accepted_before_loss(&self, issued_at: Option<Timestamp>) -> Accepted {
+    fn accepted_before_loss(&self, issued_at: Timestamp) -> Accepted {
         let accepted = self.accepted(issued_at);
         match self.node.second_connection {
             SecondConnection::Replace => accepted,
