@@ -78,7 +78,7 @@ struct Continuing {
     admitted_at: Option<Instant>,
 }
 
-/// What a token is with which a client renews its own.
+/// Result of validating the token of a `refresh`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refresh {
     /// One of the same user, that was issued then, and expires then, after so long; or never.
@@ -87,7 +87,7 @@ pub(crate) enum Refresh {
         expires: Option<(Timestamp, Duration)>,
     },
     Invalid,
-    /// It could not be judged now.
+    /// It could not be validated now.
     Unavailable,
 }
 
@@ -324,13 +324,17 @@ impl Connection {
         }
     }
 
-    /// The client is to open a connection elsewhere after so long; it understands that.
-    pub(crate) fn on_move(&mut self, after: Duration) {
+    /// The client, which speaks [`Dialect::V1`], is to open a connection elsewhere after this time. If it is in no
+    /// session and that is asked for, its connection is closed instead.
+    pub(crate) fn on_move(&mut self, after: Duration, close_idle: bool) {
+        if close_idle && self.seats.is_empty() {
+            return self.close(DisconnectReason::ShuttingDown);
+        }
         let after_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
         self.effects.push_back(Effect::Send(ServerMessage::Move { after_ms }.to_text()));
     }
 
-    /// The token that the client renews its own with was judged.
+    /// The token of a `refresh` was validated.
     pub(crate) fn on_refresh(&mut self, refresh: Refresh, now: Instant) {
         let message = self.token.on_refresh(refresh, now);
         self.effects.push_back(Effect::Send(message.to_text()));

@@ -20,6 +20,7 @@ mod open;
 mod refresh;
 mod refusal;
 mod registry;
+mod revocations;
 mod revoke;
 mod share;
 mod sockets;
@@ -270,9 +271,12 @@ impl Relay {
     /// A JWT says it by `iat` (RFC 7519, section 4.1.6), in seconds, by its issuer's clock: with the present time,
     /// tokens that are issued within the same second are revoked as well.
     ///
+    /// Dropping the future midway changes nothing: the revocation is written all the same.
+    ///
     /// # Errors
     ///
-    /// When the store did not answer; the tokens may be revoked all the same.
+    /// When the store did not answer; the tokens may be revoked all the same. Then the host asks again, or
+    /// connections may stay that it has not told.
     pub async fn revoke(&self, user: &UserId, issued_before: Timestamp) -> Result<(), StoreError> {
         let revoked = self.node.revoke(user, issued_before).await;
         revoked.inspect_err(|error| self.node.health.note(error))

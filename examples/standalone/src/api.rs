@@ -3,6 +3,7 @@
 use std::{
     net::{IpAddr, Ipv4Addr},
     sync::Arc,
+    time::Duration,
 };
 
 use axum::{
@@ -38,6 +39,9 @@ use crate::{
     secret::ApiKey,
     serve::Peer,
 };
+
+/// By how much the clock of who asks may be ahead of this one.
+const CLOCKS_APART: Duration = Duration::from_secs(60);
 
 /// What the handlers share.
 #[derive(Debug, Clone)]
@@ -312,6 +316,10 @@ async fn revoke(
         true => SystemClock.now(),
         false => Json::<Revocation>::from_bytes(&body)?.0.issued_before,
     };
+    // In other units by mistake, it would lock the user out for as long as it is remembered.
+    if issued_before > SystemClock.now().after(CLOCKS_APART) {
+        return Err(ApiError::invalid("issuedBefore is in milliseconds, and not in the future"));
+    }
     api.relay.revoke(&user, issued_before).await?;
     Ok(StatusCode::NO_CONTENT)
 }

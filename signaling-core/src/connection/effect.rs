@@ -19,7 +19,7 @@ pub(crate) enum Effect {
     MatchFound(Arc<SessionRecord>, Role),
     /// Have somebody asked for the client's ICE servers, while everything goes on.
     AskForIceServers,
-    /// Have the token judged with which the client renews its own, while everything goes on.
+    /// Validate the token of a `refresh` in a separate task.
     Refresh(Secret<'static>),
     /// Ping the client.
     Ping,

@@ -294,10 +294,11 @@ impl Seat {
             (Partner::Here { connection, due }, Some(attached)) if *connection == attached => {
                 *due = None;
             }
-            // The client on the new connection asks how far its signals came.
             (Partner::Here { connection, due }, Some(attached)) if continues => {
                 (*connection, *due) = (attached, None);
                 self.dropped = 0;
+                self.forget_received_told();
+                self.exchange_received(effects);
             }
             // Another client of the partner joined this negotiation, which the store did not know it to have
             // taken part in, or one of the two cannot go on: both number their signals from 1.
@@ -378,6 +379,7 @@ impl Seat {
         if let Numbering::Client { resend, .. } = &mut self.numbering
             && let Some(Resend { from, .. }) = resend.take_if(|resend| resend.due <= now)
         {
+            self.forget_received_told();
             self.tell_received(from - 1, effects);
         }
     }
@@ -386,6 +388,7 @@ impl Seat {
         let took_part = matches!(self.partner, Partner::Here { .. });
         self.partner = Partner::Gone { took_part };
         self.dropped = 0;
+        self.forget_received_told();
         if let Numbering::Client { resend, .. } = &mut self.numbering {
             // It learns how far its signals came when the partner is back.
             *resend = None;
@@ -688,6 +691,13 @@ impl Seat {
         }
         if answer {
             self.report_lost(None, effects);
+        }
+    }
+
+    /// The client is to be told again how far its signals came, also if that is the same.
+    fn forget_received_told(&mut self) {
+        if let Numbering::Client { told, .. } = &mut self.numbering {
+            *told = None;
         }
     }
 

@@ -21,11 +21,10 @@ pub(super) struct Token {
     expires_at: Timestamp,
     /// The same by ours; none for a token that does not expire.
     expires: Option<Instant>,
-    /// How many milliseconds before that the client is to be told; 0 once it was, and for who would not
-    /// understand it.
+    /// How many milliseconds before that the client is to be told; 0 after it was, and for base clients.
     tell_before: u64,
-    /// Another one is being judged.
-    is_judging: bool,
+    /// Another one is being validated.
+    is_validating: bool,
 }
 
 impl Token {
@@ -37,14 +36,14 @@ impl Token {
         now: Instant,
     ) -> Self {
         let (expires_at, life) = expires.unwrap_or((Timestamp::default(), Duration::MAX));
-        // A token for longer than the clock can tell is one for ever.
+        // An expiry beyond the range of `Instant` counts as none.
         let expires = now.checked_add(life);
         let tell_before = match dialect {
             Dialect::Base => 0,
             Dialect::V1 => u64::try_from((life / TOLD_BEFORE).as_millis()).unwrap_or(u64::MAX),
         };
         let issued_at = issued_at.unwrap_or_default();
-        Self { issued_at, expires_at, expires, tell_before, is_judging: false }
+        Self { issued_at, expires_at, expires, tell_before, is_validating: false }
     }
 
     pub(super) fn set_issued_at(&mut self, issued_at: Option<Timestamp>) {
@@ -81,14 +80,14 @@ impl Token {
         Some(u64::try_from(left).unwrap_or(u64::MAX))
     }
 
-    /// Whether another token is to be judged now: one at a time.
+    /// Whether another token is to be validated now: one at a time.
     pub(super) fn begin_refresh(&mut self) -> bool {
-        !std::mem::replace(&mut self.is_judging, true)
+        !std::mem::replace(&mut self.is_validating, true)
     }
 
     /// What became of the other token, and what the client, which speaks [`Dialect::V1`], is told of it.
     pub(super) fn on_refresh(&mut self, refresh: Refresh, now: Instant) -> ServerMessage<'static> {
-        self.is_judging = false;
+        self.is_validating = false;
         let (issued_at, expires) = match refresh {
             Refresh::Valid { issued_at, expires } => (issued_at, expires),
             Refresh::Invalid => return ServerMessage::error(ErrorCode::TokenRefused, None),
@@ -99,7 +98,8 @@ impl Token {
             (None, Some(_)) => false,
             (Some(_), Some((at, _))) => at > self.expires_at,
         };
-        if !is_later {
+        // One that was issued earlier may be revoked where this one is not.
+        if !is_later || issued_at.unwrap_or_default() < self.issued_at {
             return ServerMessage::error(ErrorCode::TokenRefused, None);
         }
         *self = Self::new(Dialect::V1, issued_at, expires, now);

@@ -82,6 +82,13 @@ struct User {
     revocation: Option<Revocation>,
 }
 
+impl User {
+    /// Nothing is left to know.
+    fn is_unknown(&self) -> bool {
+        self.connection.is_none() && self.memberships.is_empty() && self.revocation.is_none()
+    }
+}
+
 /// Tokens that were issued before a time are revoked.
 #[derive(Clone, Copy)]
 struct Revocation {
@@ -126,8 +133,7 @@ impl Tables {
     fn change_user<T>(&mut self, user: &UserId, change: impl FnOnce(&mut User) -> T) -> T {
         let known = self.users.entry(user.clone()).or_default();
         let result = change(known);
-        if known.connection.is_none() && known.memberships.is_empty() && known.revocation.is_none()
-        {
+        if known.is_unknown() {
             self.users.remove(user);
             shrink(&mut self.users);
         }
@@ -432,7 +438,7 @@ impl SessionStore for MemoryStore {
         tables.leases.remove(node);
         tables.users.retain(|_, user| {
             user.connection.take_if(|there| there.id.node() == node);
-            user.connection.is_some() || !user.memberships.is_empty()
+            !user.is_unknown()
         });
         Ok(())
     }

@@ -14,7 +14,7 @@ use super::{
     node_queue::NodeQueues,
     refusal::Refusals,
     registry::Registry,
-    revoke::Revocations,
+    revocations::Revocations,
     sockets::Sockets,
     tasks,
     user_limits::UserTable,

@@ -481,7 +481,7 @@ impl Driver {
                 let answer = answer.map(|told| (told.servers, told.expires_at.map(life)));
                 self.connection.on_ice_servers(answer, now());
             }
-            Mail::Move { after } => self.connection.on_move(after),
+            Mail::Move { after, close_idle } => self.connection.on_move(after, close_idle),
             Mail::Refreshed(refresh) => self.connection.on_refresh(refresh, now()),
             Mail::Undelivered { session, negotiation, numbers, code } => {
                 self.connection.on_undelivered(&session, negotiation, numbers, code, now());

@@ -47,10 +47,11 @@ pub(super) enum Mail {
     LeaveFailed(SessionId),
     /// The client's ICE servers; none where they are not to be had now.
     IceServers(Option<IceServers>),
-    /// The token with which the client renews its own was judged.
+    /// The token of a `refresh` was validated.
     Refreshed(Refresh),
-    /// The node is draining: the client is to open a connection elsewhere after so long.
-    Move { after: Duration },
+    /// The node is draining: the client is to open a connection elsewhere after this time. If it is in no session,
+    /// it is closed instead where that is asked for.
+    Move { after: Duration, close_idle: bool },
     /// The client's signals with these numbers could not be handed on.
     Undelivered { session: SessionId, negotiation: u64, numbers: Range<u64>, code: ErrorCode },
     /// Notices to this node may be lost.

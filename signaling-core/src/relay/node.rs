@@ -21,7 +21,7 @@ use super::{
     node_queue::NodeQueues,
     refusal::Refusals,
     registry::Registry,
-    revoke::Revocations,
+    revocations::Revocations,
     sockets::Sockets,
     user_limits::UserTable,
 };

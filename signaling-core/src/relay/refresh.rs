@@ -1,9 +1,9 @@
-//! Judges the token that a client renews its own with. That is no job of its connection's worker: a leave
-//! or an end would wait behind it.
+//! Validates the token of a `refresh`. That is no job of its connection's worker: a leave or an end would wait
+//! behind it.
 
 use std::{error::Error, sync::Arc};
 
-use super::{hooks, mailbox::Mail, node::Node, registry::ConnectionHandle};
+use super::{background::caught, hooks, mailbox::Mail, node::Node, registry::ConnectionHandle};
 use crate::{
     auth::{AuthError, Credentials},
     connection::Refresh,
@@ -11,20 +11,22 @@ use crate::{
 };
 
 impl Node {
-    /// Has the connection told whether `token` is one of its user's, within
-    /// [`Config::hook_timeout`](crate::Config::hook_timeout). It ends with that, or with the node.
+    /// Validates `token` in a separate task, within [`Config::hook_timeout`](crate::Config::hook_timeout), and sends
+    /// the result to the connection. The task ends with the node.
     pub(super) fn refresh(self: &Arc<Self>, handle: &Arc<ConnectionHandle>, token: Secret<'_>) {
         let credentials = Credentials::bearer(token.reveal());
         let (node, handle) = (self.clone(), handle.clone());
         tokio::spawn(async move {
-            let judged = node.judge(&handle, &credentials);
-            if let Some(refresh) = node.stopped.run_until_cancelled(judged).await {
+            let validated = caught(node.validate(&handle, &credentials));
+            if let Some(validated) = node.stopped.run_until_cancelled(validated).await {
+                // Also after a panic, or the connection would wait for its answer.
+                let refresh = validated.unwrap_or(Refresh::Unavailable);
                 handle.mailbox.push(Mail::Refreshed(refresh));
             }
         });
     }
 
-    async fn judge(&self, handle: &ConnectionHandle, credentials: &Credentials) -> Refresh {
+    async fn validate(&self, handle: &ConnectionHandle, credentials: &Credentials) -> Refresh {
         let asked = async { self.authenticator.authenticate(credentials).await };
         let identity = match hooks::ask(self.config.hook_timeout, asked).await {
             Ok(Ok(identity)) => identity,
@@ -38,7 +40,10 @@ impl Node {
                 };
             }
             Err(error) => {
-                self.warn("a client's new token was not judged", &error as &(dyn Error + 'static));
+                self.warn(
+                    "a client's new token was not validated",
+                    &error as &(dyn Error + 'static),
+                );
                 return Refresh::Unavailable;
             }
         };

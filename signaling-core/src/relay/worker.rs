@@ -34,7 +34,7 @@ use crate::{
     notice::Notice,
     reason::{DisconnectReason, EndReason, PartnerReason},
     session::SessionRecord,
-    store::{Accepted, Connect, Connected, Membership, Replace, StoreError},
+    store::{Accepted, Connect, Membership, Replace, StoreError},
     time::Timestamp,
 };
 use admission::NotAdmitted;
@@ -160,12 +160,23 @@ impl Worker {
         }
     }
 
+    /// At the same time, has the client's ICE servers asked for. The sessions do not wait for these: between the
+    /// claim and the attach, an older connection of the user is not sure of itself.
     async fn try_admit(&self, newcomer: &Newcomer, ice_servers: bool) -> Result<Mail, NotAdmitted> {
-        let generation = self.node.health.generation();
-        let connected = match ice_servers {
-            true => Box::pin(self.win_and_ask(newcomer)).await?,
-            false => self.win(newcomer).await?,
+        if !ice_servers {
+            return self.claim_and_attach(newcomer).await;
+        }
+        let asked = async {
+            self.node.ask_for_ice_servers(&self.handle).await;
+            Ok(())
         };
+        let (admitted, ()) = tokio::try_join!(Box::pin(self.claim_and_attach(newcomer)), asked)?;
+        Ok(admitted)
+    }
+
+    async fn claim_and_attach(&self, newcomer: &Newcomer) -> Result<Mail, NotAdmitted> {
+        let generation = self.node.health.generation();
+        let connected = self.claim_user(newcomer).await?;
         self.handle.jobs.state().generation = generation;
         let attached = connected.memberships.iter().map(|membership| async {
             match self.follow(membership).await? {
@@ -223,16 +234,6 @@ impl Worker {
             }
             handle.jobs.state().awaited.remove(&membership.session);
         });
-    }
-
-    /// At the same time, has its ICE servers asked for.
-    async fn win_and_ask(&self, newcomer: &Newcomer) -> Result<Connected, NotAdmitted> {
-        let asked = async {
-            self.node.ask_for_ice_servers(&self.handle).await;
-            Ok(())
-        };
-        let (connected, ()) = tokio::try_join!(self.win(newcomer), asked)?;
-        Ok(connected)
     }
 
     /// With a token that was issued at `issued_at`.

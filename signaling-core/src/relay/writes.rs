@@ -166,6 +166,10 @@ impl Node {
             // It was attached all along, and only the store did not know any more.
             return;
         }
+        if before.participant(role).connection() == Some(connection) {
+            // It only begins a new negotiation.
+            return;
+        }
         if before.participant(role).connection().is_some() {
             self.emit(Event::ParticipantDisconnected {
                 session: session.clone(),

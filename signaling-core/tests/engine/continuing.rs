@@ -1,16 +1,19 @@
 //! Clients that go on with their negotiation on another connection, on one node and across two.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
+use async_trait::async_trait;
 use serde_json::json;
 use signaling_core::{
     Config,
     auth::{Client, Identity},
     event::Event,
-    id::SessionId,
+    ice::{IceServer, IceServerProvider, IceServers, ProviderError},
+    id::{SessionId, UserId},
     protocol::{Continue, Dialect},
     reason::DisconnectReason,
     testing::fault::Trouble,
+    time::Timestamp,
 };
 use tokio::time::{self, Instant};
 
@@ -27,8 +30,8 @@ impl Talk {
     async fn start(a: &Node, b: &Node) -> (Self, Guest, Guest) {
         let (mut ann, mut bob) = (Guest::connect_v1(a, "ann"), Guest::connect_v1(b, "bob"));
         let session = a.relay.open_session(&user("ann"), &user("bob")).await.unwrap();
-        let negotiation = ann.expect_match(&session, "bob", true).await.unwrap();
-        bob.expect_match(&session, "ann", false).await;
+        let negotiation = ann.found().await.1.unwrap();
+        assert_eq!(bob.found().await.1.as_ref(), Some(&negotiation));
         let talk = Self { session, negotiation };
         talk.number(&ann, 1).await;
         bob.expect("offer 1").await;
@@ -164,4 +167,57 @@ async fn a_signal_beyond_the_rate_is_asked_for_a_second_later() {
     let refused_at = Instant::now();
     talk.received(&mut ann, seq - 1).await;
     assert!(refused_at.elapsed() <= Duration::from_millis(1000));
+}
+
+/// Asks for so long.
+#[derive(Debug)]
+struct SlowServers(Duration);
+
+#[async_trait]
+impl IceServerProvider for SlowServers {
+    async fn ice_servers(&self, _: &UserId, _: Timestamp) -> Result<IceServers, ProviderError> {
+        time::sleep(self.0).await;
+        Ok(IceServers::new([IceServer::stun(["stun:a"]).unwrap()]))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_heartbeat_of_the_older_connection_does_not_end_it_before_its_time() {
+    let deployment = Deployment::new();
+    let slow = Arc::new(SlowServers(Duration::from_millis(1500)));
+    let node = deployment.node_with(|builder| builder.ice_servers(slow)).await;
+    let (talk, mut ann, mut bob) = Talk::start(&node, &node).await;
+    let mut newer = talk.continues(&node, "ann", 0);
+    // With this the store finds out that the user has another connection.
+    time::sleep(Duration::from_millis(100)).await;
+    ann.send(r#"{"type":"heartbeat"}"#).await;
+    newer.expect("continued").await;
+    talk.received(&mut newer, 1).await;
+    ann.expect_close(4409).await;
+    talk.received(&mut bob, 0).await;
+    bob.expect_nothing().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_heartbeat_between_claim_and_attach_does_not_end_the_older_connection() {
+    let deployment = Deployment::new();
+    let (a, b) = (deployment.node().await, deployment.node().await);
+    let (talk, mut ann, mut bob) = Talk::start(&a, &a).await;
+    let mut slow = Trouble::NONE;
+    slow.delay = Duration::from_secs(3);
+    b.faults.set(slow);
+    let mut newer = talk.continues(&b, "ann", 0);
+    let claimed = async {
+        while deployment.connection("ann").await.is_none_or(|id| id.node() == a.relay.node_id()) {
+            time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    time::timeout(Duration::from_secs(5), claimed).await.unwrap();
+    ann.send(r#"{"type":"heartbeat"}"#).await;
+    newer.expect("continued").await;
+    talk.received(&mut newer, 1).await;
+    ann.expect_close(4409).await;
+    talk.received(&mut bob, 0).await;
+    b.faults.set(Trouble::NONE);
+    bob.expect_nothing().await;
 }

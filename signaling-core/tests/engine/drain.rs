@@ -6,6 +6,7 @@ use signaling_core::{
     Relay,
     auth::{Client, Identity},
     protocol::{Continue, Dialect},
+    relay::{RelayBuilder, SecondConnection},
 };
 use tokio::time::{self, Instant};
 
@@ -90,4 +91,21 @@ async fn partners_of_clients_that_move_are_told_nothing() {
     let _ = a.relay.shutdown(Duration::from_secs(5)).await;
     bob.expect("received").await;
     bob.expect_nothing().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_second_connections_are_refused_idle_clients_are_closed_in_their_time() {
+    let refusing = |builder: RelayBuilder| builder.second_connection(SecondConnection::Refuse);
+    let node = Deployment::new().node_with(refusing).await;
+    let (mut ann, mut bob) = (Guest::connect_v1(&node, "ann"), Guest::connect_v1(&node, "bob"));
+    let mut idle = Guest::connect_v1(&node, "idle");
+    let session = node.relay.open_session(&user("ann"), &user("bob")).await.unwrap();
+    ann.expect_match(&session, "bob", true).await;
+    bob.expect_match(&session, "ann", false).await;
+    idle.settled().await;
+    let draining = drain(&node.relay);
+    ann.expect("move").await;
+    bob.expect("move").await;
+    idle.expect_close(1001).await;
+    draining.await.unwrap();
 }

@@ -5,12 +5,16 @@
 -- KEYS: the user. ARGV: the connection, lifetime in ms, what it may replace (older, nothing, or one
 -- connection), the earliest (0 where unknown) and the latest time in ms at which it was accepted, and the time in
 -- ms at which the token was issued.
-local there = redis.call('HMGET', KEYS[1], 'connection', 'epoch', 'accepted', 'revokedBefore')
+local there = redis.call('HMGET', KEYS[1], 'connection', 'epoch', 'accepted', 'revokedBefore', 'revokedUntil')
+local time = redis.call('TIME')
 local revoked_before = string.match(there[4] or '', '^%d+$') and tonumber(there[4]) or nil
+if revoked_before and time[1] * 1000 > (tonumber(there[5] or '') or 0) then
+  redis.call('HDEL', KEYS[1], 'revokedBefore', 'revokedUntil')
+  revoked_before = nil
+end
 if revoked_before and tonumber(ARGV[6]) < revoked_before then
   return 0
 end
-local time = redis.call('TIME')
 -- Above 2^53 numbers are not exact, so no epoch is.
 local last = string.match(there[2] or '', '^%d+$') and tonumber(there[2]) or nil
 if last and last >= 9007199254740992 then

@@ -7,6 +7,11 @@ local before = string.match(there[2] or '', '^%d+$') and tonumber(there[2]) or -
 if before < tonumber(ARGV[1]) then
   redis.call('HSET', KEYS[1], 'revokedBefore', ARGV[1])
 end
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local last = redis.call('HGET', KEYS[1], 'revokedUntil') or ''
+local ends = math.max(now + ARGV[2], string.match(last, '^%d+$') and tonumber(last) or 0)
+redis.call('HSET', KEYS[1], 'revokedUntil', string.format('%.0f', ends))
 if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[2]) then
   redis.call('PEXPIRE', KEYS[1], ARGV[2])
 end

@@ -92,7 +92,7 @@ impl RedisStore {
                 {
                     Tried::Done(_) => Ok(Some(attached.clone())),
                     Tried::Taken(there) => Ok(read::exact(&there)),
-                    // Not with an unknown token.
+                    // Not with `Accepted::UNKNOWN`.
                     Tried::Revoked => Ok(None),
                 };
             }

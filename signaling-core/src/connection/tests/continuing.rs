@@ -1,7 +1,7 @@
 //! Clients that number their signals and go on with their negotiation on another connection.
 
 use super::*;
-use crate::notice::LossReason;
+use crate::{notice::LossReason, protocol::Sequence};
 
 impl Call {
     /// Both negotiated `signaling.v1`, are attached, and have read the first match.
@@ -431,4 +431,58 @@ fn a_session_to_go_on_in_may_be_missing_for_a_while_after_a_loss() {
     let later = call.at(5);
     call.say_at(ANN, r#"{"type":"heartbeat","sessionId":"s"}"#, later);
     assert_eq!(call.read(ANN), ["error unknown-session"]);
+}
+
+#[test]
+fn a_client_that_sends_nothing_is_told_after_each_continuation_how_far_its_signals_came() {
+    let mut call = Call::v1();
+    call.number(ANN, 1);
+    call.number(BOB, 1);
+    call.inbox = Default::default();
+    for _ in 0..2 {
+        call.detach(ANN);
+        assert_eq!(call.read(BOB), ["partner-disconnected lost"]);
+        call.continues(ANN, 1);
+        assert_eq!(call.read(BOB), ["partner-reconnected", "received 1"]);
+        assert_eq!(call.read(ANN), ["continued true", "received 1"]);
+    }
+    for _ in 0..2 {
+        call.continues(ANN, 1);
+        assert_eq!(call.read(BOB), ["received 1"]);
+        assert_eq!(call.read(ANN), ["continued true", "received 1"]);
+    }
+}
+
+#[test]
+fn what_is_due_to_be_sent_again_is_asked_for_also_if_that_was_told_before() {
+    let mut call = Call::v1();
+    call.number(ANN, 1);
+    call.continues(BOB, 1);
+    assert_eq!(call.read(ANN), ["received 1"]);
+    let (session, now) = (SessionId::new("s").unwrap(), call.now);
+    let ann = call.connections[ANN].as_mut().unwrap();
+    let seat = &mut ann.seats[0];
+    seat.refused(Sequence { negotiation: NEGOTIATION.into(), seq: 2 }, now);
+    assert_eq!(*seat.session(), session);
+    ann.on_deadline(now + Duration::from_secs(1));
+    call.carry_out(ANN);
+    assert_eq!(call.read(ANN), ["received 1"]);
+}
+
+#[test]
+fn a_partner_that_moved_unheard_is_found_by_a_look_up_and_both_are_told() {
+    let mut call = Call::v1();
+    call.number(ANN, 1);
+    call.number(BOB, 1);
+    call.inbox = Default::default();
+    // Neither the record nor what follows it reaches Bob.
+    let bob = call.connections[BOB].take();
+    call.continues(ANN, 1);
+    assert_eq!(call.read(ANN), ["continued true"]);
+    call.connections[BOB] = bob;
+    let (record, now) = (call.record.clone().unwrap(), call.now);
+    call.connections[BOB].as_mut().unwrap().on_attached(record, true, now);
+    call.carry_out(BOB);
+    assert_eq!(call.read(ANN), ["received 1"]);
+    assert_eq!(call.read(BOB), ["received 1"]);
 }

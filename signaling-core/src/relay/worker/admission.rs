@@ -50,7 +50,7 @@ impl From<HookError> for NotAdmitted {
 
 impl Worker {
     /// Asks the host, and makes the connection its user's.
-    pub(super) async fn win(&self, newcomer: &Newcomer) -> Result<Connected, NotAdmitted> {
+    pub(super) async fn claim_user(&self, newcomer: &Newcomer) -> Result<Connected, NotAdmitted> {
         let (node, limit) = (&self.node, self.node.config.hook_timeout);
         self.handle.jobs.state().admission = Admission::Pending;
         let asked = async { node.hooks.before_connection(newcomer).await };
@@ -134,7 +134,7 @@ impl Worker {
         if *present.node() == node.id && node.registry.get(present.number()).is_none() {
             return Ok(true);
         }
-        if self.is_same_client(newcomer, present).await? {
+        if self.is_same_client(newcomer).await? {
             return Ok(true);
         }
         match &node.second_connection {
@@ -147,21 +147,16 @@ impl Worker {
         }
     }
 
-    /// Whether the newcomer goes on with a negotiation in which its user takes part with `present`: it is that
-    /// client, on its next connection.
-    async fn is_same_client(
-        &self,
-        newcomer: &Newcomer,
-        present: &ConnectionId,
-    ) -> Result<bool, StoreError> {
+    /// Whether the newcomer names a negotiation in which its user takes part. Only the client that does so knows
+    /// its id, beside its partner's.
+    async fn is_same_client(&self, newcomer: &Newcomer) -> Result<bool, StoreError> {
         for named in &newcomer.client.continuing {
             let Some(record) = self.node.load_for(newcomer.user(), &named.session).await? else {
                 continue;
             };
-            if let Some(role) = record.attached_as(present)
-                && record.may_continue(role)
-                && record.participant(role).negotiation == Some(named.negotiation.number())
-            {
+            let own = record.role_of(newcomer.user()).map(|role| record.participant(role));
+            let negotiation = Some(named.negotiation.number());
+            if own.is_some_and(|own| own.client.is_some() && own.negotiation == negotiation) {
                 return Ok(true);
             }
         }

@@ -56,7 +56,7 @@ impl Worker {
 
     async fn try_look_up(&self, beliefs: Beliefs) -> Result<(), StoreError> {
         let Beliefs { records, continuing, issued_at } = beliefs;
-        let (node, ConnectionHandle { user, mailbox, jobs, .. }) = (&self.node, &*self.handle);
+        let (node, ConnectionHandle { id, user, mailbox, jobs, .. }) = (&self.node, &*self.handle);
         // Read before anything is written: what is written into a store that then loses it is written
         // again in the next generation.
         let generation = node.health.generation();
@@ -74,7 +74,10 @@ impl Worker {
             mailbox.close(DisconnectReason::Replaced);
             return Ok(());
         }
-        let Some(memberships) = self.claim_again(known, issued_at, lost_records).await? else {
+        let attached = loaded.iter().filter_map(Loaded::record);
+        let is_attached = attached.into_iter().any(|record| record.attached_as(id).is_some());
+        let claim = self.claim_again(known, issued_at, lost_records, is_attached);
+        let Some(memberships) = claim.await? else {
             return Ok(());
         };
         let of_client = |session: &SessionId| {
@@ -154,6 +157,7 @@ impl Worker {
         known: UserRecord,
         issued_at: Timestamp,
         lost_records: bool,
+        is_attached: bool,
     ) -> Result<Option<Vec<Membership>>, StoreError> {
         let is_claimed = self.handle.jobs.state().claim == Claim::Answered
             && known.connection.as_ref() == Some(&self.handle.id);
@@ -181,6 +185,8 @@ impl Worker {
                 self.handle.mailbox.close(DisconnectReason::Revoked);
                 Ok(None)
             }
+            // The newer one is not attached yet. It says so when it is, or that it has failed.
+            Connect::Taken(_) if is_attached && !lost_records => Ok(None),
             Connect::Taken(_) => {
                 self.handle.mailbox.close(DisconnectReason::Replaced);
                 Ok(None)

@@ -185,6 +185,7 @@ pub(super) async fn a_revoked_token_connects_nobody(store: Store<'_>) -> Outcome
     assert_eq!(store.revoke(ann, at(3_000), keep).await?.as_ref(), Some(&first));
     assert_eq!(store.revoke(ann, at(2_000), keep).await?.as_ref(), Some(&first));
     store.disconnect(ann, &first).await?;
+    store.forget_node(&names.node).await?;
     let _ = store.join(ann, &names.session, 8).await?;
     store.leave(ann, &names.session, None).await?;
     assert_eq!(store.user(ann).await?.revoked_before, Some(at(3_000)));
