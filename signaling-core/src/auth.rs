@@ -87,7 +87,7 @@ pub struct Client {
     pub identity: Identity,
     /// What was negotiated with it.
     pub dialect: Dialect,
-    /// The negotiations that it wants to go on with on this connection; none from a base client.
+    /// The negotiations that it wants to continue on this connection; none from a base client.
     pub continuing: Vec<Continue>,
 }
 
@@ -105,7 +105,7 @@ impl Client {
         self
     }
 
-    /// The same, going on with these negotiations; for [`Dialect::V1`] only.
+    /// The same, continuing these negotiations; for [`Dialect::V1`] only.
     #[must_use]
     pub fn continuing(mut self, continuing: Vec<Continue>) -> Self {
         self.continuing = continuing;
@@ -216,8 +216,9 @@ impl AuthError {
 
 /// Turns credentials into an identity.
 ///
-/// It is asked once for each connection, before anything else happens to it, and may take its
-/// time: it holds up nobody else. Dropping the future midway must be safe; that is what happens
+/// It is asked once for each connection, before anything else happens to it, and once for each `refresh` of a
+/// client. It may take its time: it holds up nobody else. A user whose tokens the host
+/// [revokes](crate::Relay::revoke) is kept out unless [`Identity::issued_at`] says that its new token is a later one. Dropping the future midway must be safe; that is what happens
 /// when the client goes away.
 #[async_trait]
 pub trait Authenticator: Send + Sync + fmt::Debug + 'static {

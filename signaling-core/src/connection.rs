@@ -54,7 +54,7 @@ pub(crate) struct Connection {
     config: Arc<Config>,
     life: Life,
     seats: Vec<Seat>,
-    /// What the client wants to go on with; none for most, so that it takes little room.
+    /// What the client wants to continue; none for most, so that it takes little room.
     continuing: Option<Box<Continuing>>,
     ended: RecentEnds,
     effects: VecDeque<Effect>,
@@ -70,7 +70,7 @@ pub(crate) struct Connection {
     ice: Option<Box<Ice>>,
 }
 
-/// What the client of a connection wants to go on with.
+/// What the client of a connection wants to continue.
 #[derive(Debug)]
 struct Continuing {
     /// The negotiations, until the connection is attached to their sessions.
@@ -134,7 +134,7 @@ impl Connection {
         }
     }
 
-    /// The client wants to go on with these negotiations, of which it has said so before anything else.
+    /// Sets the negotiations that the client named in its request.
     pub(crate) fn continue_negotiations(&mut self, continuing: Vec<Continue>) {
         let named = !continuing.is_empty();
         self.continuing =
@@ -196,7 +196,7 @@ impl Connection {
         self.seats.iter().map(|seat| seat.record().clone()).collect()
     }
 
-    /// The negotiations with which the client can go on if this connection attaches again, or for the first
+    /// The negotiations that the client can continue if this connection attaches again, or for the first
     /// time, by their sessions.
     pub(crate) fn negotiations_to_continue(&self) -> Vec<(SessionId, NegotiationId)> {
         let seated = self.seats.iter().filter_map(|seat| {
@@ -236,7 +236,7 @@ impl Connection {
 
     /// The store has made this the user's connection number `epoch`, and attached it to the sessions of
     /// `records`. Frames count from here on, and only now an older connection that it replaces is told: a
-    /// client that goes on here is never absent.
+    /// client that continues here is never absent.
     pub(crate) fn on_admitted(
         &mut self,
         epoch: u64,
@@ -433,7 +433,7 @@ impl Connection {
         }
     }
 
-    /// Whether the client wants to go on in `session` and may be about to: the store may have lost the
+    /// Whether the client wants to continue in `session` and may be about to: the store may have lost the
     /// session, and the partner's connection opens it again.
     fn may_return(&self, session: &SessionId, now: Instant) -> bool {
         let Some(Continuing { named, admitted_at: Some(at) }) = self.continuing.as_deref() else {
@@ -629,7 +629,7 @@ impl Connection {
         self.seats.push(taken);
     }
 
-    /// Has this connection attached to the session of `record`, to go on with the client's negotiation there
+    /// Has this connection attached to the session of `record`, to continue the client's negotiation there
     /// if it can.
     fn attach(&mut self, record: Arc<SessionRecord>) {
         let continuing = match self.seat(&record.id) {

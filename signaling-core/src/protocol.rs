@@ -276,7 +276,7 @@ pub enum ServerMessage<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         ice_servers: Option<&'a [IceServer]>,
     },
-    /// The client's negotiation goes on on this connection. Only for [`Dialect::V1`].
+    /// The client's negotiation continues on this connection. Only for [`Dialect::V1`].
     Continued {
         /// The session.
         session_id: &'a SessionId,
@@ -285,7 +285,7 @@ pub enum ServerMessage<'a> {
         /// Whether the partner is connected now.
         partner_connected: bool,
     },
-    /// The partner is back, and its negotiation goes on. Only for [`Dialect::V1`].
+    /// The partner is back, and its negotiation continues. Only for [`Dialect::V1`].
     PartnerReconnected {
         /// The session.
         session_id: &'a SessionId,

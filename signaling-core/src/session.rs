@@ -340,7 +340,7 @@ impl SessionRecord {
     /// The record after `role` attached with `connection`, the user's connection number `epoch`, in place
     /// of a connection that it was attached with.
     ///
-    /// `continuing` names the negotiation that the participant wants to go on with. If that is the
+    /// `continuing` names the negotiation that the participant wants to continue. If that is the
     /// current one and the participant took part in it, it continues. A participant that attaches for the
     /// first time joins the current negotiation. Otherwise the negotiation `new`, a random number, begins,
     /// and everyone who is attached takes part in it.

@@ -39,7 +39,7 @@
 //! meant for this endpoint. An empty one is not there. Of the subprotocols `signaling.v1` alone is
 //! ever answered, when it was offered.
 //!
-//! A client that offers `signaling.v1` goes on with its negotiations by `?continue=…`; see [`continuing`].
+//! A client that offers `signaling.v1` continues its negotiations by `?continue=…`; see [`continuing`].
 //!
 //! A token that is not accepted gets close code 4401 right after the upgrade, since a browser cannot
 //! see the status of a refused one; see [`OnInvalidToken`] for plain HTTP. Tokens appear in no log

@@ -29,7 +29,7 @@ pub(crate) enum Effect {
     Notify { to: ConnectionId, notice: Notice },
     /// Have the user's heartbeat written.
     Heartbeat,
-    /// Have the connection attached to a session, to go on with that negotiation if it can.
+    /// Have the connection attached to a session, to continue that negotiation if it can.
     Attach { record: Arc<SessionRecord>, continuing: Option<NegotiationId> },
     /// Have a new negotiation begun in a session to which the connection is attached.
     Renew(Arc<SessionRecord>),

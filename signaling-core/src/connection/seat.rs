@@ -1,7 +1,7 @@
 //! One participant's side of a session, pure: what it has been told, and what is on its way.
 //!
 //! A participant that has been told of its partner's absence is told of its return: by
-//! `partner-reconnected` if both clients go on with their negotiation, otherwise by `match-found`, and
+//! `partner-reconnected` if both clients continue their negotiation, otherwise by `match-found`, and
 //! they start over. One that has not been told never notices, and what it sent in the meantime follows.
 //!
 //! A client that numbers its signals sends them again from where it is told by `received` (go-back-N):
@@ -60,8 +60,8 @@ enum Numbering {
     /// The first of them decides.
     Open,
     Client {
-        /// Whether it has done so on this connection.
-        is_proven: bool,
+        /// Whether it has sent a numbered signal on this connection.
+        has_numbered: bool,
         /// What the client was last told to have been received, if it has sent nothing since.
         told: Option<u64>,
         resend: Option<Resend>,
@@ -76,7 +76,7 @@ enum Numbering {
     },
 }
 
-/// The client is about to be asked for its signals again. Until then, they are dropped.
+/// A request to send signals again, which is due later. Until then, those from `from` on are dropped.
 #[derive(Debug)]
 struct Resend {
     /// The number of the first.
@@ -86,12 +86,12 @@ struct Resend {
 
 impl Numbering {
     const SERVER: Self = Self::Server { sent: 0, loss_told: 0, undelivered: 0..0 };
-    const CLIENT: Self = Self::Client { is_proven: true, told: None, resend: None };
+    const CLIENT: Self = Self::Client { has_numbered: true, told: None, resend: None };
     /// Of a client that continues, and so should have numbered its signals before.
-    const CONTINUED: Self = Self::Client { is_proven: false, told: None, resend: None };
+    const CONTINUED: Self = Self::Client { has_numbered: false, told: None, resend: None };
 }
 
-/// What the participant has been led to believe of its partner.
+/// The partner's state, as the client was last told.
 #[derive(Debug)]
 enum Partner {
     Here {
@@ -103,7 +103,7 @@ enum Partner {
     /// It has not come yet: no one said that it is absent, so what is said to it is kept.
     Expected(Kept),
     Gone {
-        /// Whether it took part in this negotiation: then its client has to start over, too, or goes on.
+        /// Whether it took part in this negotiation: then its client has to start over, too, or continues.
         took_part: bool,
     },
 }
@@ -134,7 +134,7 @@ impl Sum for KeptTotal {
 type Effects = VecDeque<Effect>;
 
 impl Seat {
-    /// The seat of `role`, which `record` has attached. Tells the client: that it goes on if it `continued`
+    /// The seat of `role`, which `record` has attached. Tells the client: that it continues if it `continued`
     /// the negotiation, in which it has received signals up to that number.
     pub(super) fn take(
         record: Arc<SessionRecord>,
@@ -222,18 +222,18 @@ impl Seat {
         self.record.participant(self.role).negotiation.unwrap_or(self.record.negotiation)
     }
 
-    /// Whether the client can go on with its negotiation.
+    /// Whether the client can continue its negotiation.
     fn can_continue(&self) -> bool {
         self.dialect == Dialect::V1 && !matches!(self.numbering, Numbering::Server { .. })
     }
 
-    /// The negotiation with which the client can go on if this connection attaches again.
+    /// The negotiation that the client can continue if this connection attaches again.
     pub(super) fn to_continue(&self) -> Option<u64> {
         let knows_it = self.told == self.negotiation();
         (self.can_continue() && knows_it).then_some(self.told)
     }
 
-    /// Whether the partner that has attached goes on with this negotiation as both clients know it.
+    /// Whether the partner that has attached continues this negotiation as both clients know it.
     fn partner_continues(&self) -> bool {
         let client = self.record.participant(self.role.partner()).client;
         self.to_continue().is_some()
@@ -301,7 +301,7 @@ impl Seat {
                 self.exchange_received(effects);
             }
             // Another client of the partner joined this negotiation, which the store did not know it to have
-            // taken part in, or one of the two cannot go on: both number their signals from 1.
+            // taken part in, or one of the two cannot continue: both number their signals from 1.
             (Partner::Here { .. }, Some(_)) => {
                 self.partner_gone(PartnerReason::Replaced, effects);
                 effects.push_back(Effect::Renew(self.record.clone()));
@@ -313,7 +313,7 @@ impl Seat {
             (Partner::Here { due: Some(_), .. }, None) => {}
             (Partner::Here { .. }, None) => self.partner_gone(reason, effects),
             (Partner::Expected(_) | Partner::Gone { .. }, None) => {}
-            // It goes on as if it had never been away, and its client would not start over.
+            // Its client would not start over by itself: a new negotiation is needed.
             (Partner::Gone { took_part: true }, Some(_)) if !continues => {
                 effects.push_back(Effect::Renew(self.record.clone()));
             }
@@ -449,14 +449,14 @@ impl Seat {
         match (&mut self.numbering, number) {
             (Numbering::Open, Some(_)) => self.numbering = Numbering::CLIENT,
             (Numbering::Open, None) => self.numbering = Numbering::SERVER,
-            (Numbering::Client { is_proven, told, resend }, Some(number)) => {
+            (Numbering::Client { has_numbered, told, resend }, Some(number)) => {
                 if resend.as_ref().is_some_and(|resend| resend.from <= number) {
                     return;
                 }
-                (*is_proven, *told) = (true, None);
+                (*has_numbered, *told) = (true, None);
             }
             // It may not continue: both start over.
-            (Numbering::Client { is_proven: false, .. }, None) => {
+            (Numbering::Client { has_numbered: false, .. }, None) => {
                 return effects.push_back(Effect::Renew(self.record.clone()));
             }
             (Numbering::Server { .. }, None) => {}
@@ -631,7 +631,7 @@ impl Seat {
 
     /// The own connection ends. A partner on the same node is told at once, whatever the store
     /// does; one on another node learns it from the record. Where a newer connection replaced this one, the
-    /// record says whether the client goes on there.
+    /// record says whether the client continues there.
     pub(super) fn tell_local_partner(
         &self,
         own: &ConnectionId,

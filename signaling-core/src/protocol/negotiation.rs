@@ -74,7 +74,7 @@ pub(super) fn seq(text: &str) -> Result<u64, Malformed> {
     number.ok_or(Malformed)
 }
 
-/// A negotiation that a client wants to go on with on a new connection, as in the query of its
+/// A negotiation that a client wants to continue on a new connection, as in the query of its
 /// request: `{sessionId}~{negotiation}~{seq}`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Continue {

@@ -36,7 +36,7 @@ impl Newcomer {
         &self.client.identity.user
     }
 
-    /// The negotiation with which its client wants to go on in `session`.
+    /// The negotiation that its client wants to continue in `session`.
     pub(super) fn continuing(&self, session: &SessionId) -> Option<NegotiationId> {
         let named = self.client.continuing.iter().find(|one| one.session == *session);
         named.map(|one| one.negotiation)

@@ -22,7 +22,7 @@ pub(super) enum Job {
     /// Make the connection its user's, and attach it to the user's sessions. Its client is to be
     /// told of ICE servers, or not.
     Admit { newcomer: Newcomer, ice_servers: bool },
-    /// Attach the connection to a session, to go on with that negotiation if it can.
+    /// Attach the connection to a session, to continue that negotiation if it can.
     Attach { record: Arc<SessionRecord>, continuing: Option<NegotiationId> },
     /// Begin a new negotiation in a session to which the connection is attached.
     Renew(Arc<SessionRecord>),
@@ -41,7 +41,7 @@ pub(super) enum Job {
 pub(super) struct Beliefs {
     /// That it is in these sessions.
     pub(super) records: Vec<Arc<SessionRecord>>,
-    /// That its client can go on with these negotiations.
+    /// That its client can continue these negotiations.
     pub(super) continuing: Vec<(SessionId, NegotiationId)>,
     /// When the token of its client was issued; 0 if that is not known.
     pub(super) issued_at: Timestamp,

@@ -1,4 +1,4 @@
-//! Revocations of tokens that this node has written.
+//! Revocations of tokens that this node has written, kept until they expire.
 
 use std::{
     collections::BTreeMap,

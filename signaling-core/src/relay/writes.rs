@@ -38,14 +38,14 @@ pub(super) enum Continuity {
     /// This one, in which the connection took part for that client before the store lost its attachment, if it
     /// is still current.
     Reopened { negotiation: u64, client: Option<NonZeroU64> },
-    /// This one, in which the client took part, if it is still current and the partner can go on with it.
+    /// This one, in which the client took part, if it is still current and the partner can continue it.
     Continue(u64),
     /// A new one, also if the connection is attached in this one already.
     Restart(u64),
 }
 
 impl Continuity {
-    /// For a client that wants to go on with `negotiation`, if with any.
+    /// For a client that wants to continue `negotiation`, if any.
     pub(super) fn of_client(negotiation: Option<NegotiationId>) -> Self {
         negotiation.map_or(Self::New, |negotiation| Self::Continue(negotiation.number()))
     }

@@ -68,8 +68,8 @@ pub struct Simulation {
     pub config: Config,
     /// Whether clients send dozens of signals in one session, half of the times that they send any.
     pub bursts: bool,
-    /// Whether each user has one client of `signaling.v1` that goes on with its negotiations on each of its
-    /// connections. It checks itself what it is told, and every signal of a negotiation that goes on arrives
+    /// Whether each user has one client of `signaling.v1` that continues its negotiations on each of its
+    /// connections. It checks itself what it is told, and every signal of a negotiation that continues arrives
     /// once and in order.
     pub continuing: bool,
 }

@@ -42,7 +42,7 @@ fn in_subprotocols(_: Option<&str>, headers: &HeaderMap) -> Option<String> {
         .map(str::to_owned)
 }
 
-/// The negotiations that a client wants to go on with, from the query of its request:
+/// The negotiations that a client wants to continue, from the query of its request:
 /// `continue={sessionId}~{negotiation}~{seq}`, percent-encoded, once for each session. Anything that is not
 /// so is left out, and so is what comes after [`MAX_CONTINUING`] of them.
 #[must_use]

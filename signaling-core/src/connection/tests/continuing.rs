@@ -1,4 +1,4 @@
-//! Clients that number their signals and go on with their negotiation on another connection.
+//! Clients that number their signals and continue their negotiation on another connection.
 
 use super::*;
 use crate::{notice::LossReason, protocol::Sequence};
@@ -171,7 +171,7 @@ fn who_does_not_number_its_signals_is_served_as_a_base_client() {
     call.number_in(ANN, negotiation, 2);
     assert_eq!(call.read(ANN), ["error malformed"]);
     call.inbox = Default::default();
-    // Neither of the two can go on: Ann does not know what was lost.
+    // Neither of the two can continue: Ann does not know what was lost.
     call.continues(BOB, 1);
     assert_eq!(call.read(BOB), ["continued true", "match-found"]);
     assert_eq!(call.read(ANN), ["partner-disconnected replaced", "match-found"]);

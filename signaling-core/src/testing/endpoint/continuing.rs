@@ -1,4 +1,4 @@
-//! Clients that negotiated `signaling.v1` and go on with their negotiation on another connection.
+//! Clients that negotiated `signaling.v1` and continue their negotiation on another connection.
 
 use serde_json::{Value, json};
 

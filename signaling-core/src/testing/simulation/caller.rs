@@ -1,5 +1,5 @@
 //! A client of `signaling.v1` that lives through all of its user's connections: it numbers its signals,
-//! goes on with its negotiations on each new connection, and checks what it is told.
+//! continues its negotiations on each new connection, and checks what it is told.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
