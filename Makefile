@@ -14,7 +14,7 @@ $(TARGET)/tools/bin/%:
 	@echo "test tools: building $*, which is not installed, into $(TARGET)/tools"
 	$(CARGO) install --locked --debug --quiet --root $(TARGET)/tools $*
 
-.PHONY: run test tools lint features packages docs rust browser simulate fuzz chaos bench bench-full bench-report peers instructions \
+.PHONY: run test tools lint features packages docs rust browser simulate fuzz chaos restart bench bench-full bench-report peers instructions \
 	instructions-keep times scale release minimal-versions deny
 
 # The server in development mode, with the demonstration page. It prints the address to open.
@@ -68,6 +68,11 @@ chaos:
 	$(CARGO) build --release --package signaling-standalone --package signaling-benches --bin signaling-server --bin chaos
 	$(TARGET)/release/chaos --minutes $(or $(MINUTES),2) --pairs $(or $(PAIRS),50) $(if $(SEED),--seed $(SEED)) \
 		--logs $(TARGET)/chaos
+
+# Two nodes are restarted in turn under CLIENTS clients in calls, and nobody is to notice.
+restart:
+	$(CARGO) build --release --package signaling-standalone --package signaling-benches --bin signaling-server --bin chaos
+	ulimit -n $$(ulimit -Hn) && $(TARGET)/release/chaos --restart $(or $(CLIENTS),10000) --logs $(TARGET)/chaos
 
 # A comparison, the load generator on core 1 and each contender on core 0.
 define compare

@@ -37,7 +37,7 @@ const SECRET: &str = "of-no-use-to-anybody-but-the-chaos-run";
 /// Between two looks at `/readyz`.
 const PROBE: Duration = Duration::from_millis(100);
 /// Within which a node that is told to end has ended: its drain and a slow machine.
-const ENDS_WITHIN: Duration = Duration::from_secs(25);
+const ENDS_WITHIN: Duration = Duration::from_secs(30);
 
 pub(crate) struct Deployment {
     pub(crate) start: Instant,
@@ -197,6 +197,13 @@ impl Deployment {
         Some((number, address))
     }
 
+    /// Any node that is ready.
+    pub(crate) fn pick_ready(&self, rng: &mut Rng) -> Option<SocketAddr> {
+        let states = self.nodes.iter().map(|node| lock(&node.state));
+        let ready = states.filter(|state| state.ready).filter_map(|state| state.address);
+        rng.choice(ready.collect::<Vec<_>>())
+    }
+
     /// Carries out one fault, to its end.
     pub(crate) async fn suffer(&self, fault: Fault) {
         let _turn = match fault.node {
@@ -263,7 +270,7 @@ impl Deployment {
             time::sleep(Duration::from_millis(20)).await;
         };
         if kind == Kind::Terminate && ended.and_then(|status| status.code()) != Some(0) {
-            let odd = format!("n{node} was told to end, and within 25 s: {ended:?}");
+            let odd = format!("n{node} was told to end, and within 30 s: {ended:?}");
             lock(&self.odd).push(odd);
         }
         let mut state = lock(&self.nodes[node].state);

@@ -15,6 +15,7 @@ mod plan;
 #[allow(clippy::unwrap_used, reason = "shared with tests")]
 mod proxy;
 mod report;
+mod restart;
 
 use std::{
     path::PathBuf,
@@ -55,6 +56,10 @@ struct Cli {
     /// What all that is random follows from; one is drawn by default.
     #[arg(long)]
     seed: Option<u64>,
+    /// Instead of all that: restarts two nodes in turn under so many clients in calls, and checks that nobody
+    /// notices.
+    #[arg(long, value_name = "CLIENTS")]
+    restart: Option<usize>,
     /// Where the nodes' logs go, and the histories of pairs with a broken promise.
     #[arg(long, default_value = "target/chaos")]
     logs: PathBuf,
@@ -66,9 +71,16 @@ const TICK: Duration = Duration::from_millis(20);
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
+    if let Some(clients) = cli.restart {
+        return finished(restart(&cli, clients).await);
+    }
     let seed = cli.seed.unwrap_or_else(|| fastrand::u64(..1 << 32));
     println!("chaos: seed {seed}, {} pairs, {} nodes, {} min", cli.pairs, cli.nodes, cli.minutes);
-    match run(&cli, seed).await {
+    finished(run(&cli, seed).await)
+}
+
+fn finished(outcome: Result<bool, String>) -> ExitCode {
+    match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -76,6 +88,14 @@ async fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+async fn restart(cli: &Cli, clients: usize) -> Result<bool, String> {
+    const NODES: usize = 2;
+    let logs = cli.logs.join(format!("restart-{}", std::process::id()));
+    println!("restart: logs in {}", logs.display());
+    let deployment = Deployment::start(NODES, logs).await?;
+    restart::run(deployment, NODES, clients).await
 }
 
 /// How late this process was scheduled at worst, in ms.

@@ -465,11 +465,13 @@ impl Worker {
         };
         let text = goodbye.get().cloned().unwrap_or_default();
         let there = node.detach(record.clone(), id, reason, text).await?;
-        let lost_records = match there {
+        let (now, abandon_after) = (node.now(), node.config.abandon_after);
+        // A store that has lost records may have done so again, before all of a session that was opened again
+        // was in it.
+        let lost_records = match there && !node.health.lost_records_within(abandon_after) {
             true => jobs.state().generation != node.health.generation(),
             false => self.store_lost_records().await?,
         };
-        let (now, abandon_after) = (node.now(), node.config.abandon_after);
         if lost_records && let Some(left) = record.detach(id, reason.into(), now, abandon_after) {
             // What is there may be newer than what this connection knows, and is left to those who stay. Once
             // more if the store loses a part of it meanwhile: this connection learns of no later loss.
