@@ -34,7 +34,7 @@ use crate::{
     notice::Notice,
     reason::{DisconnectReason, EndReason, PartnerReason},
     session::SessionRecord,
-    store::{Accepted, Connect, Membership, Replace, StoreError},
+    store::{Accepted, Connect, Joined, Membership, Replace, StoreError},
     time::Timestamp,
 };
 use admission::NotAdmitted;
@@ -286,6 +286,11 @@ impl Worker {
         match self.node.attach(record, &self.handle, epoch, continuity).await? {
             Attach::Done(record) => {
                 jobs.state().attached.insert(session, Some(record.clone()));
+                let Node { health, config, .. } = &*self.node;
+                // A node that was started after the loss knows it from the record alone.
+                if record.reopened > 0 || health.lost_records_within(config.abandon_after) {
+                    self.restore_partner(&record).await?;
+                }
                 Ok(Some(record))
             }
             Attach::Ended => {
@@ -310,6 +315,21 @@ impl Worker {
                 Ok(None)
             }
         }
+    }
+
+    /// Makes the partner a member again, and tells its connection, after the store has lost records: who opened
+    /// the session again may have lost its own writes in part, and be gone.
+    async fn restore_partner(&self, record: &Arc<SessionRecord>) -> Result<(), StoreError> {
+        let Some(role) = record.role_of(&self.handle.user) else {
+            return Ok(());
+        };
+        let partner = record.participant(role.partner());
+        // It was within the limit before the loss.
+        let joined = self.node.store.join(&partner.user, &record.id, usize::MAX).await?;
+        if let (Joined::Done(Some(connection)), None) = (joined, partner.connection()) {
+            self.node.notify(&connection, Notice::Opened(record.clone()));
+        }
+        Ok(())
     }
 
     async fn attach(&self, record: Arc<SessionRecord>, continuity: Continuity) {
