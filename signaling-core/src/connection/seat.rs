@@ -630,8 +630,8 @@ impl Seat {
     }
 
     /// The own connection ends. A partner on the same node is told at once, whatever the store
-    /// does; one on another node learns it from the record. Where a newer connection replaced this one, the
-    /// record says whether the client continues there.
+    /// does; one on another node learns it from the record. So does any partner of a client that can continue:
+    /// it may have a newer connection already, on another node, which the record knows and this node does not.
     pub(super) fn tell_local_partner(
         &self,
         own: &ConnectionId,
@@ -641,6 +641,7 @@ impl Seat {
         if let Partner::Here { connection, .. } = &self.partner
             && connection.node() == own.node()
             && reason != DisconnectReason::Replaced
+            && (self.leaving || self.to_continue().is_none())
         {
             let session = self.record.id.clone();
             // Who hangs up leaves, however its connection ends then.

@@ -866,7 +866,11 @@ fn a_partner_that_came_back_unseen_was_lost_for_the_reason_in_the_record() {
 
 #[test]
 fn an_end_is_told_for_the_first_reason_and_once() {
-    let mut call = Call::of_v1();
+    let mut call = Call::new();
+    call.dialects = [Dialect::V1, Dialect::Base];
+    call.attach(ANN);
+    call.attach(BOB);
+    call.inbox = Default::default();
     let now = call.now;
     call.connections[BOB].as_mut().unwrap().on_frame(&Frame::Close(None), now);
     call.carry_out(BOB);

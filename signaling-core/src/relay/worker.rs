@@ -454,9 +454,14 @@ impl Worker {
         record: Option<Arc<SessionRecord>>,
         reason: DisconnectReason,
     ) {
-        let mut backoff = Backoff::default();
+        let (mut backoff, mut is_told) = (Backoff::default(), false);
         while let Err(error) = self.detach(session, record.clone(), reason).await {
             self.failed("connection not detached yet; retrying", &error);
+            if let Some(record) = record.as_ref().filter(|_| !is_told) {
+                // The partner does not wait for a store that does not answer.
+                self.node.tell_detached(record, &self.handle.id, reason);
+                is_told = true;
+            }
             if !backoff.wait(&self.node.stopped).await {
                 return;
             }

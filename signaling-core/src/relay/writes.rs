@@ -264,6 +264,18 @@ impl Node {
         }
     }
 
+    /// Tells the partner of `connection` that it has ended, before the store knows.
+    pub(super) fn tell_detached(
+        self: &Arc<Self>,
+        record: &SessionRecord,
+        connection: &ConnectionId,
+        reason: DisconnectReason,
+    ) {
+        if let Some(role) = record.attached_as(connection) {
+            self.tell_over(record, role, reason);
+        }
+    }
+
     /// Ends a session while `condition` holds of its record, beginning with `record` as the guess
     /// of what the store holds, and tells both participants. Says whether it was there to end.
     pub(super) async fn end(

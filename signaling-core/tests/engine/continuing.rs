@@ -221,3 +221,36 @@ async fn a_heartbeat_between_claim_and_attach_does_not_end_the_older_connection(
     b.faults.set(Trouble::NONE);
     bob.expect_nothing().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_client_may_drop_its_older_connection_before_its_partner_hears_of_the_newer_one() {
+    let deployment = Deployment::new();
+    let (a, b) = (deployment.node().await, deployment.node().await);
+    let (talk, ann, mut bob) = Talk::start(&a, &a).await;
+    // What the other node says comes late.
+    let mut slow = Trouble::NONE;
+    slow.delay = Duration::from_millis(500);
+    a.faults.set(slow);
+    let mut newer = talk.continues(&b, "ann", 0);
+    newer.expect("continued").await;
+    drop(ann);
+    talk.received(&mut bob, 0).await;
+    a.faults.set(Trouble::NONE);
+    bob.expect_nothing().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_is_told_on_the_same_node_while_the_store_is_away() {
+    let deployment = Deployment::new();
+    let node = deployment.node().await;
+    let (_talk, ann, mut bob) = Talk::start(&node, &node).await;
+    let mut failing = Trouble::NONE;
+    failing.failures = 1.0;
+    node.faults.set(failing);
+    let start = Instant::now();
+    drop(ann);
+    bob.expect("partner-disconnected lost").await;
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    node.faults.set(Trouble::NONE);
+    bob.expect_nothing().await;
+}

@@ -486,3 +486,21 @@ fn a_partner_that_moved_unheard_is_found_by_a_look_up_and_both_are_told() {
     assert_eq!(call.read(ANN), ["received 1"]);
     assert_eq!(call.read(BOB), ["received 1"]);
 }
+
+#[test]
+fn the_partner_of_a_client_that_can_continue_learns_of_its_end_from_the_record() {
+    let mut call = Call::v1();
+    call.number(ANN, 1);
+    call.inbox = Default::default();
+    let now = call.now;
+    call.connections[ANN].as_mut().unwrap().on_frame(&Frame::Close(None), now);
+    call.carry_out(ANN);
+    assert_eq!(call.read(BOB), [""; 0]);
+    // One that leaves does not come back.
+    let mut call = Call::v1();
+    let ann = call.connections[ANN].as_mut().unwrap();
+    ann.seats[0].leave();
+    ann.on_frame(&Frame::Close(None), now);
+    call.carry_out(ANN);
+    assert_eq!(call.read(BOB), ["partner-disconnected left"]);
+}
