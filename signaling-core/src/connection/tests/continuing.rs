@@ -4,16 +4,6 @@ use super::*;
 use crate::{notice::LossReason, protocol::Sequence};
 
 impl Call {
-    /// Both negotiated `signaling.v1`, are attached, and have read the first match.
-    fn v1() -> Self {
-        let mut call = Self::new();
-        call.dialects = [Dialect::V1; 2];
-        call.attach(ANN);
-        call.attach(BOB);
-        call.inbox = Default::default();
-        call
-    }
-
     fn negotiation(&self) -> NegotiationId {
         self.record.as_ref().unwrap().negotiation.into()
     }
@@ -51,7 +41,7 @@ impl Call {
 
 #[test]
 fn signals_are_numbered_by_their_sender() {
-    let mut call = Call::v1();
+    let mut call = Call::of_v1();
     call.number(ANN, 1);
     call.number(ANN, 2);
     let expected =
@@ -65,7 +55,7 @@ fn signals_are_numbered_by_their_sender() {
 
 #[test]
 fn a_partner_gets_the_numbers_that_it_understands() {
-    let mut call = Call::v1();
+    let mut call = Call::of_v1();
     call.dialects[BOB] = Dialect::Base;
     call.attach(BOB);
     call.inbox = Default::default();
@@ -81,7 +71,7 @@ fn a_partner_gets_the_numbers_that_it_understands() {
 
 #[test]
 fn who_opens_a_new_connection_first_is_not_missed() {
-    let mut call = Call::v1();
+    let mut call = Call::of_v1();
     call.number(ANN, 1);
     call.number(BOB, 1);
     call.inbox = Default::default();
@@ -96,7 +86,7 @@ fn who_opens_a_new_connection_first_is_not_missed() {
 
 #[test]
 fn who_comes_back_goes_on_and_sends_again_what_is_missing() {
-    let mut call = Call::v1();
+    let mut call = Call::of_v1();
     call.number(ANN, 1);
     let hidden = call.connections[BOB].take();
     call.number(ANN, 2);
@@ -117,7 +107,7 @@ fn who_comes_back_goes_on_and_sends_again_what_is_missing() {
 fn both_come_back_in_either_order() {
     for first in [ANN, BOB] {
         let second = 1 - first;
-        let mut call = Call::v1();
+        let mut call = Call::of_v1();
         call.number(ANN, 1);
         call.number(BOB, 1);
         call.detach(ANN);
@@ -133,7 +123,7 @@ fn both_come_back_in_either_order() {
 
 #[test]
 fn a_negotiation_that_is_not_current_begins_anew() {
-    let mut call = Call::v1();
+    let mut call = Call::of_v1();
     call.number(ANN, 1);
     let before = call.negotiation();
     call.attach(BOB);
@@ -153,7 +143,7 @@ fn a_negotiation_that_is_not_current_begins_anew() {
 
 #[test]
 fn a_partner_that_cannot_continue_begins_anew_with_who_could() {
-    let mut call = Call::v1();
+    let mut call = Call::of_v1();
     call.dialects[BOB] = Dialect::Base;
     call.attach(BOB);
     call.number(ANN, 1);
@@ -165,7 +155,7 @@ fn a_partner_that_cannot_continue_begins_anew_with_who_could() {
 
 #[test]
 fn who_does_not_number_its_signals_is_served_as_a_base_client() {
-    let mut call = Call::v1();
+    let mut call = Call::of_v1();
     call.signal(ANN, "offer", "o");
     let negotiation = call.negotiation();
     call.number_in(ANN, negotiation, 2);
@@ -175,7 +165,7 @@ fn who_does_not_number_its_signals_is_served_as_a_base_client() {
     call.continues(BOB, 1);
     assert_eq!(call.read(BOB), ["continued true", "match-found"]);
     assert_eq!(call.read(ANN), ["partner-disconnected replaced", "match-found"]);
-    let mut call = Call::v1();
+    let mut call = Call::of_v1();
     call.signal(ANN, "offer", "o");
     call.inbox = Default::default();
     call.continues(ANN, 0);
@@ -224,7 +214,7 @@ fn lose(call: &mut Call, numbers: Range<u64>) {
 
 #[test]
 fn what_is_behind_a_gap_waits_until_the_sender_has_filled_it() {
-    let mut call = Call::v1();
+    let mut call = Call::of_v1();
     call.number(ANN, 1);
     lose(&mut call, 2..3);
     call.number(ANN, 3);
@@ -245,7 +235,7 @@ fn what_is_behind_a_gap_waits_until_the_sender_has_filled_it() {
 
 #[test]
 fn what_could_not_be_handed_on_is_asked_for_again_a_second_later() {
-    let mut call = Call::v1();
+    let mut call = Call::of_v1();
     call.number(ANN, 1);
     lose(&mut call, 2..4);
     let (session, now) = (SessionId::new("s").unwrap(), call.now);
@@ -325,7 +315,7 @@ fn who_continues_and_does_not_number_its_signals_starts_over() {
 
 #[test]
 fn a_signal_that_a_queue_refused_is_asked_for_when_it_is_its_turn() {
-    let mut call = Call::v1();
+    let mut call = Call::of_v1();
     call.number(ANN, 1);
     lose(&mut call, 2..4);
     let session = SessionId::new("s").unwrap();
@@ -344,7 +334,7 @@ fn a_signal_that_a_queue_refused_is_asked_for_when_it_is_its_turn() {
 
 #[test]
 fn who_missed_notices_asks_how_far_its_own_signals_came() {
-    let mut call = Call::v1();
+    let mut call = Call::of_v1();
     call.nodes = ["n", "m"];
     call.attach(BOB);
     call.number(ANN, 1);
@@ -358,7 +348,7 @@ fn who_missed_notices_asks_how_far_its_own_signals_came() {
 
 #[test]
 fn a_client_is_told_once_how_far_its_signals_came_until_it_sends_again() {
-    let mut call = Call::v1();
+    let mut call = Call::of_v1();
     call.number(ANN, 1);
     let received = |answer| Notice::Received {
         session: SessionId::new("s").unwrap(),
@@ -379,7 +369,7 @@ fn a_client_is_told_once_how_far_its_signals_came_until_it_sends_again() {
 
 #[test]
 fn another_client_of_the_partner_in_the_same_negotiation_begins_a_new_one() {
-    let mut call = Call::v1();
+    let mut call = Call::of_v1();
     call.number(ANN, 1);
     call.inbox = Default::default();
     // As after a loss of the store that did not know that Bob took part.
@@ -394,7 +384,7 @@ fn another_client_of_the_partner_in_the_same_negotiation_begins_a_new_one() {
 
 #[test]
 fn where_a_connection_is_replaced_its_partner_learns_it_from_the_record() {
-    let mut call = Call::v1();
+    let mut call = Call::of_v1();
     call.notice(BOB, Notice::Replaced);
     assert_eq!(call.closed[BOB], Some(DisconnectReason::Replaced));
     assert_eq!(call.read(ANN), [""; 0]);
@@ -402,7 +392,7 @@ fn where_a_connection_is_replaced_its_partner_learns_it_from_the_record() {
 
 #[test]
 fn an_older_connection_is_told_once_the_newer_one_is_attached() {
-    let mut call = Call::v1();
+    let mut call = Call::of_v1();
     call.connect(BOB);
     let record = call.record.clone().unwrap();
     let next = record.attach(Role::Responder, &call.id(BOB), call.numbers, None, 9).unwrap();
@@ -435,7 +425,7 @@ fn a_session_to_go_on_in_may_be_missing_for_a_while_after_a_loss() {
 
 #[test]
 fn a_client_that_sends_nothing_is_told_after_each_continuation_how_far_its_signals_came() {
-    let mut call = Call::v1();
+    let mut call = Call::of_v1();
     call.number(ANN, 1);
     call.number(BOB, 1);
     call.inbox = Default::default();
@@ -455,7 +445,7 @@ fn a_client_that_sends_nothing_is_told_after_each_continuation_how_far_its_signa
 
 #[test]
 fn what_is_due_to_be_sent_again_is_asked_for_also_if_that_was_told_before() {
-    let mut call = Call::v1();
+    let mut call = Call::of_v1();
     call.number(ANN, 1);
     call.continues(BOB, 1);
     assert_eq!(call.read(ANN), ["received 1"]);
@@ -471,7 +461,7 @@ fn what_is_due_to_be_sent_again_is_asked_for_also_if_that_was_told_before() {
 
 #[test]
 fn a_partner_that_moved_unheard_is_found_by_a_look_up_and_both_are_told() {
-    let mut call = Call::v1();
+    let mut call = Call::of_v1();
     call.number(ANN, 1);
     call.number(BOB, 1);
     call.inbox = Default::default();
@@ -489,7 +479,7 @@ fn a_partner_that_moved_unheard_is_found_by_a_look_up_and_both_are_told() {
 
 #[test]
 fn the_partner_of_a_client_that_can_continue_learns_of_its_end_from_the_record() {
-    let mut call = Call::v1();
+    let mut call = Call::of_v1();
     call.number(ANN, 1);
     call.inbox = Default::default();
     let now = call.now;
@@ -497,7 +487,7 @@ fn the_partner_of_a_client_that_can_continue_learns_of_its_end_from_the_record()
     call.carry_out(ANN);
     assert_eq!(call.read(BOB), [""; 0]);
     // One that leaves does not come back.
-    let mut call = Call::v1();
+    let mut call = Call::of_v1();
     let ann = call.connections[ANN].as_mut().unwrap();
     ann.seats[0].leave();
     ann.on_frame(&Frame::Close(None), now);
