@@ -67,6 +67,10 @@ async fn carry(
         return;
     }
     let Ok(server) = TcpStream::connect(("127.0.0.1", port)).await else { return };
+    // Or it delays what both ends write at once.
+    for socket in [&client, &server] {
+        let _ = socket.set_nodelay(true);
+    }
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
     let mut answers: VecDeque<(Instant, Vec<u8>)> = VecDeque::new();
