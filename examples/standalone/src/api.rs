@@ -40,6 +40,8 @@ use crate::{
     serve::Peer,
 };
 
+/// In 1973: no token is older, and the present time in seconds is before it.
+const FIRST_ISSUED: Timestamp = Timestamp::from_millis(100_000_000_000);
 /// By how much the clock of who asks may be ahead of this one.
 const CLOCKS_APART: Duration = Duration::from_secs(60);
 
@@ -302,8 +304,8 @@ async fn count(State(api): State<Api>) -> Result<Response, ApiError> {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Revocation {
-    /// In milliseconds since the Unix epoch.
-    issued_before: Timestamp,
+    /// In milliseconds since the Unix epoch; without it, now.
+    issued_before: Option<Timestamp>,
 }
 
 /// Without a body: of all tokens that were issued until now.
@@ -312,13 +314,17 @@ async fn revoke(
     Id(user): Id<UserId>,
     body: Bytes,
 ) -> Result<StatusCode, ApiError> {
+    let now = SystemClock.now();
     let issued_before = match body.is_empty() {
-        true => SystemClock.now(),
-        false => Json::<Revocation>::from_bytes(&body)?.0.issued_before,
+        true => now,
+        false => Json::<Revocation>::from_bytes(&body)?.0.issued_before.unwrap_or(now),
     };
-    // In other units by mistake, it would lock the user out for as long as it is remembered.
-    if issued_before > SystemClock.now().after(CLOCKS_APART) {
-        return Err(ApiError::invalid("issuedBefore is in milliseconds, and not in the future"));
+    // In other units by mistake, it would revoke nothing, or lock the user out for as long as it is remembered.
+    let allowed = FIRST_ISSUED..=now.after(CLOCKS_APART);
+    if !allowed.contains(&issued_before) {
+        return Err(ApiError::invalid(
+            "issuedBefore is in milliseconds since 1970, and not in the future",
+        ));
     }
     api.relay.revoke(&user, issued_before).await?;
     Ok(StatusCode::NO_CONTENT)

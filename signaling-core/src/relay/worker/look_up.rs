@@ -70,7 +70,7 @@ impl Worker {
             return Ok(());
         }
         // Before this connection gets a new epoch, since that decides.
-        if lost_records && self.was_replaced(loaded.iter().filter_map(Loaded::record)) {
+        if lost_records && self.was_replaced(&believed, &loaded) {
             mailbox.close(DisconnectReason::Replaced);
             return Ok(());
         }
@@ -311,15 +311,17 @@ impl Worker {
         }
     }
 
-    /// Whether a newer connection of the user has attached to one of `records`.
-    pub(super) fn was_replaced<'a>(
-        &self,
-        records: impl IntoIterator<Item = &'a SessionRecord>,
-    ) -> bool {
+    /// Whether a newer connection of the user was attached, before the store lost its records, to one of the
+    /// sessions in `believed`, of which the store has those in `loaded`. Epochs that were given since say nothing:
+    /// the connection that looked up first has the lower one, whichever was accepted first, and attaches with it.
+    fn was_replaced(&self, believed: &[Arc<SessionRecord>], loaded: &[Loaded]) -> bool {
         let epoch = self.handle.jobs.state().epoch;
-        let own = |record: &'a SessionRecord| {
-            record.participants.iter().find(|it| it.user == self.handle.user)
-        };
-        records.into_iter().filter_map(own).any(|own| own.epoch > epoch)
+        believed.iter().zip(loaded).any(|(believed, loaded)| {
+            let Some(there) = loaded.record() else {
+                return false;
+            };
+            let own = self.participant_in(there).filter(|own| own.epoch > epoch);
+            own.is_some_and(|own| there.opening == believed.opening || own.connection().is_none())
+        })
     }
 }
