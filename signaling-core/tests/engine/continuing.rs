@@ -254,3 +254,30 @@ async fn an_end_is_told_on_the_same_node_while_the_store_is_away() {
     node.faults.set(Trouble::NONE);
     bob.expect_nothing().await;
 }
+
+/// Its node did not hear that it was replaced before the store lost everything.
+#[tokio::test(start_paused = true)]
+async fn after_a_loss_the_older_connection_gives_way_whichever_looks_up_first() {
+    for first in [0, 1] {
+        let deployment = Deployment::new();
+        let (a, b) = (deployment.node().await, deployment.node().await);
+        let (talk, mut ann, _bob) = Talk::start(&a, &b).await;
+        time::sleep(Duration::from_secs(1)).await;
+        a.faults.cut(true);
+        let mut newer = talk.continues(&b, "ann", 0);
+        newer.expect("continued").await;
+        talk.received(&mut newer, 1).await;
+        time::sleep(Duration::from_secs(1)).await;
+        // The node that is cut off from the store now looks up later.
+        [&a, &b][first].faults.cut(false);
+        [&a, &b][1 - first].faults.cut(true);
+        deployment.store.lose_everything();
+        time::sleep(Duration::from_secs(1)).await;
+        [&a, &b][1 - first].faults.cut(false);
+        time::sleep(Duration::from_secs(20)).await;
+        assert_eq!(deployment.connection("ann").await.unwrap().node(), b.relay.node_id());
+        ann.expect_close(4409).await;
+        newer.send(r#"{"type":"heartbeat","id":7}"#).await;
+        while newer.message().await["type"] != "heartbeat-ack" {}
+    }
+}

@@ -317,11 +317,9 @@ impl Worker {
     fn was_replaced(&self, believed: &[Arc<SessionRecord>], loaded: &[Loaded]) -> bool {
         let epoch = self.handle.jobs.state().epoch;
         believed.iter().zip(loaded).any(|(believed, loaded)| {
-            let Some(there) = loaded.record() else {
-                return false;
-            };
-            let own = self.participant_in(there).filter(|own| own.epoch > epoch);
-            own.is_some_and(|own| there.opening == believed.opening || own.connection().is_none())
+            let there = loaded.record().filter(|there| there.opening == believed.opening);
+            let own = there.and_then(|there| self.participant_in(there));
+            own.is_some_and(|own| own.epoch > epoch)
         })
     }
 }
