@@ -217,9 +217,11 @@ impl AuthError {
 /// Turns credentials into an identity.
 ///
 /// It is asked once for each connection, before anything else happens to it, and once for each `refresh` of a
-/// client. It may take its time: it holds up nobody else. A user whose tokens the host
-/// [revokes](crate::Relay::revoke) is kept out unless [`Identity::issued_at`] says that its new token is a later one. Dropping the future midway must be safe; that is what happens
-/// when the client goes away.
+/// client. It may take its time: it holds up nobody else. Dropping the future midway must be safe; that is what
+/// happens when the client goes away.
+///
+/// A user whose tokens the host [revokes](crate::Relay::revoke) is kept out until [`Identity::issued_at`] says that
+/// its token is a later one.
 #[async_trait]
 pub trait Authenticator: Send + Sync + fmt::Debug + 'static {
     /// Who brought these credentials.
