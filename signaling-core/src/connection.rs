@@ -78,14 +78,20 @@ struct Continuing {
     admitted_at: Option<Instant>,
 }
 
+/// When a token was issued and when it expires.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct TokenTimes {
+    /// None if the token does not say it.
+    pub(crate) issued_at: Option<Timestamp>,
+    /// By the host's clock, and the time left until then; none for a token that does not expire.
+    pub(crate) expires: Option<(Timestamp, Duration)>,
+}
+
 /// Result of validating the token of a `refresh`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refresh {
-    /// One of the same user, that was issued then, and expires then, after so long; or never.
-    Valid {
-        issued_at: Option<Timestamp>,
-        expires: Option<(Timestamp, Duration)>,
-    },
+    /// A token of the same user.
+    Valid(TokenTimes),
     Invalid,
     /// It could not be validated now.
     Unavailable,
@@ -102,15 +108,14 @@ enum Life {
 }
 
 impl Connection {
-    /// A connection that was accepted at `now` with a token that expires at the time `expires`, which comes
-    /// after so long, of a user with these `limits`.
+    /// A connection that was accepted at `now`, with a token of these times, of a user with these `limits`.
     pub(crate) fn new(
         id: ConnectionId,
         user: UserId,
         dialect: Dialect,
         config: Arc<Config>,
         limits: Arc<UserLimits>,
-        expires: Option<(Timestamp, Duration)>,
+        token: TokenTimes,
         now: Instant,
     ) -> Self {
         Self {
@@ -126,7 +131,7 @@ impl Connection {
             sound_due: now + config.silence_timeout,
             ping_due: now + config.ping_interval,
             write_due: None,
-            token: Token::new(dialect, None, expires, now),
+            token: Token::new(dialect, token, now),
             limits,
             malformed: 0,
             ice: None,
@@ -139,11 +144,6 @@ impl Connection {
         let named = !continuing.is_empty();
         self.continuing =
             named.then(|| Box::new(Continuing { named: continuing, admitted_at: None }));
-    }
-
-    /// The client's token was issued then.
-    pub(crate) fn set_issued_at(&mut self, issued_at: Option<Timestamp>) {
-        self.token.set_issued_at(issued_at);
     }
 
     /// When the client's token was issued; 0 if that is not known.

@@ -94,7 +94,8 @@ impl Call {
         let (user, config) = (self.users[who].clone(), self.config.clone());
         let limits = Arc::new(UserLimits::new(self.now));
         let dialect = self.dialects[who];
-        let mut connection = Connection::new(id, user, dialect, config, limits, None, self.now);
+        let mut connection =
+            Connection::new(id, user, dialect, config, limits, TokenTimes::default(), self.now);
         connection.on_admitted(self.numbers, Vec::new(), self.now);
         while connection.next_effect().is_some() {}
         self.connections[who] = Some(connection);
@@ -710,7 +711,8 @@ fn a_token_that_expires_closes_the_connection() {
     call.connect(ANN);
     let (id, user) = (call.id(ANN), call.users[ANN].clone());
     let (config, limits) = (call.config.clone(), Arc::new(UserLimits::new(call.now)));
-    let life = Some((Timestamp::default(), Duration::from_secs(7)));
+    let expires = Some((Timestamp::default(), Duration::from_secs(7)));
+    let life = TokenTimes { expires, ..TokenTimes::default() };
     let mut ann = Connection::new(id, user, Dialect::Base, config, limits, life, call.now);
     assert_eq!(ann.deadline(), call.at(7));
     ann.on_deadline(call.at(7));
@@ -723,7 +725,8 @@ fn a_token_for_ever_never_expires() {
     call.connect(ANN);
     let (id, user) = (call.id(ANN), call.users[ANN].clone());
     let (config, limits) = (call.config.clone(), Arc::new(UserLimits::new(call.now)));
-    let life = Some((Timestamp::default(), Duration::MAX));
+    let expires = Some((Timestamp::default(), Duration::MAX));
+    let life = TokenTimes { expires, ..TokenTimes::default() };
     let ann = Connection::new(id, user, Dialect::Base, config, limits, life, call.now);
     assert_eq!(ann.deadline(), call.at(10));
 }

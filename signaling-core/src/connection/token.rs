@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::Refresh;
+use super::{Refresh, TokenTimes};
 use crate::{
     protocol::{Dialect, ErrorCode, ServerMessage},
     time::Timestamp,
@@ -28,13 +28,8 @@ pub(super) struct Token {
 }
 
 impl Token {
-    /// One that was issued at `issued_at`, and expires at the time `expires`, which comes after so long.
-    pub(super) fn new(
-        dialect: Dialect,
-        issued_at: Option<Timestamp>,
-        expires: Option<(Timestamp, Duration)>,
-        now: Instant,
-    ) -> Self {
+    pub(super) fn new(dialect: Dialect, times: TokenTimes, now: Instant) -> Self {
+        let TokenTimes { issued_at, expires } = times;
         let (expires_at, life) = expires.unwrap_or((Timestamp::default(), Duration::MAX));
         // An expiry beyond the range of `Instant` counts as none.
         let expires = now.checked_add(life);
@@ -44,10 +39,6 @@ impl Token {
         };
         let issued_at = issued_at.unwrap_or_default();
         Self { issued_at, expires_at, expires, tell_before, is_validating: false }
-    }
-
-    pub(super) fn set_issued_at(&mut self, issued_at: Option<Timestamp>) {
-        self.issued_at = issued_at.unwrap_or_default();
     }
 
     /// 0 if the token does not say it.
@@ -88,21 +79,21 @@ impl Token {
     /// What became of the other token, and what the client, which speaks [`Dialect::V1`], is told of it.
     pub(super) fn on_refresh(&mut self, refresh: Refresh, now: Instant) -> ServerMessage<'static> {
         self.is_validating = false;
-        let (issued_at, expires) = match refresh {
-            Refresh::Valid { issued_at, expires } => (issued_at, expires),
+        let times = match refresh {
+            Refresh::Valid(times) => times,
             Refresh::Invalid => return ServerMessage::error(ErrorCode::TokenRefused, None),
             Refresh::Unavailable => return ServerMessage::error(ErrorCode::Unavailable, None),
         };
-        let is_later = match (self.expires, expires) {
+        let is_later = match (self.expires, times.expires) {
             (_, None) => true,
             (None, Some(_)) => false,
             (Some(_), Some((at, _))) => at > self.expires_at,
         };
         // One that was issued earlier may be revoked where this one is not.
-        if !is_later || issued_at.unwrap_or_default() < self.issued_at {
+        if !is_later || times.issued_at.unwrap_or_default() < self.issued_at {
             return ServerMessage::error(ErrorCode::TokenRefused, None);
         }
-        *self = Self::new(Dialect::V1, issued_at, expires, now);
+        *self = Self::new(Dialect::V1, times, now);
         ServerMessage::Refreshed { expires_in_ms: self.expires_in_ms(now) }
     }
 }

@@ -160,7 +160,7 @@ impl Driver {
             Err(reason)
         };
         // Asked before anything knows the connection: clocks are the host's, and may panic.
-        let expires = node.expiry(&client.identity);
+        let token = node.token_times(&client.identity);
         if !accepted {
             return refused(DisconnectReason::NodeFull);
         }
@@ -178,10 +178,8 @@ impl Driver {
             return refused(DisconnectReason::ShuttingDown);
         }
         let config = node.config.clone();
-        let mut connection =
-            Connection::new(id.clone(), user, dialect, config, limits, expires, now);
+        let mut connection = Connection::new(id.clone(), user, dialect, config, limits, token, now);
         connection.continue_negotiations(client.continuing.clone());
-        connection.set_issued_at(client.identity.issued_at);
         let ice_servers = node.ice_servers.is_some() && connection.expect_ice_servers();
         tracing::debug!(connection = %handle.id, user = %handle.user, ?dialect, "connected");
         let admission = Job::Admit { newcomer: Newcomer::new(id, client), ice_servers };

@@ -6,7 +6,6 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
 };
 
 use tokio::sync::broadcast;
@@ -29,6 +28,7 @@ use crate::{
     auth::{AuthError, Authenticator, Identity},
     bus::{Envelope, MessageBus},
     config::Config,
+    connection::TokenTimes,
     event::Event,
     frame::CloseReason,
     ice::IceServerProvider,
@@ -84,9 +84,9 @@ impl Node {
         self.health.store_time()
     }
 
-    /// When a live connection of `identity` is closed, and after how long from now.
-    pub(super) fn expiry(&self, identity: &Identity) -> Option<(Timestamp, Duration)> {
-        identity.expires_at.map(|at| (at, at.since(self.clock.now())))
+    pub(super) fn token_times(&self, identity: &Identity) -> TokenTimes {
+        let expires = identity.expires_at.map(|at| (at, at.since(self.clock.now())));
+        TokenTimes { issued_at: identity.issued_at, expires }
     }
 
     /// Sends an event to the host's subscribers, if there are any.

@@ -53,10 +53,7 @@ impl Node {
         }
         match self.store.user(&handle.user).await {
             Ok(known) if known.revokes(identity.issued_at.unwrap_or_default()) => Refresh::Invalid,
-            Ok(_) => {
-                let (issued_at, expires) = (identity.issued_at, self.expiry(&identity));
-                Refresh::Valid { issued_at, expires }
-            }
+            Ok(_) => Refresh::Valid(self.token_times(&identity)),
             Err(error) => {
                 self.health.note(&error);
                 Refresh::Unavailable

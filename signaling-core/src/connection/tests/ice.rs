@@ -10,7 +10,8 @@ fn connect(call: &mut Call, dialect: Dialect) {
     call.connect(ANN);
     let (id, user, config) = (call.id(ANN), call.users[ANN].clone(), call.config.clone());
     let limits = Arc::new(UserLimits::new(call.now));
-    let mut ann = Connection::new(id, user, dialect, config, limits, None, call.now);
+    let mut ann =
+        Connection::new(id, user, dialect, config, limits, TokenTimes::default(), call.now);
     assert_eq!(ann.expect_ice_servers(), dialect == Dialect::V1);
     call.connections[ANN] = Some(ann);
 }

@@ -6,10 +6,11 @@ use super::*;
 fn ann(call: &mut Call, dialect: Dialect, expires: Option<(u64, u64)>) {
     let expires =
         expires.map(|(at, life)| (Timestamp::from_millis(at * 1000), Duration::from_secs(life)));
+    let times = TokenTimes { issued_at: None, expires };
     call.connect(ANN);
     let (id, user, config) = (call.id(ANN), call.users[ANN].clone(), call.config.clone());
     let limits = Arc::new(UserLimits::new(call.now));
-    let mut ann = Connection::new(id, user, dialect, config, limits, expires, call.now);
+    let mut ann = Connection::new(id, user, dialect, config, limits, times, call.now);
     ann.on_admitted(1, Vec::new(), call.now);
     call.connections[ANN] = Some(ann);
     call.carry_out(ANN);
@@ -17,7 +18,7 @@ fn ann(call: &mut Call, dialect: Dialect, expires: Option<(u64, u64)>) {
 
 fn valid(at: u64, life: u64) -> Refresh {
     let expires = (Timestamp::from_millis(at * 1000), Duration::from_secs(life));
-    Refresh::Valid { issued_at: None, expires: Some(expires) }
+    Refresh::Valid(TokenTimes { issued_at: None, expires: Some(expires) })
 }
 
 impl Call {
@@ -78,10 +79,7 @@ fn a_later_token_takes_the_place_of_the_earlier_one() {
     assert_eq!(call.renew(50, valid(1150, 100)), refreshed(100_000));
     assert_eq!(call.told_at(129), [""; 0]);
     assert_eq!(call.told_at(130), expiring(20_000));
-    assert_eq!(
-        call.renew(140, Refresh::Valid { issued_at: None, expires: None }),
-        [r#"{"type":"refreshed"}"#]
-    );
+    assert_eq!(call.renew(140, Refresh::Valid(TokenTimes::default())), [r#"{"type":"refreshed"}"#]);
     assert_eq!(call.told_at(100_000), [""; 0]);
     assert_eq!(call.closed[ANN], None);
     // No later one than that.
@@ -124,4 +122,18 @@ fn a_token_for_longer_than_the_clock_can_tell_is_one_for_ever() {
     ann(&mut call, Dialect::V1, Some((life, life)));
     assert_eq!(call.connections[ANN].as_ref().unwrap().deadline(), call.at(10));
     assert_eq!(call.told_at(1_000_000), [""; 0]);
+}
+
+#[test]
+fn a_token_that_was_issued_earlier_is_refused() {
+    let mut call = Call::new();
+    ann(&mut call, Dialect::V1, Some((1100, 100)));
+    let issued = |second: u64, at: u64| {
+        let expires = Some((Timestamp::from_millis(at * 1000), Duration::from_secs(100)));
+        let issued_at = Some(Timestamp::from_millis(second * 1000));
+        Refresh::Valid(TokenTimes { issued_at, expires })
+    };
+    assert_eq!(call.renew(1, issued(20, 1200)), refreshed(100_000));
+    assert!(call.renew(2, issued(10, 1300))[0].contains("token-refused"));
+    assert_eq!(call.renew(3, issued(20, 1300)), refreshed(100_000));
 }

@@ -74,8 +74,8 @@ impl Worker {
             mailbox.close(DisconnectReason::Replaced);
             return Ok(());
         }
-        let attached = loaded.iter().filter_map(Loaded::record);
-        let is_attached = attached.into_iter().any(|record| record.attached_as(id).is_some());
+        let mut records = loaded.iter().filter_map(Loaded::record);
+        let is_attached = records.any(|record| record.attached_as(id).is_some());
         let claim = self.claim_again(known, issued_at, lost_records, is_attached);
         let Some(memberships) = claim.await? else {
             return Ok(());
