@@ -1,12 +1,16 @@
 //! What an operator finds in the log.
 
+use futures::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     time::{Duration, Instant, sleep, timeout},
 };
-use tokio_tungstenite::connect_async;
+use tokio_tungstenite::{
+    connect_async,
+    tungstenite::{Message, client::IntoClientRequest, http::HeaderValue},
+};
 
 use crate::support::{
     API_KEY, JWT_SECRET, KEYS, PATIENCE, Server, command, reserve_address, token,
@@ -97,6 +101,36 @@ async fn why_a_token_was_refused_is_said_without_it_and_not_too_often() {
     assert!(refused[0]["suppressed"].is_u64());
     for secret in [&*forged, signature, head, JWT_SECRET, API_KEY] {
         assert!(!said.contains(secret), "{said}");
+    }
+}
+
+/// Neither one that is accepted nor one that is refused, also where everything is logged.
+#[tokio::test]
+async fn the_token_of_a_refresh_is_in_no_log() {
+    let server = Server::start_with(&[], &[&KEYS[..], &[("RUST_LOG", "trace")]].concat()).await;
+    let url = format!("ws://{}/ws/signaling?token={}", server.address, token("ann"));
+    let mut request = url.into_client_request().unwrap();
+    let v1 = HeaderValue::from_static("signaling.v1");
+    request.headers_mut().insert("sec-websocket-protocol", v1);
+    let mut socket = connect_async(request).await.unwrap().0;
+    let (ann, bob) = (token("ann"), token("bob"));
+    let forged = ann.rsplit_once('.').map(|(head, _)| format!("{head}.AAAA")).unwrap();
+    let sent = [&*bob, &forged, "no-token-at-all"];
+    for token in sent {
+        let refresh = json!({"type": "refresh", "token": token}).to_string();
+        socket.send(Message::text(refresh)).await.unwrap();
+        let answer = loop {
+            let next = timeout(PATIENCE, socket.next()).await.expect("an answer");
+            if let Message::Text(text) = next.unwrap().unwrap() {
+                break text;
+            }
+        };
+        assert!(answer.contains("token-refused"), "{answer}");
+    }
+    let (_, said) = server.stop().await;
+    assert!(said.contains("new token refused"), "{said}");
+    for secret in sent {
+        assert!(!said.contains(secret), "{secret} in {said}");
     }
 }
 
