@@ -69,7 +69,7 @@ chaos:
 	$(TARGET)/release/chaos --minutes $(or $(MINUTES),2) --pairs $(or $(PAIRS),50) $(if $(SEED),--seed $(SEED)) \
 		--logs $(TARGET)/chaos
 
-# Two nodes are restarted in turn under CLIENTS clients in calls, and nobody is to notice.
+# Two nodes are restarted in turn under CLIENTS clients in calls; their calls must not be interrupted.
 restart:
 	$(CARGO) build --release --package signaling-standalone --package signaling-benches --bin signaling-server --bin chaos
 	ulimit -n $$(ulimit -Hn) && $(TARGET)/release/chaos --restart $(or $(CLIENTS),10000) --logs $(TARGET)/chaos

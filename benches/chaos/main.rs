@@ -56,8 +56,7 @@ struct Cli {
     /// What all that is random follows from; one is drawn by default.
     #[arg(long)]
     seed: Option<u64>,
-    /// Instead of all that: restarts two nodes in turn under so many clients in calls, and checks that nobody
-    /// notices.
+    /// Restarts two nodes in turn under this number of clients in calls, instead of the chaos run.
     #[arg(long, value_name = "CLIENTS")]
     restart: Option<usize>,
     /// Where the nodes' logs go, and the histories of pairs with a broken promise.

@@ -1,6 +1,6 @@
-//! The rolling restart: pairs of v1 clients in calls on several nodes, which are told to end (SIGTERM) and
-//! started again in turn. Nobody is to notice: no `partner-disconnected`, no second `match-found`, and
-//! every signal arrives once and in order, also while clients move.
+//! The rolling restart: pairs of v1 clients in calls on several nodes, which receive SIGTERM and are started
+//! again in turn. No client may receive `partner-disconnected` or a second `match-found`, and every signal
+//! arrives once and in order, also while clients move.
 
 use std::{
     collections::BTreeMap,
@@ -203,7 +203,7 @@ async fn sleep_until(at: Option<Instant>) {
     }
 }
 
-/// Whether nobody noticed that all `nodes` were restarted under so many clients.
+/// Restarts all `nodes` in turn under this number of clients. True if every limit was kept.
 pub(crate) async fn run(
     deployment: Arc<Deployment>,
     nodes: usize,

@@ -118,7 +118,7 @@ export interface SignalingClientEvents {
    * `partner-disconnected` and `ended`.
    */
   sessionstate: { session: Session; state: SessionState; previous: SessionState | null };
-  /** Matched. `again`: the same session negotiates anew, with a new peer connection that is not in use yet. */
+  /** Matched. `again`: a new negotiation begins in a known session; its peer connection is not in use yet. */
   match: { session: Session; again: boolean };
   /**
    * A peer connection was made, before local tracks are added: the place for data channels and transceivers. After a
@@ -151,8 +151,8 @@ export interface SignalingClientEvents {
    */
   'partner-disconnected': { session: Session; reason: PartnerReason };
   /**
-   * The session is over. `left`: by us. `gone`: the server no longer knows it, for 10 s if media flows; the partner
-   * hung up only if `session.partnerReason` is `left`. `abandoned`: the partner stayed away. `closed`: this client stopped.
+   * The session has ended. `left`: this client left. `gone`: the server does not know it (if media flows, for 10 s
+   * already); the partner hung up only if `session.partnerReason` is `left`. `abandoned`: the partner stayed away. `closed`: this client stopped.
    * `failed`: no peer connection can be made here.
    */
   ended: { session: Session; reason: 'left' | 'gone' | 'abandoned' | 'closed' | 'failed' };

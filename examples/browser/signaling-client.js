@@ -818,7 +818,7 @@ class Peer {
     for (const early of this.#early.splice(0)) await this.#addCandidate(early);
     if (type !== 'offer' || this.#closed) return;
     await this.#describe();
-    // The partner's offer may have restarted ICE: ours need not.
+    // The partner's offer may have restarted ICE, so that this side does not have to.
     this.#recoveryTimer = clearTimeout(this.#recoveryTimer);
     this.#checkConnection();
   }
@@ -847,9 +847,9 @@ class Peer {
     if (this.isLive) this.#hooks.send(signal);
   }
 
-  #repeatLater(patience, signals) {
+  #repeatLater(attempt, signals) {
     if (this.#repeatTimer || !this.isLive) return;
-    const delay = reconnectDelay('backoff', patience + this.#repeats, this.#options);
+    const delay = reconnectDelay('backoff', attempt + this.#repeats, this.#options);
     this.#repeatTimer = setTimeout(() => this.#repeat(signals()), delay);
   }
 

@@ -2,7 +2,8 @@
 //!
 //! A participant that has been told of its partner's absence is told of its return: by
 //! `partner-reconnected` if both clients continue their negotiation, otherwise by `match-found`, and
-//! they start over. One that has not been told never notices, and what it sent in the meantime follows.
+//! they start over. One that has not been told of the absence is not told of the return, and its partner
+//! receives what it sent in between.
 //!
 //! A client that numbers its signals sends them again from where it is told by `received` (go-back-N):
 //! the seat of its partner drops what is behind a gap. The signals of other clients are numbered by their
@@ -71,7 +72,7 @@ enum Numbering {
         sent: u64,
         /// What `sent` was when the client was last told of a loss.
         loss_told: u64,
-        /// The last signals in a row of each of which the client was told that it got nowhere.
+        /// The last signals in a row that were not delivered, each of which the client was told of.
         undelivered: Range<u64>,
     },
 }
@@ -371,7 +372,7 @@ impl Seat {
     }
 
     /// Time has passed: a partner that has not attached again counts as gone, and the client is asked for what
-    /// got nowhere.
+    /// was not delivered.
     pub(super) fn on_deadline(&mut self, now: Instant, effects: &mut Effects) {
         if self.partner_due().is_some_and(|due| due <= now) {
             self.partner_gone(PartnerReason::Lost, effects);
@@ -431,7 +432,7 @@ impl Seat {
     }
 
     /// Relays, keeps or refuses a signal of the own client, for which so much is `kept` in all its
-    /// sessions. `sequence` is where its client says that it belongs. One of another negotiation is void:
+    /// sessions. `sequence` is where its client says that it belongs. One of another negotiation is dropped:
     /// the client has a `match-found` on its way.
     pub(super) fn relay(
         &mut self,
@@ -734,7 +735,7 @@ impl Seat {
         }
     }
 
-    /// The signals with these numbers got nowhere. Tells the client, or asks for them again later.
+    /// The signals with these numbers were not delivered. Tells the client, or asks for them again later.
     pub(super) fn undelivered(
         &mut self,
         negotiation: u64,

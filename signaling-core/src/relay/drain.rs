@@ -1,4 +1,4 @@
-//! Moves the connections of a node that is about to end to other nodes, evenly over a time.
+//! Drains a node that is about to end: its clients move to other nodes, evenly over a time.
 
 use std::{
     sync::{Arc, atomic::Ordering},
